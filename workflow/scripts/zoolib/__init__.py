@@ -1,0 +1,1 @@
+"""Galaxy Zoo from volunteers' votes to posteriors: the logic behind every rule of the pipeline."""

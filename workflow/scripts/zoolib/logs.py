@@ -1,0 +1,118 @@
+"""What a job tells its user: a log, progress, and errors that are sentences."""
+
+import contextlib
+import logging
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from tqdm import tqdm
+
+log = logging.getLogger("zoolib")
+
+
+class UserError(Exception):
+    """A problem that the user can mend, told in one sentence.
+
+    The sentence says which file, row or key, what was found, what was expected and what to do.
+    """
+
+
+@contextlib.contextmanager
+def log_to(path):
+    """Write the log of a job to a file, and its progress to the terminal too.
+
+    An error ends the job with exit status 1 and one sentence as the last line of the log; the
+    traceback lies in `<path>.traceback`, never on the terminal.
+
+    Args:
+        path: the rule's log file.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    trace = Path(f"{path}.traceback")
+    trace.unlink(missing_ok=True)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    handlers = [logging.FileHandler(path, mode="w"), logging.StreamHandler(sys.stderr)]
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    logging.captureWarnings(True)
+    logging.getLogger("py.warnings").addHandler(handlers[0])
+    try:
+        yield log
+    except Exception as error:
+        trace.write_text(traceback.format_exc())
+        if isinstance(error, UserError):
+            log.error("%s", error)
+        else:
+            log.error("unexpected %s: %s (traceback in %s)", type(error).__name__, error, trace)
+        sys.exit(1)
+    finally:
+        for handler in handlers:
+            log.removeHandler(handler)
+            handler.close()
+        logging.getLogger("py.warnings").handlers.clear()
+
+
+class _LogLines:
+    """The file that tqdm writes its meter to: one log line a meter."""
+
+    def write(self, text):
+        if text.strip():
+            log.info("%s", text.strip())
+
+    def flush(self):
+        pass
+
+
+def progress(iterable, what, total=None, unit="galaxies", every=10.0):
+    """Iterate, and log how far it got, how fast, and how long it will take.
+
+    Args:
+        iterable: what to iterate over.
+        what: what is being done, e.g. "writing shard 3".
+        total: number of items, where `iterable` has no length.
+        unit: what is counted.
+        every: seconds between two log lines.
+
+    Returns:
+        The tqdm iterator; `update(n)` counts by hand when it is used as a context manager.
+    """
+    return tqdm(
+        iterable,
+        desc=what,
+        total=total,
+        unit=f" {unit}",
+        unit_scale=unit == "B",
+        file=_LogLines(),
+        mininterval=every,
+        maxinterval=every,
+        leave=False,
+        delay=every,
+        ascii=True,
+        bar_format="{desc}: {n_fmt} of {total_fmt} ({percentage:.0f} %), {rate_fmt}, {remaining} left",
+    )
+
+
+@contextlib.contextmanager
+def whole(path):
+    """Write a file under a temporary name and rename it when it is whole.
+
+    Args:
+        path: the final name; its folder is made.
+
+    Yields:
+        The temporary path to write to, in the same folder and with the same suffix.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
