@@ -33,8 +33,14 @@ def log_to(path):
     path.parent.mkdir(parents=True, exist_ok=True)
     trace = Path(f"{path}.traceback")
     trace.unlink(missing_ok=True)
+    path.write_text("")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    handlers = [logging.FileHandler(path, mode="w"), logging.StreamHandler(sys.stderr)]
+    # What C++ libraries say goes to the log; the terminal is for the user.
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with open(path, "a") as file:
+        os.dup2(file.fileno(), 2)
+    handlers = [logging.FileHandler(path), logging.StreamHandler(open(terminal, "w", closefd=False))]
     for handler in handlers:
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         log.addHandler(handler)
@@ -56,6 +62,8 @@ def log_to(path):
             log.removeHandler(handler)
             handler.close()
         logging.getLogger("py.warnings").handlers.clear()
+        os.dup2(terminal, 2)
+        os.close(terminal)
 
 
 class _LogLines:

@@ -1,6 +1,6 @@
 """Decision trees: the questions of a Galaxy Zoo campaign, their answers, and what leads to what."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import yaml
@@ -75,7 +75,7 @@ class DecisionTree:
             raise UserError(
                 f"{path}: there is no such decision tree; the trees in this folder are: {near}."
             ) from None
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
             where = getattr(error, "problem_mark", None)
             line = f" in line {where.line + 1}" if where else ""
             raise UserError(f"{path}: is not valid YAML{line}; mend the file.") from None
@@ -84,6 +84,8 @@ class DecisionTree:
     @classmethod
     def from_dict(cls, content, origin="the tree"):
         """Build a tree from plain values, as YAML and `model.json` hold them.
+
+        Questions that are listed before their parents are moved behind them.
 
         Args:
             content: {"name", "title", "source", "questions": {name: {"answers", "after"}},
@@ -101,21 +103,25 @@ class DecisionTree:
         unknown = set(content) - {"name", "title", "source", "questions", "published"}
         if unknown:
             raise UserError(
-                f"{origin}: unknown key '{min(unknown)}'; a tree has name, title, source, questions, published."
+                f"{origin}: unknown key '{min(map(str, unknown))}';"
+                " a tree has name, title, source, questions, published."
             )
-        questions, start = [], 0
-        for name, entry in content["questions"].items():
-            questions.append(_question(str(name), entry, start, origin))
-            start += len(questions[-1].answers)
+        questions = [_question(str(name), entry, origin) for name, entry in content["questions"].items()]
         if not questions:
             raise UserError(f"{origin}: a tree needs at least one question, found none.")
-        _check_parents(questions, origin)
+        questions = _parents_first(questions, origin)
+        published = content.get("published") or {}
+        if not isinstance(published, dict) or not all(isinstance(c, dict) for c in published.values()):
+            raise UserError(
+                f"{origin}: 'published' must map the name of a table's naming to a mapping from our columns"
+                " to the table's; see config/trees/gz2.yaml."
+            )
         tree = cls(
             name=str(content.get("name", "tree")),
             title=str(content.get("title", content.get("name", "tree"))),
             source=str(content.get("source", "")),
             questions=tuple(questions),
-            published=content.get("published") or {},
+            published=published,
         )
         for naming, columns in tree.published.items():
             strange = sorted(set(columns) - set(tree.columns))
@@ -126,12 +132,21 @@ class DecisionTree:
                 )
         return tree
 
-    def to_dict(self):
-        """The tree as plain values; `from_dict` reads them back."""
+    def to_dict(self, published=False):
+        """The tree as plain values; `from_dict` reads them back.
+
+        Args:
+            published: with the namings of published tables, which reading a table needs and a
+                trained model does not.
+
+        Returns:
+            A dict that JSON can say.
+        """
         questions = {}
         for question in self.questions:
             questions[question.name] = {"answers": list(question.answers), "after": list(question.after)}
-        return {"name": self.name, "title": self.title, "source": self.source, "questions": questions}
+        content = {"name": self.name, "title": self.title, "source": self.source, "questions": questions}
+        return {**content, "published": self.published} if published else content
 
     @property
     def columns(self):
@@ -171,27 +186,34 @@ class DecisionTree:
         return namings[best]
 
 
-def _question(name, entry, start, origin):
+def _question(name, entry, origin):
     if not isinstance(entry, dict) or not isinstance(entry.get("answers"), list):
         raise UserError(f"{origin}: question '{name}' needs a list 'answers', found {entry!r}.")
-    if set(entry) - {"answers", "after"}:
-        key = min(set(entry) - {"answers", "after"})
+    unknown = set(entry) - {"answers", "after"}
+    if unknown:
         raise UserError(
-            f"{origin}: question '{name}' has the unknown key '{key}'; it may have answers, after."
+            f"{origin}: question '{name}' has the unknown key '{min(map(str, unknown))}';"
+            " it may have answers, after."
         )
     # YAML reads a bare yes or no as true or false; an answer is a word.
     words = {True: "yes", False: "no"}
     answers = tuple(words[a] if isinstance(a, bool) else str(a) for a in entry["answers"])
     if len(answers) < 2 or len(set(answers)) < len(answers):
         raise UserError(
-            f"{origin}: question '{name}' needs two or more different answers, found {', '.join(answers) or 'none'}."
+            f"{origin}: question '{name}' needs two or more different answers,"
+            f" found {', '.join(answers) or 'none'}."
         )
     after = entry.get("after") or []
-    after = (after,) if isinstance(after, str) else tuple(after)
-    return Question(name, answers, after, start)
+    after = [after] if isinstance(after, str) else after
+    if not isinstance(after, list | tuple) or not all(isinstance(column, str) for column in after):
+        raise UserError(
+            f"{origin}: the 'after' of question '{name}' must be an answer such as 'bar_yes', or a list of"
+            f" answers, found {entry['after']!r}."
+        )
+    return Question(name, answers, tuple(after), start=0)
 
 
-def _check_parents(questions, origin):
+def _parents_first(questions, origin):
     owner = {column: question.name for question in questions for column in question.columns}
     if len(owner) < sum(len(question.answers) for question in questions):
         raise UserError(f"{origin}: two answers share a column name; rename a question or an answer.")
@@ -202,13 +224,15 @@ def _check_parents(questions, origin):
                     f"{origin}: question '{question.name}' follows the answer '{column}', which no question"
                     f" has; the answers are named question_answer, e.g. '{next(iter(owner))}'."
                 )
-    placed, waiting = set(), list(questions)
+    placed, waiting = [], list(questions)
     while waiting:
-        ready = [q for q in waiting if {owner[column] for column in q.after} <= placed]
-        if not ready:
-            names = ", ".join(q.name for q in waiting)
+        names = {question.name for question in placed}
+        ready = next((q for q in waiting if {owner[column] for column in q.after} <= names), None)
+        if ready is None:
+            stuck = ", ".join(question.name for question in waiting)
             raise UserError(
-                f"{origin}: the questions {names} wait for each other in a cycle; mend their 'after'."
+                f"{origin}: the questions {stuck} wait for each other in a cycle; mend their 'after'."
             )
-        placed |= {q.name for q in ready}
-        waiting = [q for q in waiting if q not in ready]
+        placed.append(replace(ready, start=sum(len(question.answers) for question in placed)))
+        waiting.remove(ready)
+    return placed

@@ -1,0 +1,38 @@
+# Galaxy Zoo, from a Zenodo record to posteriors: one command runs it, `snakemake`.
+# The configuration is config/config.yaml, the paper's run; --configfile lays another file over it.
+
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+
+configfile: Path(workflow.basedir) / "config" / "config.yaml"
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "rules/common.smk"
+include: "rules/download.smk"
+include: "rules/catalog.smk"
+include: "rules/shards.smk"
+include: "rules/train.smk"
+include: "rules/predict.smk"
+include: "rules/finetune.smk"
+include: "rules/evaluate.smk"
+include: "rules/report.smk"
+
+
+localrules:
+    all,
+
+
+rule all:
+    default_target: True
+    input:
+        rules.predict.input,
+        rules.finetune.input,
+        rules.evaluate.input,
+        rules.report.input,

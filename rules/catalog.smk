@@ -1,0 +1,48 @@
+# Stage catalog: a table of votes and the images become one catalogue, cut into splits.
+
+
+rule build_catalog:
+    input:
+        tables=[record_file(entry["table"]) for entry in config["catalogs"]],
+        archives=[archives_of(entry) for entry in config["catalogs"]],
+    output:
+        train="results/{run}/catalog/train.parquet",
+        val="results/{run}/catalog/val.parquet",
+        test="results/{run}/catalog/test.parquet",
+        rejected="results/{run}/catalog/rejected.csv",
+        summary=report(
+            "results/{run}/catalog/summary.csv",
+            caption="../workflow/report/catalog_summary.rst",
+            category="Data",
+            labels={"table": "catalogue, counts at each cut"},
+        ),
+    log:
+        "logs/{run}/build_catalog.log",
+    benchmark:
+        "benchmarks/{run}/build_catalog.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        code=fingerprint("build_catalog", "catalog"),
+        catalogs=[
+            {
+                **resolved(entry),
+                "min_votes": entry["min_votes"],
+                "tree": TREES[entry["name"]].to_dict(published=True),
+            }
+            for entry in config["catalogs"]
+        ],
+        split=config["split"],
+        seed=config["seed"],
+    script:
+        "../workflow/scripts/build_catalog.py"
+
+
+rule catalog:
+    input:
+        expand("results/{run}/catalog/{split}.parquet", run=RUN, split=SPLITS),
+    localrule: True

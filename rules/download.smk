@@ -1,0 +1,94 @@
+# Stage download: the files of a Zenodo record, a sample of it, or a simulated survey in its layout.
+
+
+# The partial file lies beside the output, where Snakemake does not delete it: a broken download goes on.
+rule download_file:
+    output:
+        file="data/zenodo/{record}/{file}",
+    log:
+        "logs/download/{record}/{file}.log",
+    benchmark:
+        "benchmarks/download/{record}/{file}.tsv"
+    wildcard_constraints:
+        record=r"\d+",
+        file="[^/]+",
+    retries: 3
+    localrule: True
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=1440,
+        # Zenodo blocks clients that open more than two connections; the profiles allow two.
+        download=1,
+    script:
+        "../workflow/scripts/download_file.py"
+
+
+if ZENODO["sample"]:
+
+    rule sample_record:
+        # Reads single images out of the remote zips, so it runs where the internet is.
+        input:
+            table=lambda wildcards: downloaded_file(config["catalogs"][0]["table"]),
+        output:
+            table=f"results/{{run}}/download/{config['catalogs'][0]['table']}",
+            archive="results/{run}/download/sample.zip",
+        log:
+            "logs/{run}/sample_record.log",
+        benchmark:
+            "benchmarks/{run}/sample_record.tsv"
+        retries: 3
+        localrule: True
+        conda:
+            "../envs/cpu.yaml"
+        threads: 1
+        resources:
+            mem_mb=4000,
+            runtime=1440,
+            download=1,
+        params:
+            record=ZENODO["record"],
+            galaxies=ZENODO["sample"],
+            seed=config["seed"],
+            archives=config["catalogs"][0]["archives"],
+        script:
+            "../workflow/scripts/sample_record.py"
+
+
+if ZENODO["simulate"]:
+
+    rule simulate_record:
+        output:
+            table="results/{run}/download/gz_decals_volunteers_5.parquet",
+            table_csv="results/{run}/download/gz_decals_volunteers_5.csv",
+            archive_1="results/{run}/download/gz_decals_dr5_png_part1.zip",
+            archive_2="results/{run}/download/gz_decals_dr5_png_part2.zip",
+            rings="results/{run}/download/rings.csv",
+            truth="results/{run}/download/truth.parquet",
+            record="results/{run}/download/record.json",
+        log:
+            "logs/{run}/simulate_record.log",
+        benchmark:
+            "benchmarks/{run}/simulate_record.tsv"
+        conda:
+            "../envs/cpu.yaml"
+        threads: 4
+        resources:
+            mem_mb=4000,
+            runtime=60,
+        params:
+            code=fingerprint("simulate_record", "survey"),
+            galaxies=ZENODO["simulate"]["galaxies"],
+            size=ZENODO["simulate"]["size"],
+            seed=config["seed"],
+        script:
+            "../workflow/scripts/simulate_record.py"
+
+
+rule download:
+    input:
+        [record_file(entry["table"]) for entry in config["catalogs"] + config["finetune"]["tasks"]],
+        [archives_of(entry) for entry in config["catalogs"] + config["finetune"]["tasks"]],
+    localrule: True

@@ -1,0 +1,240 @@
+# Stage evaluate: the posteriors beside the volunteers, as tables and figures.
+
+EVALUATED = config["evaluate"]["target"]
+EVALUATED_SPLIT = TARGETS[EVALUATED]["split"]
+QUESTIONS = list(TREE["questions"])
+
+
+rule evaluate_predictions:
+    input:
+        predictions=f"results/{{run}}/predict/{EVALUATED}/predictions.hdf5",
+        parts=expand(
+            "results/{{run}}/predict/{target}/chunks/{chunk}.hdf5",
+            target=EVALUATED,
+            chunk=range(config["predict"]["chunks"]),
+        ),
+        test=f"results/{{run}}/catalog/{EVALUATED_SPLIT}.parquet",
+        train="results/{run}/catalog/train.parquet",
+    output:
+        scores=report(
+            "results/{run}/evaluate/scores.csv",
+            caption="../workflow/report/scores.rst",
+            category="Scores",
+            labels={"table": "scores of each question"},
+        ),
+        losses=report(
+            "results/{run}/evaluate/losses.csv",
+            caption="../workflow/report/losses.rst",
+            category="Scores",
+            labels={"table": "test loss beside a constant predictor's"},
+        ),
+        confusion="results/{run}/evaluate/confusion.csv",
+        metrics="results/{run}/evaluate/metrics.json",
+    log:
+        "logs/{run}/evaluate_predictions.log",
+    benchmark:
+        "benchmarks/{run}/evaluate_predictions.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        code=fingerprint("evaluate_predictions", "evaluate"),
+        min_votes=config["evaluate"]["min_votes"],
+        confident=config["evaluate"]["confident"],
+    script:
+        "../workflow/scripts/evaluate_predictions.py"
+
+
+rule draw_confusion:
+    input:
+        confusion="results/{run}/evaluate/confusion.csv",
+    output:
+        report(
+            "results/{run}/evaluate/confusion_{subset}.svg",
+            caption="../workflow/report/confusion.rst",
+            category="Scores",
+            labels={"figure": "confusion matrices", "galaxies": "{subset}"},
+        ),
+        "results/{run}/evaluate/confusion_{subset}.png",
+    log:
+        "logs/{run}/draw_confusion/{subset}.log",
+    benchmark:
+        "benchmarks/{run}/draw_confusion/{subset}.tsv"
+    wildcard_constraints:
+        subset="all|confident",
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        code=fingerprint("draw_confusion", "figures.confusion"),
+        subset="{subset}",
+    script:
+        "../workflow/scripts/draw_confusion.py"
+
+
+rule draw_learning_curves:
+    input:
+        histories=[model_files(ensemble_folders(name), "history.csv") for name in ENSEMBLES],
+    output:
+        report(
+            "results/{run}/evaluate/learning_curves.svg",
+            caption="../workflow/report/learning_curves.rst",
+            category="Training",
+            labels={"figure": "learning curves", "model": "all members"},
+        ),
+        "results/{run}/evaluate/learning_curves.png",
+    log:
+        "logs/{run}/draw_learning_curves.log",
+    benchmark:
+        "benchmarks/{run}/draw_learning_curves.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        code=fingerprint("draw_learning_curves", "figures.learning_curves"),
+        names=[
+            f"{name} {member}" for name, entry in ENSEMBLES.items() for member in range(entry["members"])
+        ],
+        title="Learning curves",
+    script:
+        "../workflow/scripts/draw_learning_curves.py"
+
+
+rule draw_gallery:
+    input:
+        descriptions=expand(
+            "results/{{run}}/predict/{target}/catalog/{chunk}.parquet",
+            target=EVALUATED,
+            chunk=range(config["predict"]["chunks"]),
+        ),
+        catalog=f"results/{{run}}/catalog/{EVALUATED_SPLIT}.parquet",
+        archives=[archives_of(entry) for entry in config["catalogs"]],
+    output:
+        [
+            report(
+                f"results/{{run}}/evaluate/gallery/{question}.png",
+                caption="../workflow/report/gallery.rst",
+                category="Galleries",
+                labels={"question": question},
+            )
+            for question in QUESTIONS
+        ],
+    log:
+        "logs/{run}/draw_gallery.log",
+    benchmark:
+        "benchmarks/{run}/draw_gallery.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        code=fingerprint("draw_gallery", "figures.gallery"),
+        across=6,
+    script:
+        "../workflow/scripts/draw_gallery.py"
+
+
+rule evaluate_task:
+    input:
+        predictions="results/{run}/predict/{task}/predictions.hdf5",
+        parts=expand(
+            "results/{{run}}/predict/{{task}}/chunks/{chunk}.hdf5",
+            chunk=range(config["predict"]["chunks"]),
+        ),
+        test="results/{run}/finetune/{task}/test.parquet",
+        train="results/{run}/finetune/{task}/train.parquet",
+    output:
+        scores=report(
+            "results/{run}/evaluate/{task}/scores.csv",
+            caption="../workflow/report/task_scores.rst",
+            category="Finetuning",
+            subcategory="{task}",
+            labels={"table": "scores"},
+        ),
+        confusion="results/{run}/evaluate/{task}/confusion.csv",
+    log:
+        "logs/{run}/evaluate_task/{task}.log",
+    benchmark:
+        "benchmarks/{run}/evaluate_task/{task}.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        code=fingerprint("evaluate_labels", "evaluate"),
+        label=lambda wildcards: TASKS[wildcards.task]["label"],
+        kind="binary",
+    script:
+        "../workflow/scripts/evaluate_labels.py"
+
+
+rule draw_task:
+    input:
+        confusion="results/{run}/evaluate/{task}/confusion.csv",
+        history="results/{run}/finetune/{task}/history.csv",
+        descriptions=expand(
+            "results/{{run}}/predict/{{task}}/catalog/{chunk}.parquet",
+            chunk=range(config["predict"]["chunks"]),
+        ),
+        catalog="results/{run}/finetune/{task}/test.parquet",
+        archives=lambda wildcards: archives_of(TASKS[wildcards.task]),
+    output:
+        confusion=report(
+            "results/{run}/evaluate/{task}/confusion.png",
+            caption="../workflow/report/task_confusion.rst",
+            category="Finetuning",
+            subcategory="{task}",
+            labels={"figure": "confusion matrix"},
+        ),
+        learning_curve=report(
+            "results/{run}/evaluate/{task}/learning_curve.png",
+            caption="../workflow/report/task_learning_curve.rst",
+            category="Finetuning",
+            subcategory="{task}",
+            labels={"figure": "learning curve"},
+        ),
+        gallery=report(
+            "results/{run}/evaluate/{task}/gallery.png",
+            caption="../workflow/report/task_gallery.rst",
+            category="Finetuning",
+            subcategory="{task}",
+            labels={"figure": "gallery"},
+        ),
+    log:
+        "logs/{run}/draw_task/{task}.log",
+    benchmark:
+        "benchmarks/{run}/draw_task/{task}.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        code=fingerprint(
+            "draw_task", "figures.confusion", "figures.learning_curves", "figures.gallery"
+        ),
+        label=lambda wildcards: TASKS[wildcards.task]["label"],
+        across=6,
+    script:
+        "../workflow/scripts/draw_task.py"
+
+
+rule evaluate:
+    input:
+        f"results/{RUN}/evaluate/scores.csv",
+        expand("results/{run}/evaluate/{task}/scores.csv", run=RUN, task=TASKS),
+    localrule: True

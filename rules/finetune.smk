@@ -1,0 +1,97 @@
+# Stage finetune: a trained backbone learns a new label.
+
+
+def start_folder(wildcards):
+    """The model that a task starts from: its own choice, or the first member of an ensemble."""
+    task = TASKS[wildcards.task]
+    return task["model"] or ensemble_folders(task["ensemble"] or next(iter(ENSEMBLES)))[0]
+
+
+def start_model(wildcards):
+    """Files of the model that a task starts from."""
+    return [f"{start_folder(wildcards)}/model.keras", f"{start_folder(wildcards)}/model.json"]
+
+
+def task_settings(wildcards):
+    """What of a task's entry says how to train."""
+    data = ("table", "archives", "images", "id", "location", "query", "split", "model", "ensemble")
+    return {key: value for key, value in TASKS[wildcards.task].items() if key not in data}
+
+
+rule build_task_catalog:
+    input:
+        tables=lambda wildcards: record_file(TASKS[wildcards.task]["table"]),
+        archives=lambda wildcards: archives_of(TASKS[wildcards.task]),
+    output:
+        train="results/{run}/finetune/{task}/train.parquet",
+        val="results/{run}/finetune/{task}/val.parquet",
+        test="results/{run}/finetune/{task}/test.parquet",
+        rejected="results/{run}/finetune/{task}/rejected.csv",
+        summary=report(
+            "results/{run}/finetune/{task}/summary.csv",
+            caption="../workflow/report/catalog_summary.rst",
+            category="Finetuning",
+            subcategory="{task}",
+            labels={"table": "catalogue, counts at each cut"},
+        ),
+    log:
+        "logs/{run}/build_task_catalog/{task}.log",
+    benchmark:
+        "benchmarks/{run}/build_task_catalog/{task}.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        code=fingerprint("build_catalog", "catalog"),
+        catalogs=lambda wildcards: [
+            {**resolved(TASKS[wildcards.task]), "labels": [TASKS[wildcards.task]["label"]]}
+        ],
+        split=lambda wildcards: TASKS[wildcards.task]["split"],
+        seed=config["seed"],
+        stratify=True,
+    script:
+        "../workflow/scripts/build_catalog.py"
+
+
+rule finetune_task:
+    input:
+        train="results/{run}/finetune/{task}/train.parquet",
+        validation="results/{run}/finetune/{task}/val.parquet",
+        archives=lambda wildcards: archives_of(TASKS[wildcards.task]),
+        start=start_model,
+    output:
+        model="results/{run}/finetune/{task}/model.keras",
+        about="results/{run}/finetune/{task}/model.json",
+        history="results/{run}/finetune/{task}/history.csv",
+    log:
+        "logs/{run}/finetune_task/{task}.log",
+    benchmark:
+        "benchmarks/{run}/finetune_task/{task}.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: 8
+    resources:
+        mem_mb=8000,
+        runtime=720,
+    params:
+        code=fingerprint("finetune_task", "finetune"),
+        task=task_settings,
+        seed=config["seed"],
+    script:
+        "../workflow/scripts/finetune_task.py"
+
+
+rule finetune:
+    input:
+        expand("results/{run}/finetune/{task}/model.keras", run=RUN, task=TASKS),
+        expand("results/{run}/predict/{task}/predictions.hdf5", run=RUN, task=TASKS),
+        expand(
+            "results/{run}/predict/{task}/catalog/{chunk}.parquet",
+            run=RUN,
+            task=TASKS,
+            chunk=range(config["predict"]["chunks"]),
+        ),
+    localrule: True

@@ -1,0 +1,65 @@
+# Stage shards: images and votes in files that training reads fast.
+
+
+rule write_shard:
+    # Straight from the record's zips: nothing is unpacked.
+    input:
+        catalog="results/{run}/catalog/{split}.parquet",
+        archives=[archives_of(entry) for entry in config["catalogs"]],
+    output:
+        shard=f"results/{{run}}/shards/{{split}}/{{shard}}{SHARD_SUFFIX}",
+        about="results/{run}/shards/{split}/{shard}.json",
+        rejected="results/{run}/shards/{split}/{shard}.rejected.csv",
+    log:
+        "logs/{run}/write_shard/{split}-{shard}.log",
+    benchmark:
+        "benchmarks/{run}/write_shard/{split}-{shard}.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: 2
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        code=fingerprint("write_shard", "shards"),
+        image={key: config["image"][key] for key in ("size", "color", "encoding")},
+        of=lambda wildcards: config["shards"]["count"][wildcards.split],
+        enabled=config["shards"]["enabled"],
+    script:
+        "../workflow/scripts/write_shard.py"
+
+
+rule check_rejected:
+    # Judged over all shards together: one bad image in a small shard is no reason to stop.
+    input:
+        abouts=shard_files(".json", *SPLITS),
+        rejected=shard_files(".rejected.csv", *SPLITS),
+    output:
+        rejected=report(
+            "results/{run}/shards/rejected.csv",
+            caption="../workflow/report/rejected.rst",
+            category="Data",
+            labels={"table": "images that could not be read"},
+        ),
+    log:
+        "logs/{run}/check_rejected.log",
+    benchmark:
+        "benchmarks/{run}/check_rejected.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        code=fingerprint("check_rejected", "shards"),
+        max_rejected=config["shards"]["max_rejected"],
+    script:
+        "../workflow/scripts/check_rejected.py"
+
+
+rule shards:
+    input:
+        shard_files(SHARD_SUFFIX, *SPLITS),
+        f"results/{RUN}/shards/rejected.csv",
+    localrule: True

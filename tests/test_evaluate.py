@@ -1,0 +1,245 @@
+import json
+import logging
+from types import SimpleNamespace
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from sklearn import metrics
+from zoolib import evaluate as stage
+from zoolib.logs import UserError
+from zoolib.posteriors import mean_fractions
+from zoolib.trees import DecisionTree
+
+TREE = DecisionTree.from_dict(
+    {
+        "name": "small",
+        "questions": {
+            "shape": {"answers": ["smooth", "disk", "star"]},
+            "edge": {"answers": ["yes", "no"], "after": "shape_disk"},
+            "rare": {"answers": ["a", "b"], "after": "edge_yes"},
+        },
+    }
+)
+
+
+def some_votes(galaxies, seed=0):
+    """Votes down the tree; nobody is ever asked the last question."""
+    random = np.random.default_rng(seed)
+    totals = random.integers(1, 60, galaxies)
+    shape = np.array([random.multinomial(n, random.dirichlet([0.4, 0.6, 0.1])) for n in totals])
+    edge = np.array([random.multinomial(n, random.dirichlet([0.5, 0.5])) for n in shape[:, 1]])
+    return np.concatenate([shape, edge, np.zeros((galaxies, 2))], axis=1).astype(int)
+
+
+def catalog_of(path, votes, prefix="g"):
+    table = pd.DataFrame(votes, columns=TREE.columns).astype("int32")
+    table.insert(0, "id_str", [f"{prefix}{index}" for index in range(len(votes))])
+    table.to_parquet(path)
+    return path
+
+
+def predictions_of(path, ids, values, columns, **attributes):
+    with h5py.File(path, "w") as file:
+        file["predictions"] = values.astype("float32")
+        file.create_dataset("id_str", data=list(ids), dtype=h5py.string_dtype())
+        file.create_dataset("label_cols", data=columns, dtype=h5py.string_dtype())
+        file.attrs.update(attributes)
+    return path
+
+
+@pytest.fixture
+def survey(tmp_path):
+    """600 test galaxies, of which 590 are predicted, in another order and with one more."""
+    random = np.random.default_rng(5)
+    votes = some_votes(600)
+    values = 1 + random.gamma(1, 1, (600, 7, 3)) + votes[:, :, None] * random.uniform(0, 1, (600, 7, 1))
+    order = random.permutation(600)[:590]
+    ids = [f"g{index}" for index in order] + ["stranger"]
+    stored = np.concatenate([values[order], np.ones((1, 7, 3))])
+    tree = json.dumps(TREE.to_dict())
+    path = predictions_of(tmp_path / "p.hdf5", ids, stored, TREE.columns, kind="concentrations", tree=tree)
+    order.sort()
+    return SimpleNamespace(
+        folder=tmp_path,
+        predictions=path,
+        test=catalog_of(tmp_path / "test.parquet", votes),
+        train=catalog_of(tmp_path / "train.parquet", some_votes(400, 1), "t"),
+        votes=votes[order],
+        values=values[order].astype("float32"),
+    )
+
+
+def run(survey, min_votes=34, confident=0.8):
+    names = {"scores": "csv", "losses": "csv", "confusion": "csv", "metrics": "json"}
+    outputs = {name: survey.folder / "out" / f"{name}.{suffix}" for name, suffix in names.items()}
+    stage.evaluate(survey.predictions, survey.test, survey.train, min_votes, confident, **outputs)
+    tables = {name: pd.read_csv(path) for name, path in outputs.items() if path.suffix == ".csv"}
+    return SimpleNamespace(metrics=json.loads(outputs["metrics"].read_text()), **tables)
+
+
+@pytest.mark.parametrize("subset", ["all", "confident"])
+def test_scores_are_scikit_learns_on_the_papers_galaxies(survey, subset):
+    found = run(survey)
+    volunteers = survey.votes[:, :3].sum(axis=1)
+    fractions = mean_fractions(survey.values, TREE)
+    for question in TREE.questions[:2]:
+        votes = survey.votes[:, question.slice]
+        # Written out galaxy by galaxy, as the rules read.
+        chosen = []
+        for galaxy in range(len(votes)):
+            asked = votes[galaxy].sum()
+            relevant = volunteers[galaxy] >= 34 and asked >= 0.5 * volunteers[galaxy]
+            sure = relevant and (votes[galaxy] / asked).max() > 0.8
+            if sure or (relevant and subset == "all"):
+                chosen.append(galaxy)
+        truth = votes[chosen].argmax(axis=1)
+        predicted = fractions[chosen][:, question.slice].argmax(axis=1)
+        row = found.scores.query("question == @question.name and subset == @subset").iloc[0]
+        assert row["count"] == len(chosen) > 20
+        assert row["accuracy"] == pytest.approx(metrics.accuracy_score(truth, predicted), abs=1e-5)
+        assert 0.3 < row["accuracy"] <= 1
+        expected = metrics.precision_recall_fscore_support(
+            truth, predicted, average="weighted", zero_division=0
+        )
+        assert list(row[["precision", "recall", "f1"]]) == pytest.approx(list(expected[:3]), abs=1e-5)
+        counts = found.confusion.query("question == @question.name and subset == @subset")
+        assert list(counts["true"].unique()) == list(question.answers)
+        answers = range(len(question.answers))
+        matrix = metrics.confusion_matrix(truth, predicted, labels=answers)
+        assert list(counts["count"]) == list(matrix.ravel())
+
+
+def test_a_question_that_nobody_was_asked_has_no_scores(survey):
+    found = run(survey)
+    rare = found.scores.query("question == 'rare'")
+    assert list(rare["count"]) == [0, 0]
+    assert rare[["accuracy", "precision", "recall", "f1"]].isna().all(axis=None)
+    assert found.losses.set_index("question").loc["rare", ["galaxies", "model", "constant"]].eq(0).all()
+    assert found.metrics["all"]["rare"] == {"count": 0, "accuracy": None}
+
+
+def test_losses_are_scipys(survey):
+    found = run(survey).losses.set_index("question")
+    total = np.zeros(590)
+    for question in TREE.questions[:2]:
+        votes, values = survey.votes[:, question.slice], survey.values[:, question.slice].astype(float)
+        each = [
+            stats.dirichlet_multinomial.pmf(votes, values[:, :, sample], votes.sum(axis=1))
+            for sample in range(3)
+        ]
+        losses = -np.log(np.mean(each, axis=0))
+        assert found.loc[question.name, "model"] == pytest.approx(losses.mean(), rel=1e-5)
+        assert found.loc[question.name, "galaxies"] == (votes.sum(axis=1) > 0).sum()
+        total += losses
+    assert found.loc["total", "model"] == pytest.approx(total.mean(), rel=1e-5)
+    assert found.loc["total", "galaxies"] == 590
+    # The predictions know the votes, the constant one knows those of other galaxies only.
+    assert found.loc["total", "model"] < found.loc["total", "constant"]
+
+
+def test_the_constant_predictor_is_one_dirichlet_a_question(survey):
+    found = run(survey).losses.set_index("question")
+    known = pd.read_parquet(survey.train)[TREE.columns].to_numpy()
+    constant = np.asarray(stage.constant_concentrations(tree=TREE, votes=known))
+    votes = survey.votes[:, :3]
+    losses = -stats.dirichlet_multinomial.logpmf(votes, constant[:3], votes.sum(axis=1))
+    assert found.loc["shape", "constant"] == pytest.approx(losses.mean(), rel=1e-5)
+
+
+def test_no_galaxy_with_so_many_votes_is_a_warning(survey, caplog):
+    with caplog.at_level(logging.WARNING, logger="zoolib"):
+        found = run(survey, min_votes=1000)
+    assert "no galaxy has 1000 votes" in caplog.text
+    assert (found.scores["count"] == 0).all()
+    assert (found.confusion["count"] == 0).all()
+    assert found.metrics["galaxies"] == 590
+
+
+def test_missing_predictions_are_told(survey, caplog):
+    with caplog.at_level(logging.INFO, logger="zoolib"):
+        run(survey)
+    assert "10 of 600 test galaxies have no prediction" in caplog.text
+
+
+def test_no_galaxy_in_common(survey):
+    survey.test = catalog_of(survey.folder / "other.parquet", some_votes(5), "other")
+    with pytest.raises(UserError, match="none of its 591 galaxies is among the 5 of"):
+        run(survey)
+    assert not (survey.folder / "out").exists()
+
+
+def test_a_catalogue_of_another_tree(survey):
+    pd.read_parquet(survey.test).drop(columns="edge_no").to_parquet(survey.test)
+    with pytest.raises(UserError, match="the votes 'edge_no' are missing"):
+        run(survey)
+
+
+@pytest.fixture
+def task(tmp_path):
+    random = np.random.default_rng(7)
+    truth = random.integers(0, 2, 200)
+    probability = np.clip(truth * 0.4 + random.uniform(0, 0.6, 200), 0, 1)
+    values = np.clip(probability[:, None, None] + random.normal(0, 0.01, (200, 1, 5)), 0, 1)
+    ids = [f"g{index}" for index in range(200)]
+    for name, labels in (("test", truth), ("train", np.r_[truth, np.ones(50, int)])):
+        table = pd.DataFrame({"id_str": [f"g{index}" for index in range(len(labels))], "ring": labels})
+        table.to_parquet(tmp_path / f"{name}.parquet")
+    predictions_of(tmp_path / "p.hdf5", ids, values, ["ring"], kind="probabilities", tree="null")
+    means = values.astype("float32").mean(axis=(1, 2))
+    return SimpleNamespace(folder=tmp_path, truth=truth, means=means, known=np.r_[truth, np.ones(50)])
+
+
+def run_task(task, label="ring", kind="binary"):
+    paths = {name: task.folder / f"{name}.csv" for name in ("scores", "confusion")}
+    files = [task.folder / name for name in ("p.hdf5", "test.parquet", "train.parquet")]
+    stage.evaluate_labels(*files, label, kind, **paths)
+    return pd.read_csv(paths["scores"]).iloc[0], pd.read_csv(paths["confusion"])
+
+
+def test_scores_of_labels_are_scikit_learns(task):
+    row, confusion = run_task(task)
+    called = task.means > 0.5
+    expected = {
+        "accuracy": metrics.accuracy_score(task.truth, called),
+        "precision": metrics.precision_score(task.truth, called),
+        "recall": metrics.recall_score(task.truth, called),
+        "f1": metrics.f1_score(task.truth, called),
+        "auc": metrics.roc_auc_score(task.truth, task.means),
+        "loss": metrics.log_loss(task.truth, task.means.astype(float)),
+        "constant_loss": metrics.log_loss(task.truth, np.full(200, task.known.mean())),
+    }
+    assert row["count"] == 200
+    for name, value in expected.items():
+        assert row[name] == pytest.approx(value, abs=1e-5), name
+    assert 0.6 < row["accuracy"] < 1
+    assert list(confusion["count"]) == list(metrics.confusion_matrix(task.truth, called).ravel())
+    assert list(confusion["true"]) == ["no ring", "no ring", "ring", "ring"]
+
+
+def test_ties_count_half_in_the_area_under_the_curve():
+    truth, scores = np.array([0, 1, 0, 1, 1]), np.array([0.2, 0.2, 0.5, 0.5, 0.9])
+    assert stage.area_under_curve(truth, scores) == pytest.approx(metrics.roc_auc_score(truth, scores))
+    assert np.isnan(stage.area_under_curve([1, 1], [0.1, 0.2]))
+
+
+def test_a_test_split_without_a_positive_label_has_no_recall(task):
+    table = pd.read_parquet(task.folder / "test.parquet").assign(ring=0)
+    table.to_parquet(task.folder / "test.parquet")
+    row, _ = run_task(task)
+    assert np.isnan(row["recall"])
+    assert np.isnan(row["auc"])
+    assert row["accuracy"] > 0
+
+
+def test_labels_that_cannot_be_evaluated(task):
+    with pytest.raises(UserError, match="kind 'ordinal'"):
+        run_task(task, kind="ordinal")
+    with pytest.raises(UserError, match="predicts ring, expected 'bar'"):
+        run_task(task, label="bar")
+    table = pd.read_parquet(task.folder / "test.parquet")
+    table.assign(ring=table["ring"] * 2).to_parquet(task.folder / "test.parquet")
+    with pytest.raises(UserError, match="label 'ring': found 2, expected 0 or 1"):
+        run_task(task)

@@ -1,0 +1,112 @@
+"""Backbones and heads: they save and load whole, and dropout draws."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from zoolib import models
+from zoolib.logs import UserError
+from zoolib.trees import DecisionTree
+
+TREE = DecisionTree.from_dict(
+    {"name": "t", "questions": {"a": {"answers": ["x", "y"]}, "b": {"answers": ["u", "v"]}}}
+)
+IMAGE = {"size": 40, "crop": 0.8, "final_size": 32, "color": False, "encoding": "png"}
+
+
+def about(**changes):
+    return {
+        "kind": "concentrations",
+        "tree": TREE.to_dict(),
+        "columns": TREE.columns,
+        "image": IMAGE,
+        **changes,
+    }
+
+
+def build(name="tiny", edge=32, channels=1):
+    backbone = models.build_backbone(name, edge, channels)
+    return models.join(backbone, models.tree_head(backbone.output_shape[-1], TREE, 0.5))
+
+
+def save(network, folder, **changes):
+    models.save_model(network, about(**changes), folder / "model.keras", folder / "model.json")
+    return folder
+
+
+def test_a_model_saves_and_loads_whole_in_safe_mode(tmp_path):
+    network = build()
+    network.compile(loss=lambda votes, concentrations: keras.ops.sum(concentrations))
+    loaded = models.load_model(save(network, tmp_path))
+    pixels = np.random.default_rng(0).uniform(0, 255, (3, 32, 32, 1)).astype("float32")
+    expected = network.predict(pixels, verbose=0)
+    np.testing.assert_array_equal(loaded.network.predict(pixels, verbose=0), expected)
+    assert loaded.tree == TREE
+    assert expected.min() >= 1
+    assert expected.max() <= 101
+
+
+def test_the_reloaded_head_draws_and_the_backbone_does_not(tmp_path):
+    loaded = models.load_model(save(build(), tmp_path))
+    pixels = np.random.default_rng(0).uniform(0, 255, (3, 32, 32, 1)).astype("float32")
+    features = loaded.backbone(pixels, training=False)
+    assert features.shape == (3, loaded.backbone.output_shape[-1])
+    np.testing.assert_array_equal(features, loaded.backbone(pixels, training=False))
+    draws = [keras.ops.convert_to_numpy(loaded.head(features, training=True)) for _ in range(2)]
+    assert np.abs(draws[0] - draws[1]).max() > 0
+
+
+def test_efficientnet_has_the_published_size():
+    backbone = models.build_backbone("EfficientNetB0", 64, 1)
+    assert backbone.output_shape == (None, 1280)
+    # 4,049,571 for colour (keras.applications without its top), less two bands of the stem: 2*3*3*32,
+    # and without the statistics of the two bands that normalisation would know.
+    assert backbone.count_params() == 4_049_571 - 2 * 3 * 3 * 32 - 2 * 2
+    network = models.join(backbone, models.tree_head(1280, TREE, 0.2))
+    assert network.output_shape == (None, 4)
+
+
+def test_other_backbones_see_rescaled_pixels():
+    backbone = models.build_backbone("MobileNetV2", 32, 3)
+    assert any(isinstance(layer, keras.layers.Rescaling) for layer in backbone.layers)
+
+
+def test_concentrations_are_float32_under_mixed_precision():
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        network = build()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert network.get_layer("backbone").compute_dtype == "float16"
+    assert network(np.full((2, 32, 32, 1), 128, "float32")).dtype == "float32"
+
+
+@pytest.mark.parametrize(
+    ("name", "edge", "sentence"),
+    [
+        ("EfficientNetZ9", 32, "there is no backbone 'EfficientNetZ9'"),
+        ("InceptionV3", 32, "cannot see 32 px"),
+    ],
+)
+def test_wrong_backbones_end_in_a_sentence(name, edge, sentence):
+    with pytest.raises(UserError, match=sentence):
+        models.build_backbone(name, edge, 1)
+
+
+def test_folders_that_hold_no_usable_model_end_in_a_sentence(tmp_path):
+    with pytest.raises(UserError, match="no model.keras"):
+        models.load_model(tmp_path)
+    (tmp_path / "model.keras").write_bytes(b"not a model")
+    (tmp_path / "model.json").write_text(json.dumps(about()))
+    with pytest.raises(UserError, match="cannot be read"):
+        models.load_model(tmp_path)
+
+
+def test_a_model_for_another_tree_or_other_images_is_refused():
+    other = DecisionTree.from_dict({"name": "other", "questions": {"c": {"answers": ["x", "y"]}}})
+    with pytest.raises(UserError, match="answers 't' .* asks 'other'"):
+        models.check_same_use(about(), other, IMAGE, "models/0")
+    with pytest.raises(UserError, match="image.crop"):
+        models.check_same_use(about(), TREE, {**IMAGE, "crop": 0.5}, "models/0")
+    models.check_same_use(about(), TREE, IMAGE, "models/0")

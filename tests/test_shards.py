@@ -1,0 +1,234 @@
+import io
+import json
+import zipfile
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from zoolib import shards
+from zoolib.catalog import Catalog, build_catalog, read_catalog, write_catalog
+from zoolib.images import decode, load_row
+from zoolib.logs import UserError
+from zoolib.trees import DecisionTree
+
+TREE = DecisionTree.from_dict({"name": "small", "questions": {"bar": {"answers": ["yes", "no"]}}})
+IMAGE = {"size": 16, "color": False, "encoding": "png"}
+
+
+def outputs(folder, shard, suffix="tfrecord"):
+    files = {"shard": f"{shard}.{suffix}", "about": f"{shard}.json", "rejected": f"{shard}.rejected.csv"}
+    return SimpleNamespace(**{name: folder / file for name, file in files.items()})
+
+
+def records(path, about):
+    """The galaxies of a shard, read the way that training reads them."""
+    import tensorflow as tf
+
+    shape = (about["size"], about["size"], about["channels"])
+    found = []
+    for example in tf.data.TFRecordDataset(str(path)).map(shards.parse).as_numpy_iterator():
+        pixels = decode(example["image"], about["encoding"], shape)
+        found.append((example["id_str"].decode(), pixels, example["votes"]))
+    return found
+
+
+def survey(folder, count=20, broken=()):
+    """A catalogue of noise images in a zip; those in `broken` are {number: bytes, or None for no member}."""
+    random = np.random.default_rng(0)
+    archive = folder / "images.zip"
+    broken = dict(broken)
+    with zipfile.ZipFile(archive, "w") as members:
+        for number in range(count):
+            buffer = io.BytesIO()
+            Image.fromarray(random.integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(buffer, "png")
+            data = broken.get(number, buffer.getvalue())
+            if data is not None:
+                members.writestr(f"J{number:02d}.png", data)
+    names = [f"J{number:02d}" for number in range(count)]
+    table = pd.DataFrame({"id_str": names, "archive": str(archive), "file_loc": ""})
+    table["member"] = table["id_str"] + ".png"
+    table[TREE.columns] = random.integers(0, 9, (count, 2))
+    write_catalog(Catalog(table, TREE.columns, TREE), folder / "train.parquet")
+    return folder / "train.parquet"
+
+
+@pytest.mark.parametrize("encoding, color", [("png", False), ("png", True), ("raw", False), ("jpeg", False)])
+def test_shards_hold_the_catalogue_in_its_order(tmp_path, encoding, color):
+    path = survey(tmp_path)
+    image = {**IMAGE, "encoding": encoding, "color": color}
+    found, counts = [], []
+    for shard in range(3):
+        output = outputs(tmp_path, shard)
+        shards.write_shard(path, shard, 3, image, output)
+        about = shards.read_sidecar(output.about, TREE.columns, image)
+        found += records(output.shard, about)
+        counts.append(about["count"])
+        assert about["ids"] == [name for name, _, _ in found][-about["count"] :]
+        assert DecisionTree.from_dict(about["tree"]) == TREE
+        assert about["rejected"] == 0 and (about["split"], about["shard"], about["of"]) == ("train", shard, 3)
+        assert pd.read_csv(output.rejected).empty
+    table = read_catalog(path).table
+    assert counts == [6, 7, 7]
+    assert [name for name, _, _ in found] == table["id_str"].tolist()
+    assert np.array_equal([votes for _, _, votes in found], table[TREE.columns])
+    for row, (_, pixels, _) in zip(table.to_dict("records"), found, strict=True):
+        expected = load_row(row, 16, color, raw=encoding == "raw")
+        assert abs(pixels.astype(float) - expected).mean() <= (5 if encoding == "jpeg" else 0)
+
+
+def test_a_bad_image_is_a_line_and_the_run_goes_on(tmp_path):
+    bad = {2: b"", 5: b"no image", 7: None}
+    path = survey(tmp_path, broken=bad)
+    output = outputs(tmp_path, 0)
+    shards.write_shard(path, 0, 1, IMAGE, output)
+    rejected = pd.read_csv(output.rejected)
+    assert rejected["id_str"].tolist() == ["J02", "J05", "J07"]
+    for reason, words in zip(
+        rejected["reason"], ["J02.png: the image file is empty", "is not an image", "J07"], strict=True
+    ):
+        assert words in reason
+    about = shards.read_sidecar(output.about)
+    assert (about["count"], about["rejected"]) == (17, 3)
+    assert [name for name, _, _ in records(output.shard, about)] == about["ids"]
+    assert not {"J02", "J05", "J07"} & set(about["ids"])
+
+
+def test_without_shards_the_rows_are_kept_whose_image_can_be_read(tmp_path):
+    path = survey(tmp_path, broken={2: b""})
+    output = outputs(tmp_path, 0, "parquet")
+    shards.write_shard(path, 0, 2, IMAGE, output, enabled=False)
+    kept, whole = read_catalog(output.shard), read_catalog(path)
+    assert kept.tree == TREE
+    expected = whole.table[:10].query("id_str != 'J02'").reset_index(drop=True)
+    pd.testing.assert_frame_equal(kept.table, expected)
+    # What training learns from is the same, so that its hash is.
+    other = outputs(tmp_path / "shards", 0)
+    shards.write_shard(path, 0, 2, IMAGE, other)
+    assert shards.read_sidecar(output.about)["source"] == shards.read_sidecar(other.about)["source"]
+
+
+def test_the_hash_tells_what_a_shard_was_made_from(tmp_path):
+    def source(path, image=IMAGE):
+        output = outputs(tmp_path, 0, "parquet")
+        shards.write_shard(path, 0, 1, image, output, enabled=False)
+        return shards.read_sidecar(output.about)["source"]
+
+    first = source(survey(tmp_path))
+    assert source(survey(tmp_path)) == first
+    assert source(survey(tmp_path), {**IMAGE, "size": 17}) != first
+    assert source(survey(tmp_path), {**IMAGE, "crop": 0.5}) == first
+    buffer = io.BytesIO()
+    Image.new("L", (20, 20)).save(buffer, "png")
+    assert source(survey(tmp_path, broken={4: buffer.getvalue()})) != first
+
+
+def test_labels_are_kept_as_numbers(tmp_path):
+    content = read_catalog(survey(tmp_path))
+    table = content.table.drop(columns=TREE.columns).assign(mass=np.linspace(-1, 1, 20))
+    write_catalog(Catalog(table, ["mass"], None), tmp_path / "val.parquet")
+    output = outputs(tmp_path, 0)
+    shards.write_shard(tmp_path / "val.parquet", 0, 1, IMAGE, output)
+    about = shards.read_sidecar(output.about, ["mass"])
+    assert about["tree"] is None
+    found = np.array([votes for _, _, votes in records(output.shard, about)])
+    np.testing.assert_allclose(found[:, 0], table["mass"], rtol=1e-6)
+
+
+def test_fewer_galaxies_than_shards(tmp_path):
+    path = survey(tmp_path, count=3)
+    with pytest.raises(UserError, match="shards.count.train: 3 galaxies cannot fill 4 shards"):
+        shards.write_shard(path, 0, 4, IMAGE, outputs(tmp_path / "out", 0))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_reader_that_expects_something_else_stops(tmp_path):
+    output = outputs(tmp_path, 0, "parquet")
+    shards.write_shard(survey(tmp_path), 0, 1, IMAGE, output, enabled=False)
+    assert shards.read_sidecar(output.about, TREE.columns, IMAGE)["count"] == 20
+    wrong = [
+        ((["ring_yes", "ring_no"], IMAGE), "holds the tree 'small'.*bar_yes.*expected.*ring_yes"),
+        ((TREE.columns[::-1], IMAGE), "another order"),
+        ((TREE.columns, {**IMAGE, "size": 300}), "16 pixels wide in 1 channels, expected 300 in 1"),
+        ((TREE.columns, {**IMAGE, "color": True}), "expected 16 in 3"),
+    ]
+    for expected, words in wrong:
+        with pytest.raises(UserError, match=words) as caught:
+            shards.read_sidecar(output.about, *expected)
+        assert str(caught.value).startswith(str(output.about)) and "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="sidecar is missing"):
+        shards.read_sidecar(tmp_path / "1.json")
+    for text in ("", "{}", "[1]"):
+        (tmp_path / "1.json").write_text(text)
+        with pytest.raises(UserError, match="is not the sidecar"):
+            shards.read_sidecar(tmp_path / "1.json")
+
+
+def test_too_many_bad_images_stop_the_run(tmp_path):
+    path = survey(tmp_path, broken={2: b"", 15: b"no image"})
+    files = [outputs(tmp_path, shard, "parquet") for shard in range(2)]
+    for shard, output in enumerate(files):
+        shards.write_shard(path, shard, 2, IMAGE, output, enabled=False)
+    abouts, rejected = [file.about for file in files], [file.rejected for file in files]
+    summary = tmp_path / "out" / "rejected.csv"
+    with pytest.raises(UserError) as caught:
+        shards.check_rejected(abouts, rejected, 0.09, summary)
+    for words in (
+        "shards.max_rejected: 2 of 20 images (10.0%)",
+        "9.0%",
+        "0.rejected.csv",
+        "J02.png: the image file is",
+    ):
+        assert words in str(caught.value)
+    assert not summary.exists()
+    # The share of all shards counts, and the limit itself is allowed.
+    shards.check_rejected(abouts, rejected, 0.1, summary)
+    table = pd.read_csv(summary)
+    assert table["id_str"].tolist() == ["J02", "J15"] and (table["split"] == "train").all()
+
+
+def test_no_bad_image_at_all(tmp_path):
+    output = outputs(tmp_path, 0, "parquet")
+    shards.write_shard(survey(tmp_path), 0, 1, IMAGE, output, enabled=False)
+    shards.check_rejected([output.about], [output.rejected], 0, tmp_path / "rejected.csv")
+    assert list(pd.read_csv(tmp_path / "rejected.csv").columns) == ["id_str", "reason", "split"]
+
+
+def test_real_galaxies_from_zips_and_from_fits(tmp_path, repo, real_data):
+    record = real_data / "gz_decals_record"
+    tree = DecisionTree.load(repo / "config" / "trees" / "gz_decals_5.yaml")
+    entry = {
+        "name": "gz_decals_5",
+        "tree": tree.to_dict(published=True),
+        "table": str(record / "gz_decals_volunteers_5.csv"),
+        "archives": [str(record / f"gz_decals_dr5_png_part{part}.zip") for part in (1, 2)],
+    }
+    files = ("train.parquet", "val.parquet", "test.parquet", "rejected.csv", "summary.csv")
+    output = SimpleNamespace(**{file.split(".")[0]: tmp_path / file for file in files})
+    build_catalog([entry], {"train": 0.5, "val": 0.25, "test": 0.25}, 42, output)
+    written = outputs(tmp_path, 0)
+    shards.write_shard(output.train, 0, 2, {**IMAGE, "size": 64}, written)
+    about = shards.read_sidecar(written.about, tree.columns, {**IMAGE, "size": 64})
+    found = records(written.shard, about)
+    assert about["rejected"] == 0 and len(found) == about["count"] > 5
+    for _, pixels, votes in found:
+        assert pixels[28:36, 28:36].mean() > pixels[:4].mean() + 10
+        assert votes.shape == (34,) and votes.sum() > 30
+
+    table = pd.DataFrame({"id_str": [f"example_{letter}" for letter in "abcde"]}).assign(ring=[0, 1, 0, 1, 0])
+    table.to_csv(tmp_path / "fits.csv", index=False)
+    entry = {
+        "name": "fits",
+        "labels": ["ring"],
+        "table": str(tmp_path / "fits.csv"),
+        "images": str(real_data / "fits"),
+    }
+    build_catalog([entry], {"train": 0.4, "val": 0.2, "test": 0.4}, 3, output)
+    written = outputs(tmp_path / "fits", 0)
+    image = {"size": 64, "color": True, "encoding": "raw"}
+    shards.write_shard(output.train, 0, 1, image, written)
+    about = json.loads(written.about.read_text())
+    assert about["rejected"] == 0 and about["count"] > 0
+    for _, pixels, _ in records(written.shard, about):
+        assert pixels.dtype == np.float32 and len(np.unique(pixels)) > 5000

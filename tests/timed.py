@@ -1,0 +1,59 @@
+"""Run a command; end with one line: its name, how long it took, and the peak memory of all its processes."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def memory_of_descendants(root):
+    """Resident memory in bytes of a process and all its descendants."""
+    parents, resident = {}, {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/stat") as file:
+                    fields = file.read().rsplit(")", 1)[1].split()
+            except OSError:
+                continue
+            parents[int(entry)] = int(fields[1])
+            resident[int(entry)] = int(fields[21]) * PAGE
+    total = 0
+    for process in resident:
+        ancestor = process
+        while ancestor in parents and ancestor != root:
+            ancestor = parents[ancestor]
+        total += resident[process] if ancestor == root else 0
+    return total
+
+
+def main(name, command):
+    """Run the command and tell what it took; returns its exit status."""
+    start, peak = time.monotonic(), 0
+    process = subprocess.Popen(command)
+    ended = threading.Event()
+
+    def watch():
+        nonlocal peak
+        while not ended.wait(0.5):
+            peak = max(peak, memory_of_descendants(process.pid))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        status = process.wait()
+    except KeyboardInterrupt:
+        status = process.wait()
+    ended.set()
+    watcher.join()
+    minutes, seconds = divmod(round(time.monotonic() - start), 60)
+    verdict = "" if status == 0 else " (failed)"
+    print(f"{name}{verdict}: {minutes} min {seconds} s, peak {peak / 1e9:.1f} GB", flush=True)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2:]))

@@ -1,0 +1,12 @@
+"""Collect the rejected images of all shards, and stop if they are too many."""
+
+from zoolib.logs import log_to
+from zoolib.shards import check_rejected
+
+with log_to(snakemake.log[0]):
+    check_rejected(
+        abouts=snakemake.input.abouts,
+        rejected=snakemake.input.rejected,
+        max_rejected=snakemake.params.max_rejected,
+        output=snakemake.output.rejected,
+    )

@@ -1,0 +1,11 @@
+"""Put the chunks of a target together, without copying them."""
+
+from zoolib.logs import log_to
+from zoolib.predictions import collect_predictions
+
+with log_to(snakemake.log[0]):
+    collect_predictions(
+        parts=snakemake.input.parts,
+        rejected_parts=snakemake.input.rejected,
+        output=snakemake.output,
+    )

@@ -1,0 +1,12 @@
+"""Describe the posteriors of one chunk of galaxies in a flat catalogue."""
+
+from zoolib.logs import log_to
+from zoolib.predictions import describe_posteriors
+
+with log_to(snakemake.log[0]):
+    describe_posteriors(
+        predictions=snakemake.input.predictions,
+        output=snakemake.output.catalog,
+        credible_level=snakemake.params.credible_level,
+        threads=snakemake.threads,
+    )

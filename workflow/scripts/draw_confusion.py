@@ -1,0 +1,11 @@
+"""Draw the confusion matrices of one subset of the test galaxies."""
+
+from zoolib.figures.confusion import draw_confusion
+from zoolib.logs import log_to
+
+with log_to(snakemake.log[0]):
+    draw_confusion(
+        confusion=snakemake.input.confusion,
+        subset=snakemake.params.subset,
+        outputs=list(snakemake.output),
+    )

@@ -1,0 +1,12 @@
+"""Draw the galaxies with the highest posterior for each answer, a picture a question."""
+
+from zoolib.figures.gallery import draw_galleries
+from zoolib.logs import log_to
+
+with log_to(snakemake.log[0]):
+    draw_galleries(
+        descriptions=list(snakemake.input.descriptions),
+        catalog=snakemake.input.catalog,
+        outputs=list(snakemake.output),
+        across=snakemake.params.across,
+    )

@@ -1,0 +1,17 @@
+"""Compare the posteriors of the test galaxies with the volunteers."""
+
+from zoolib.evaluate import evaluate
+from zoolib.logs import log_to
+
+with log_to(snakemake.log[0]):
+    evaluate(
+        predictions=snakemake.input.predictions,
+        test=snakemake.input.test,
+        train=snakemake.input.train,
+        min_votes=snakemake.params.min_votes,
+        confident=snakemake.params.confident,
+        scores=snakemake.output.scores,
+        losses=snakemake.output.losses,
+        confusion=snakemake.output.confusion,
+        metrics=snakemake.output.metrics,
+    )

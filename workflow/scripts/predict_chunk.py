@@ -1,0 +1,19 @@
+"""Predict posteriors for one chunk of a target."""
+
+from pathlib import Path
+
+from zoolib.logs import log_to
+
+with log_to(snakemake.log[0]):
+    from zoolib.predict import predict_chunk
+
+    predict_chunk(
+        galaxies=snakemake.input.galaxies,
+        folders=[Path(path).parent for path in snakemake.input.models],
+        chunk=int(snakemake.wildcards.chunk),
+        of=snakemake.params.chunks,
+        samples=snakemake.params.samples,
+        views=snakemake.params.views,
+        seed=snakemake.params.seed,
+        output=snakemake.output,
+    )

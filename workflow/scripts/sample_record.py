@@ -1,0 +1,15 @@
+"""Draw a sample of the galaxies of a Zenodo record, without its archives."""
+
+from zoolib.download import sample_record
+from zoolib.logs import log_to
+
+with log_to(snakemake.log[0]):
+    sample_record(
+        record=snakemake.params.record,
+        table=snakemake.input.table,
+        archives=snakemake.params.archives,
+        galaxies=snakemake.params.galaxies,
+        seed=snakemake.params.seed,
+        output_table=snakemake.output.table,
+        output_archive=snakemake.output.archive,
+    )

@@ -1,0 +1,13 @@
+"""Simulate a survey: a record's folder of galaxies and volunteers' votes."""
+
+from zoolib.logs import log_to
+from zoolib.survey import write_record
+
+with log_to(snakemake.log[0]):
+    write_record(
+        output=snakemake.output,
+        galaxies=snakemake.params.galaxies,
+        size=snakemake.params.size,
+        seed=snakemake.params.seed,
+        threads=snakemake.threads,
+    )

@@ -1,0 +1,244 @@
+"""Batches of galaxies for training and prediction, a function of seed and epoch alone."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from zoolib.augment import apply_views, central_view, random_view
+from zoolib.images import BadImage, load_row
+from zoolib.logs import UserError
+from zoolib.shards import parse
+
+
+@dataclass(frozen=True)
+class Store:
+    """Galaxies with their stored images, cut into files.
+
+    Attributes:
+        counts: galaxies in each file.
+        open: a file's number (scalar tensor) -> a dataset of its records, cheap to shuffle.
+        decode: a record -> (id_str, image (size, size, channels), labels).
+        image: the `image` section of the configuration.
+    """
+
+    counts: tuple
+    open: Callable
+    decode: Callable
+    image: dict
+
+    @property
+    def count(self):
+        """How many galaxies there are."""
+        return sum(self.counts)
+
+
+def image_shape(image):
+    """Shape of a stored image, (size, size, channels)."""
+    return image["size"], image["size"], 3 if image["color"] else 1
+
+
+def from_shards(files, counts, image, labels):
+    """Galaxies in TFRecord shards.
+
+    Args:
+        files: the shards.
+        counts: galaxies in each, from their sidecars.
+        image: the `image` section of the configuration that they were written with.
+        labels: number of votes that each galaxy has.
+
+    Returns:
+        A `Store`.
+    """
+    names = tf.constant([str(file) for file in files])
+    shape = image_shape(image)
+
+    def decode_record(record):
+        example = parse(record)
+        if image["encoding"] == "raw":
+            pixels = tf.reshape(tf.io.decode_raw(example["image"], tf.float32), shape)
+        else:
+            pixels = tf.io.decode_image(example["image"], channels=shape[2], expand_animations=False)
+            pixels = tf.ensure_shape(pixels, shape)
+        return example["id_str"], pixels, tf.ensure_shape(example["votes"], [labels])
+
+    return Store(
+        counts=tuple(counts),
+        open=lambda number: tf.data.TFRecordDataset(names[number]),
+        decode=decode_record,
+        image=image,
+    )
+
+
+def from_catalog(frames, labels, image, in_memory=False, on_bad=None):
+    """Galaxies whose images are read from archives or image files as they are needed.
+
+    Args:
+        frames: a list of catalogues, the counterparts of shards.
+        labels: columns to carry along; may be empty.
+        image: the `image` section of the configuration.
+        in_memory: keep every image once it is read (finetuning reads few, many times).
+        on_bad: called with the row and the sentence when an image cannot be read; the image is
+            then black. Without it the error stops the run.
+
+    Returns:
+        A `Store`.
+    """
+    table = pd.concat(frames, ignore_index=True)
+    counts = tuple(len(frame) for frame in frames)
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype("int64")
+    shape = image_shape(image)
+    raw = image["encoding"] == "raw"
+    dtype = np.float32 if raw else np.uint8
+    rows = table.to_dict("records")
+    seen = {}
+
+    def read(number):
+        number = int(number)
+        if number in seen:
+            return seen[number]
+        try:
+            pixels = load_row(rows[number], image["size"], image["color"], raw=raw).astype(dtype)
+        except BadImage as error:
+            if on_bad is None:
+                raise
+            on_bad(rows[number], str(error))
+            pixels = np.zeros(shape, dtype)
+        if in_memory:
+            seen[number] = pixels
+        return pixels
+
+    ids = tf.constant(table["id_str"].astype(str).tolist())
+    values = tf.constant(table[labels].to_numpy("float32").reshape(len(table), len(labels)))
+
+    def decode_record(number):
+        pixels = tf.numpy_function(read, [number], tf.as_dtype(dtype), stateful=False)
+        return ids[number], tf.ensure_shape(pixels, shape), values[number]
+
+    boundaries = tf.constant(starts)
+    return Store(
+        counts=counts,
+        open=lambda number: tf.data.Dataset.range(boundaries[number], boundaries[number + 1]),
+        decode=decode_record,
+        image=image,
+    )
+
+
+def training_batches(store, batch_size, seed, epochs, first_epoch=0, shuffle=8192, keep_last=False):
+    """Shuffled, augmented batches, epoch after epoch.
+
+    The order of files, the shuffle and the views depend on (seed, epoch) alone, so that a training
+    that goes on from epoch 7 sees what it would have seen.
+
+    Args:
+        store: the galaxies.
+        batch_size: galaxies a step.
+        seed: whole number.
+        epochs: number of the epoch at which to end.
+        first_epoch: number of the first epoch.
+        shuffle: galaxies in the shuffle buffer.
+        keep_last: keep the last, smaller batch of an epoch.
+
+    Returns:
+        (dataset of (images (galaxies, final_size, final_size, channels) float32 0-255, labels
+        (galaxies, labels)), steps an epoch).
+
+    Raises:
+        UserError: fewer galaxies than a batch, of which no step could be made.
+    """
+    steps = -(-store.count // batch_size) if keep_last else store.count // batch_size
+    if steps == 0:
+        raise UserError(
+            f"train.batch_size: {store.count} galaxies are fewer than one batch of {batch_size};"
+            " lower train.batch_size or select more galaxies."
+        )
+    files = len(store.counts)
+
+    def of_epoch(epoch):
+        order = tf.random.experimental.stateless_shuffle(
+            tf.range(files, dtype=tf.int64), seed=tf.stack([tf.constant(seed, tf.int64), epoch])
+        )
+        records = tf.data.Dataset.from_tensor_slices(order).flat_map(store.open)
+        records = records.shuffle(shuffle, seed=seed * 1_000_003 + epoch, reshuffle_each_iteration=False)
+
+        def augmented(record):
+            id_str, pixels, labels = store.decode(record)
+            return pixels, random_view(store.image, seed, epoch, id_str), labels
+
+        galaxies = records.map(augmented, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        return galaxies.batch(batch_size, drop_remainder=not keep_last)
+
+    batches = tf.data.Dataset.range(first_epoch, epochs).flat_map(of_epoch)
+    final = store.image["final_size"]
+    batches = batches.map(
+        lambda pixels, views, labels: (apply_views(pixels, views, final), labels),
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )
+    return batches.prefetch(tf.data.AUTOTUNE), steps
+
+
+def central_batches(store, batch_size):
+    """Every galaxy once, in order, upright and central.
+
+    Args:
+        store: the galaxies.
+        batch_size: galaxies a batch; the last one may be smaller.
+
+    Returns:
+        A dataset of (images (galaxies, final_size, final_size, channels) float32, labels).
+    """
+    view = central_view(store.image)
+    final = store.image["final_size"]
+
+    def cut(_, pixels, labels):
+        return apply_views(pixels, tf.tile(view[None], [tf.shape(pixels)[0], 1]), final), labels
+
+    batches = stored_batches(store, batch_size)
+    return batches.map(cut, num_parallel_calls=2, deterministic=True).prefetch(2)
+
+
+def stored_batches(store, batch_size, start=0, stop=None):
+    """Every galaxy once, in order, as it is stored.
+
+    Args:
+        store: the galaxies.
+        batch_size: galaxies a batch; the last one may be smaller.
+        start: the first galaxy.
+        stop: the galaxy to stop before; all, if None.
+
+    Returns:
+        A dataset of (id_str, images (galaxies, size, size, channels), labels).
+    """
+    stop = store.count if stop is None else stop
+    records = tf.data.Dataset.range(len(store.counts)).flat_map(store.open).skip(start).take(stop - start)
+    galaxies = records.map(store.decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return galaxies.batch(batch_size).prefetch(2)
+
+
+def cut_views(pixels, names, image, seed, view=None):
+    """Cut one view out of each stored image of a batch.
+
+    Args:
+        pixels: (galaxies, size, size, channels).
+        names: (galaxies,) id_str.
+        image: the `image` section of the configuration.
+        seed: whole number.
+        view: number of a random view; None is the upright, central one.
+
+    Returns:
+        (galaxies, final_size, final_size, channels) float32 array.
+    """
+    if view is None:
+        transforms = tf.tile(central_view(image)[None], [len(pixels), 1])
+    else:
+        # Epochs count up from 0; views count down from -1, so that none repeats a training view.
+        round = tf.constant(-1 - view, tf.int64)
+        transforms = tf.map_fn(
+            lambda name: random_view(image, seed, round, name),
+            tf.constant(names),
+            fn_output_signature=tf.float32,
+        )
+    return apply_views(pixels, transforms, image["final_size"]).numpy()

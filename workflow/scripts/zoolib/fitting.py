@@ -1,0 +1,182 @@
+"""The loop that training and finetuning share: early stopping, checkpoints, resuming."""
+
+import json
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+
+from zoolib.logs import UserError, log, whole
+
+# What early stopping must remember to go on as if nothing had happened.
+STOPPING_STATE = ("best", "wait", "best_epoch", "stopped_epoch")
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Saves after each epoch all that a bit-equal continuation needs, and restores it.
+
+    Keras saves neither the states of dropout's random generators nor early stopping's counters; a
+    training continued without them is another training.
+
+    Args:
+        folder: of the checkpoint; it is no output of a rule, so that Snakemake leaves it alone.
+        fingerprint: of the settings and data that the training belongs to.
+        stopping: the EarlyStopping callback, listed before this one.
+    """
+
+    def __init__(self, folder, fingerprint, stopping):
+        super().__init__()
+        self.path = Path(folder) / "checkpoint.npz"
+        self.fingerprint = fingerprint
+        self.stopping = stopping
+        self.history = []
+        self.finished = False
+        self._state = self._read()
+        self._started = time.monotonic()
+
+    def _read(self):
+        if not self.path.is_file():
+            return None
+        try:
+            with np.load(self.path) as stored:
+                about = json.loads(str(stored["about"]))
+                arrays = {name: stored[name] for name in stored.files if name != "about"}
+        except (ValueError, OSError, KeyError) as error:
+            log.warning("%s cannot be read (%s): training starts afresh", self.path, error)
+            return None
+        if about["fingerprint"] != self.fingerprint:
+            log.info("The checkpoint belongs to other settings or data: training starts afresh")
+            return None
+        self.history = about["history"]
+        self.finished = about["finished"]
+        return about, arrays
+
+    @property
+    def first_epoch(self):
+        """The epoch at which to go on."""
+        return len(self.history)
+
+    def on_train_begin(self, logs=None):
+        """Put everything back, after the other callbacks have reset themselves."""
+        if self._state is None:
+            return
+        about, arrays = self._state
+        for name, variables in self._variables().items():
+            for number, variable in enumerate(variables):
+                variable.assign(arrays[f"{name}{number}"])
+        for name in STOPPING_STATE:
+            setattr(self.stopping, name, about["stopping"][name])
+        best = [arrays[f"best{number}"] for number in range(about["best"])]
+        self.stopping.best_weights = best or None
+        self._state = None
+
+    def _variables(self):
+        optimizer = self.model.optimizer
+        if not optimizer.built:
+            optimizer.build(self.model.trainable_variables)
+        return {"model": self.model.variables, "optimizer": optimizer.variables}
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Note when the epoch began."""
+        self._started = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Write the checkpoint and say how the epoch went."""
+        row = {"epoch": epoch + 1, "loss": float(logs["loss"]), "val_loss": float(logs["val_loss"])}
+        row["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        row["seconds"] = round(time.monotonic() - self._started, 2)
+        if not np.isfinite(row["loss"]):
+            raise UserError(
+                f"The training loss became {row['loss']} in epoch {epoch + 1}; lower the learning rate."
+            )
+        self.history.append(row)
+        self.finished = self.stopping.wait >= self.stopping.patience or self.model.stop_training
+        arrays = {}
+        for name, variables in self._variables().items():
+            for number, variable in enumerate(variables):
+                arrays[f"{name}{number}"] = keras.ops.convert_to_numpy(variable)
+        best = self.stopping.best_weights or []
+        arrays.update({f"best{number}": weights for number, weights in enumerate(best)})
+        about = {
+            "fingerprint": self.fingerprint,
+            "history": self.history,
+            "finished": self.finished,
+            "stopping": {name: _plain(getattr(self.stopping, name)) for name in STOPPING_STATE},
+            "best": len(best),
+        }
+        with whole(self.path) as partial:
+            np.savez(partial, about=json.dumps(about), **arrays)
+        log.info(
+            "epoch %d: loss %.4f, validation loss %.4f (best %.4f in epoch %d), %.0f s",
+            *(row["epoch"], row["loss"], row["val_loss"]),
+            *(self.stopping.best, self.stopping.best_epoch + 1, row["seconds"]),
+        )
+
+    def restore_best(self):
+        """Give the model its best weights, when training had ended before it was interrupted."""
+        if self._state is not None:
+            about, arrays = self._state
+            self.model.set_weights([arrays[f"best{number}"] for number in range(about["best"])])
+
+
+def _plain(value):
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def fit(network, loss, training, validation, settings, folder, fingerprint, seed, metrics=()):
+    """Train until the validation loss no longer improves; keep the best weights.
+
+    Interrupted at any moment and called again, it goes on after the last whole epoch, and on a CPU
+    ends with the very weights of a training that was never interrupted.
+
+    Args:
+        network: keras.Model; it is trained in place.
+        loss: a Keras loss.
+        training: first_epoch -> (dataset of batches, steps an epoch), see `datasets`.
+        validation: a dataset of batches, walked once an epoch.
+        settings: learning_rate, epochs, patience.
+        folder: for the checkpoint and TensorBoard's log.
+        fingerprint: of everything that the training depends on.
+        seed: whole number.
+        metrics: Keras metrics to log.
+
+    Returns:
+        (history: pandas.DataFrame with a row an epoch: epoch, loss, val_loss, learning_rate,
+        seconds; best_epoch: number of the epoch whose weights the model now has, from 1).
+
+    Raises:
+        UserError: the loss is no longer a number.
+    """
+    folder = Path(folder)
+    keras.utils.set_random_seed(seed)
+    stopping = keras.callbacks.EarlyStopping(
+        monitor="val_loss", mode="min", patience=settings["patience"], restore_best_weights=True
+    )
+    checkpoint = Checkpoint(folder, fingerprint, stopping)
+    # Compiled by XLA a training step is ten times slower on a CPU, and starts slowly on a GPU.
+    network.compile(
+        optimizer=keras.optimizers.Adam(settings["learning_rate"]),
+        loss=loss,
+        metrics=list(metrics),
+        jit_compile=False,
+    )
+    if checkpoint.first_epoch:
+        log.info("Training goes on after epoch %d", checkpoint.first_epoch)
+    if checkpoint.finished or checkpoint.first_epoch >= settings["epochs"]:
+        checkpoint.set_model(network)
+        checkpoint.restore_best()
+    else:
+        batches, steps = training(checkpoint.first_epoch)
+        network.fit(
+            batches,
+            validation_data=validation,
+            initial_epoch=checkpoint.first_epoch,
+            epochs=settings["epochs"],
+            steps_per_epoch=steps,
+            callbacks=[stopping, checkpoint, keras.callbacks.TensorBoard(folder / "tensorboard")],
+            verbose=0,
+        )
+    history = pd.DataFrame(checkpoint.history)
+    return history, int(history["val_loss"].idxmin()) + 1

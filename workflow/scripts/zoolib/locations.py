@@ -1,0 +1,182 @@
+"""Where the pixels of each galaxy are: in archives by base name, or in folders."""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+
+from zoolib import archives
+from zoolib.images import SUFFIXES
+from zoolib.logs import UserError, log, whole
+
+PLACES = ["archive", "member", "file_loc"]
+
+
+def in_archives(names, files, paths):
+    """Find galaxies in zips by the base names of the members, whatever the folders inside.
+
+    Args:
+        names: (galaxies,) Series of id_str.
+        files: (galaxies,) Series of the file that the table names, "" where it names none.
+        paths: the zips.
+
+    Returns:
+        (data frame of archive, member and file_loc, a sentence for each galaxy without an image and
+        "" for the others).
+
+    Raises:
+        UserError: an archive is missing or no archive, or two members have one base name.
+    """
+    members = archives.index(paths)
+    log.info("%s images in %s", f"{len(members):,}", ", ".join(Path(path).name for path in paths))
+    found = _first_found(_base_names(names, files), members)
+    pairs = [pair or ("", "") for pair in found]
+    places = pd.DataFrame(pairs, index=names.index, columns=PLACES[:2]).astype(str).assign(file_loc="")
+    searched = ", ".join(Path(path).name for path in paths)
+    return places, _missing(names, files, places["member"] == "", searched)
+
+
+def in_folder(names, files, folder, beside):
+    """Find galaxies among image files.
+
+    A file that the table names is looked for in the folder, then beside the table, then anywhere
+    below the folder by its base name; without one, `{id_str}` with any of the known suffixes is.
+
+    Args:
+        names: (galaxies,) Series of id_str.
+        files: (galaxies,) Series of the file that the table names, "" where it names none.
+        folder: the folder of images; None where the table alone says where they are.
+        beside: the folder of the table.
+
+    Returns:
+        (data frame of archive, member and file_loc, a sentence for each galaxy without an image and
+        "" for the others).
+
+    Raises:
+        UserError: there is no such folder, or nothing that says where the images are.
+    """
+    if folder is None and not (files != "").any():
+        raise UserError(
+            "catalogs[].images: neither archives nor a folder of images is given, and the table has no column"
+            " file_loc; give one of them."
+        )
+    if folder is not None and not Path(folder).is_dir():
+        raise UserError(f"{folder}: there is no such folder of images; mend catalogs[].images.")
+    bases = [base for base in (folder, beside) if base is not None]
+    found = pd.Series(None, index=names.index, dtype=object)
+    for base in bases:
+        # os.path.join leaves an absolute path as it is.
+        joined = files.map(lambda file, base=base: os.path.join(base, file) if file else "")
+        found = found.where(found.notna(), joined.where(_are_files(joined), None))
+    unclear = pd.Series(False, index=names.index)
+    if folder is not None and found.isna().any():
+        below, twice = _files_below(folder)
+        searched = _first_found(_base_names(names, files), below)
+        unclear = found.isna() & searched.isin(twice)
+        found = found.where(found.notna() | unclear, searched)
+    places = pd.DataFrame({"archive": "", "member": "", "file_loc": found.fillna("")}, index=names.index)
+    sentences = _missing(names, files, found.isna(), " and ".join(map(str, bases)))
+    if unclear.any():
+        sentences[unclear] = [
+            f"{folder}: several files are called '{os.path.basename(path)}'; say in file_loc which is meant."
+            for path in searched[unclear]
+        ]
+    return places, sentences
+
+
+def _base_names(names, files):
+    """What a galaxy's file may be called, the likeliest first."""
+    yield files.map(os.path.basename)
+    for suffix in SUFFIXES:
+        yield names + suffix
+
+
+def _first_found(candidates, known):
+    found = None
+    for candidate in candidates:
+        hits = pd.Series([known.get(name) for name in candidate], index=candidate.index, dtype=object)
+        found = hits if found is None else found.where(found.notna(), hits)
+    return found
+
+
+def _are_files(paths):
+    # One listing a folder: on a cluster's file system, asking for each of 300,000 files takes minutes.
+    folders = paths.map(os.path.dirname)
+    listed = {folder: _listing(folder) for folder in folders.unique()}
+    pairs = zip(folders, paths.map(os.path.basename), strict=True)
+    return pd.Series([bool(base) and base in listed[folder] for folder, base in pairs], index=paths.index)
+
+
+def _listing(folder):
+    try:
+        return {entry.name for entry in os.scandir(folder or ".") if entry.is_file()}
+    except OSError:
+        return set()
+
+
+def _files_below(folder):
+    """{base name: path} of all images below a folder, and the paths whose base name is not unique."""
+    paths = [os.path.join(top, name) for top, _, names in os.walk(folder, followlinks=True) for name in names]
+    paths = sorted(path for path in paths if path.lower().endswith(SUFFIXES))
+    counts = Counter(map(os.path.basename, paths))
+    below = {os.path.basename(path): path for path in paths}
+    return below, {path for name, path in below.items() if counts[name] > 1}
+
+
+def _missing(names, files, without, searched):
+    sentences = pd.Series("", index=names.index, dtype=object)
+    wanted = files.where(files != "", names + SUFFIXES[0])[without]
+    sentences[without] = [
+        f"no image '{file}' in {searched}; get it or leave the galaxy out." for file in wanted
+    ]
+    return sentences
+
+
+def list_images(paths, output):
+    """List every image in some archives or folders, to predict for all of them.
+
+    Args:
+        paths: zip archives, or folders of images (searched in their subfolders too).
+        output: Parquet to write: id_str (the base name), archive, member, file_loc; sorted by id.
+
+    Raises:
+        UserError: no image, or two images of one name.
+    """
+    zips = [path for path in paths if Path(path).is_file()]
+    rows = [
+        {"id_str": stem(name), "archive": str(archive), "member": member, "file_loc": ""}
+        for name, (archive, member) in archives.index(zips).items()
+        if name.lower().endswith(SUFFIXES)
+    ]
+    for folder in (Path(path) for path in paths if path not in zips):
+        if not folder.is_dir():
+            raise UserError(f"{folder}: there is no such folder or archive; see predict.targets.")
+        rows += [
+            {"id_str": stem(file.name), "archive": "", "member": "", "file_loc": str(file)}
+            for file in sorted(folder.rglob("*"))
+            if file.name.lower().endswith(SUFFIXES)
+        ]
+    if not rows:
+        raise UserError(f"{', '.join(map(str, paths))}: no image found; expected {', '.join(SUFFIXES)}.")
+    table = pd.DataFrame(rows).sort_values("id_str", ignore_index=True)
+    twice = table["id_str"].duplicated()
+    if twice.any():
+        name = table["id_str"][twice].iloc[0]
+        raise UserError(f"Two images are called '{name}'; rename one, the name is the galaxy's id_str.")
+    log.info("%s galaxies to predict", f"{len(table):,}")
+    with whole(output) as partial:
+        table.to_parquet(partial, index=False)
+
+
+def stem(name):
+    """The base name of an image file without its suffix: its galaxy's id_str.
+
+    Args:
+        name: ends in one of `SUFFIXES`.
+
+    Returns:
+        The name without the suffix, `.fits.gz` counting as one.
+    """
+    endings = sorted(SUFFIXES, key=len, reverse=True)
+    return name[: -len(next(ending for ending in endings if name.lower().endswith(ending)))]

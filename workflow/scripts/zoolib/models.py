@@ -1,0 +1,232 @@
+"""Models: a backbone that sees a galaxy, a head that answers, and the folder they are kept in.
+
+Only Keras's own layers are used and models are saved uncompiled, so that Keras loads `model.keras`
+in safe mode without any code of this project.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import keras
+from keras import layers
+
+from zoolib.logs import UserError, whole
+from zoolib.trees import DecisionTree
+
+# The published head's concentrations lie between 1 and 101 (Walmsley et al. 2022, section 5.1).
+SMALLEST_CONCENTRATION = 1.0
+CONCENTRATION_RANGE = 100.0
+
+
+@dataclass
+class GalaxyModel:
+    """A model and what one must know to use it.
+
+    Attributes:
+        network: keras.Model, (galaxies, final_size, final_size, channels) float32 0-255 -> outputs.
+        about: the content of `model.json`.
+    """
+
+    network: keras.Model
+    about: dict = field(repr=False)
+
+    @property
+    def backbone(self):
+        """(galaxies, final_size, final_size, channels) -> (galaxies, features)."""
+        return self.network.get_layer("backbone")
+
+    @property
+    def head(self):
+        """(galaxies, features) -> (galaxies, answers or labels)."""
+        return self.network.get_layer("head")
+
+    @property
+    def tree(self):
+        """The decision tree that the model answers; None for a finetuned label."""
+        return DecisionTree.from_dict(self.about["tree"], "model.json") if self.about["tree"] else None
+
+    @property
+    def kind(self):
+        """What the outputs are: `concentrations` or `probabilities`."""
+        return self.about["kind"]
+
+    @property
+    def columns(self):
+        """Names of the outputs."""
+        return self.about["columns"]
+
+
+def build_backbone(name, edge, channels):
+    """An untrained backbone that ends in global average pooling.
+
+    Args:
+        name: `tiny`, or any class of `keras.applications`.
+        edge: pixels of the model's input.
+        channels: 1 or 3.
+
+    Returns:
+        keras.Model named `backbone`, (galaxies, edge, edge, channels) float32 0-255 ->
+        (galaxies, features).
+
+    Raises:
+        UserError: no such backbone, or one that refuses this input size.
+    """
+    inputs = layers.Input((edge, edge, channels), name="image")
+    if name == "tiny":
+        return keras.Model(inputs, _tiny(inputs), name="backbone")
+    application = getattr(keras.applications, name, None)
+    if not isinstance(name, str) or not callable(application):
+        known = ", ".join(sorted(n for n in dir(keras.applications) if n[0].isupper()))
+        raise UserError(f"train.backbone: there is no backbone '{name}'; choose tiny or one of {known}.")
+    try:
+        network = application(
+            include_top=False, weights=None, input_shape=(edge, edge, channels), pooling="avg"
+        )
+    except ValueError as error:
+        raise UserError(f"train.backbone: {name} cannot see {edge} px images: {error}") from None
+    rescales = any(isinstance(layer, layers.Rescaling) for layer in network.layers[:4])
+    scaled = inputs if rescales else layers.Rescaling(1 / 127.5, offset=-1)(inputs)
+    return keras.Model(inputs, network(scaled), name="backbone")
+
+
+def _tiny(x):
+    """Four small convolutional stages: learns simulated galaxies in minutes on a laptop."""
+    x = layers.Rescaling(1 / 255)(x)
+    for filters in (16, 32, 64, 128):
+        x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
+        # Keras's momentum of 0.99 needs hundreds of steps before validation scores mean anything.
+        x = layers.BatchNormalization(momentum=0.9)(x)
+        x = layers.Activation("relu")(x)
+        x = layers.MaxPooling2D()(x)
+    return layers.GlobalAveragePooling2D()(x)
+
+
+def tree_head(features, tree, dropout):
+    """The published head: dropout, one number per answer, a sigmoid stretched from 1 to 101.
+
+    Float32 from the dense layer on, whatever the precision of the backbone.
+
+    Args:
+        features: numbers that the backbone gives for a galaxy.
+        tree: a `DecisionTree`.
+        dropout: share of the features dropped, in training and for each posterior sample.
+
+    Returns:
+        keras.Model named `head`, (galaxies, features) -> (galaxies, answers) concentrations.
+    """
+    inputs = layers.Input((features,), name="features")
+    x = layers.Dropout(dropout)(inputs)
+    x = layers.Dense(len(tree.columns), dtype="float32", name="answers")(x)
+    x = layers.Activation("sigmoid", dtype="float32")(x)
+    x = layers.Rescaling(CONCENTRATION_RANGE, offset=SMALLEST_CONCENTRATION, dtype="float32")(x)
+    return keras.Model(inputs, x, name="head")
+
+
+def label_head(features, outputs, units, dropout, activation):
+    """A head for a new label: dropout and dense layers in turn (Zoobot's finetuning guide).
+
+    Args:
+        features: numbers that the backbone gives for a galaxy.
+        outputs: how many numbers it returns.
+        units: sizes of the dense layers between, e.g. [64, 64].
+        dropout: share dropped before each dense layer.
+        activation: of the output, e.g. `sigmoid`.
+
+    Returns:
+        keras.Model named `head`, (galaxies, features) -> (galaxies, outputs).
+    """
+    inputs = layers.Input((features,), name="features")
+    x = inputs
+    for size in units:
+        x = layers.Dropout(dropout)(x)
+        x = layers.Dense(size, activation="relu")(x)
+    x = layers.Dropout(dropout)(x)
+    x = layers.Dense(outputs, activation=activation, dtype="float32")(x)
+    return keras.Model(inputs, x, name="head")
+
+
+def join(backbone, head):
+    """One model out of a backbone and a head; both stay nested in it by their names.
+
+    Args:
+        backbone: from `build_backbone` or a loaded model.
+        head: from `tree_head` or `label_head`.
+
+    Returns:
+        keras.Model.
+    """
+    inputs = keras.Input(backbone.input_shape[1:], name="image")
+    return keras.Model(inputs, head(backbone(inputs)), name="galaxies")
+
+
+def save_model(network, about, model_path, about_path):
+    """Write a model as two files, uncompiled.
+
+    Args:
+        network: keras.Model with the nested models `backbone` and `head`.
+        about: what goes to `model.json`: tree, columns, kind, image, training, seeds, data, versions.
+        model_path: ends in `.keras`.
+        about_path: ends in `.json`.
+    """
+    # A compiled model would need our loss to be loaded; a new one around the same layers does not.
+    uncompiled = keras.Model(network.inputs, network.outputs, name=network.name)
+    with whole(model_path) as partial:
+        uncompiled.save(partial)
+    with whole(about_path) as partial:
+        partial.write_text(json.dumps(about, indent=1) + "\n")
+
+
+def load_model(folder):
+    """Read a model folder.
+
+    Args:
+        folder: holds `model.keras` and `model.json`.
+
+    Returns:
+        A `GalaxyModel`.
+
+    Raises:
+        UserError: not a model folder, or files that cannot be read.
+    """
+    folder = Path(folder)
+    for name in ("model.keras", "model.json"):
+        if not (folder / name).is_file():
+            raise UserError(
+                f"{folder}: is no model folder, it has no {name}; train a model first, or name another."
+            )
+    try:
+        about = json.loads((folder / "model.json").read_text())
+        network = keras.saving.load_model(folder / "model.keras", compile=False, safe_mode=True)
+    except (ValueError, OSError) as error:
+        raise UserError(
+            f"{folder}: the model cannot be read ({str(error).splitlines()[0]}); it is damaged or"
+            " was written by another program: train it again."
+        ) from None
+    return GalaxyModel(network, about)
+
+
+def check_same_use(about, tree, image, folder):
+    """Stop where a model answers another tree, or sees other images, than it is asked to.
+
+    Args:
+        about: content of the model's `model.json`.
+        tree: the `DecisionTree` wanted.
+        image: the `image` section of the configuration wanted.
+        folder: the model's folder, for the message.
+
+    Raises:
+        UserError: the sentence names the first difference.
+    """
+    if not about["tree"] or about["columns"] != tree.columns:
+        found = about["tree"]["name"] if about["tree"] else ", ".join(about["columns"])
+        raise UserError(
+            f"{folder}: this model answers '{found}' ({len(about['columns'])} answers), this run asks"
+            f" '{tree.name}' ({len(tree.columns)}); choose a model for this tree or finetune this one."
+        )
+    for key in ("size", "crop", "final_size", "color"):
+        if about["image"][key] != image[key]:
+            raise UserError(
+                f"{folder}: this model was trained with image.{key}: {about['image'][key]}, this run has"
+                f" {image[key]}; set image.{key} to the model's value."
+            )

@@ -1,0 +1,218 @@
+"""Stage shards: galaxies in the order of their catalogue, images decoded, scaled and packed."""
+
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from zoolib.catalog import Catalog, read_catalog, write_catalog
+from zoolib.images import BadImage, encode, load_image, read, where
+from zoolib.logs import UserError, log, progress, whole
+from zoolib.provenance import versions
+
+# Images decoded ahead of the writer, so that memory does not grow with the shard.
+AHEAD = 256
+
+
+def write_shard(catalog, shard, of, image, output, enabled=True, threads=2):
+    """Write one shard of a catalogue: TFRecords of `id_str`, `image` and `votes`, and a sidecar.
+
+    An image that cannot be read is a line in `rejected`, and its galaxy is not in the shard.
+
+    Args:
+        catalog: a split's catalogue; the file is called after the split.
+        shard: number of the shard, from 0; it takes the rows [shard·N // of, (shard + 1)·N // of).
+        of: how many shards the split is cut into.
+        image: has `size` (pixels), `color` (bool) and `encoding` (png, jpeg or raw).
+        output: has the paths `shard`, `about` (JSON) and `rejected` (CSV: id_str, reason).
+        enabled: False writes the catalogue's rows whose image can be read (Parquet), no pixels.
+        threads: images decoded at a time.
+
+    Raises:
+        UserError: fewer galaxies than shards, or no such catalogue.
+    """
+    content, split = read_catalog(catalog), Path(catalog).stem
+    table, columns = content.table, content.columns
+    if len(table) < of:
+        raise UserError(
+            f"shards.count.{split}: {len(table)} galaxies cannot fill {of} shards; lower the number to"
+            f" {len(table)} or fewer, or select more galaxies."
+        )
+    table = table[shard * len(table) // of : (shard + 1) * len(table) // of].reset_index(drop=True)
+    stored = {key: image[key] for key in ("size", "color", "encoding")}
+    source = hashlib.sha256(json.dumps([stored, columns]).encode())
+    votes = table[columns].to_numpy(np.float32)
+    reasons = []
+
+    def packed():
+        what = f"{split} shard {shard} of {of}"
+        for row, (data, digest, reason) in enumerate(_pack(table, stored, threads, what)):
+            reasons.append(reason)
+            if reason is None:
+                name = table["id_str"][row].encode()
+                source.update(name + b"\0" + votes[row].tobytes() + digest)
+                yield name, data, votes[row]
+
+    if enabled:
+        _write_records(packed(), output.shard)
+        kept = np.array([reason is None for reason in reasons], bool)
+    else:
+        for _ in packed():
+            pass
+        kept = np.array([reason is None for reason in reasons], bool)
+        write_catalog(Catalog(table[kept], columns, content.tree), output.shard)
+    bad = table.loc[~kept, ["id_str"]].assign(reason=[reason for reason in reasons if reason])
+    with whole(output.rejected) as partial:
+        bad.to_csv(partial, index=False)
+    about = {
+        "split": split,
+        "shard": shard,
+        "of": of,
+        "count": int(kept.sum()),
+        "rejected": len(bad),
+        "size": stored["size"],
+        "channels": 3 if stored["color"] else 1,
+        "encoding": stored["encoding"],
+        "tree": content.tree.to_dict() if content.tree else None,
+        "columns": columns,
+        "source": source.hexdigest(),
+        "versions": versions(),
+        "ids": table["id_str"][kept].tolist(),
+    }
+    with whole(output.about) as partial:
+        partial.write_text(json.dumps(about, indent=1) + "\n")
+    log.info("%s galaxies written, %s rejected", f"{kept.sum():,}", f"{len(bad):,}")
+
+
+def parse(serialised):
+    """Read one record of a shard, inside tf.data.
+
+    Args:
+        serialised: scalar string tensor.
+
+    Returns:
+        {"id_str": scalar string, "image": scalar string (encoded), "votes": (columns,) float32}.
+    """
+    import tensorflow as tf
+
+    return tf.io.parse_single_example(
+        serialised,
+        {
+            "id_str": tf.io.FixedLenFeature([], tf.string),
+            "image": tf.io.FixedLenFeature([], tf.string),
+            "votes": tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True),
+        },
+    )
+
+
+def read_sidecar(path, columns=None, image=None):
+    """Read what a shard's sidecar says, and check that it is what the reader expects.
+
+    Args:
+        path: the `.json` beside the shard.
+        columns: the votes' columns that the shard must have, in this order; any, if None.
+        image: has the `size` and `color` that the shard must have; any, if None.
+
+    Returns:
+        The sidecar as a dict: split, shard, of, count, rejected, size, channels, encoding, tree (a dict
+        or None), columns, source (hash of what the shard was made from), versions, ids.
+
+    Raises:
+        UserError: missing, no sidecar, or a shard of another tree or size.
+    """
+    try:
+        about = json.loads(Path(path).read_text())
+        size, channels, found = about["size"], about["channels"], about["columns"]
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: the shard's sidecar is missing; write the shards with the target 'shards'."
+        ) from None
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path}: is not the sidecar of a shard; write the shards again.") from None
+    if columns is not None and found != list(columns):
+        name = f"the tree '{about['tree']['name']}'" if about.get("tree") else "labels"
+        strange = next((column for column in found if column not in columns), "the same in another order")
+        raise UserError(
+            f"{path}: the shard holds {name} ({len(found)} columns, among them {strange}), expected"
+            f" {len(columns)} columns, among them {', '.join(list(columns)[:3])}; write the shards again with"
+            " this tree or choose the other one."
+        )
+    if image is not None and (size, channels) != (image["size"], 3 if image["color"] else 1):
+        raise UserError(
+            f"{path}: the shard's images are {size} pixels wide in {channels} channels, expected"
+            f" {image['size']} in {3 if image['color'] else 1} (image.size, image.color); write the shards"
+            " again with these settings."
+        )
+    return about
+
+
+def check_rejected(abouts, rejected, max_rejected, output):
+    """Collect the rejected images of all shards, and stop if they are too many.
+
+    Args:
+        abouts: the shards' sidecars.
+        rejected: the shards' tables of rejected images, in the same order.
+        max_rejected: the largest share of all images that may be unreadable.
+        output: CSV to write: id_str, reason, split.
+
+    Raises:
+        UserError: more images are unreadable.
+    """
+    sidecars = [read_sidecar(path) for path in abouts]
+    tables = [
+        pd.read_csv(path, dtype=str).assign(split=about["split"])
+        for path, about in zip(rejected, sidecars, strict=True)
+    ]
+    table = pd.concat(tables, ignore_index=True)
+    total = sum(about["count"] + about["rejected"] for about in sidecars)
+    log.info("%s of %s images rejected", f"{len(table):,}", f"{total:,}")
+    if len(table) > max_rejected * total:
+        where_from = next(path for path, rows in zip(rejected, tables, strict=True) if len(rows))
+        raise UserError(
+            f"shards.max_rejected: {len(table)} of {total} images ({len(table) / total:.1%}) cannot be read,"
+            f" allowed are {max_rejected:.1%}; mend them or raise the limit; {where_from} lists the first,"
+            f" {table['reason'][0]}"
+        )
+    with whole(output) as partial:
+        table.to_csv(partial, index=False)
+
+
+def _pack(table, stored, threads, what):
+    """For each row: (encoded image, hash of its file, None), or (None, None, the reason)."""
+
+    def pack(row):
+        try:
+            data = read(row)
+            raw = stored["encoding"] == "raw"
+            pixels = load_image(data, stored["size"], stored["color"], raw, where(row))
+        except BadImage as error:
+            return None, None, str(error)
+        return encode(pixels, stored["encoding"]), hashlib.sha256(data).digest(), None
+
+    rows = table[["archive", "member", "file_loc"]].to_dict("records")
+    with ThreadPoolExecutor(threads) as pool, progress(None, what, total=len(rows)) as meter:
+        for start in range(0, len(rows), AHEAD):
+            for result in pool.map(pack, rows[start : start + AHEAD]):
+                yield result
+                meter.update()
+
+
+def _write_records(galaxies, path):
+    # Only writing needs it: 7 s.
+    import tensorflow as tf
+
+    def several(kind, name, values):
+        return tf.train.Feature(**{name: kind(value=values)})
+
+    with whole(path) as partial, tf.io.TFRecordWriter(str(partial)) as writer:
+        for name, data, votes in galaxies:
+            features = {
+                "id_str": several(tf.train.BytesList, "bytes_list", [name]),
+                "image": several(tf.train.BytesList, "bytes_list", [data]),
+                "votes": several(tf.train.FloatList, "float_list", votes.tolist()),
+            }
+            example = tf.train.Example(features=tf.train.Features(feature=features))
+            writer.write(example.SerializeToString())

@@ -1,0 +1,214 @@
+"""Simulated volunteers: what they would answer about a galaxy, and the table of their votes.
+
+The columns are those of `gz_decals_volunteers_5` in Zenodo record 4573248 (127 of them; Walmsley
+et al. 2022, arXiv:2102.08414, tables B1 and B2).
+"""
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit, softmax
+
+# A click that has nothing to do with the galaxy.
+LAPSES = 0.03
+# Galaxies whose merger question was another one when they were shown (section 3.2): no votes.
+WITHOUT_MERGING = 0.027
+
+
+def clarity(galaxies):
+    """How clearly a galaxy shows what it has: face-on, bright above the noise, and large.
+
+    Args:
+        galaxies: the table of `survey.draw_galaxies`.
+
+    Returns:
+        (galaxies,) from 0, nothing can be seen, to 1.
+    """
+    signal = galaxies["brightness"] / galaxies["noise"]
+    seen = signal / (signal + 2.0) * galaxies["radius"] / (galaxies["radius"] + 0.06)
+    return np.asarray(seen * expit((galaxies["axis_ratio"] - 0.36) / 0.05), float)
+
+
+def visible_strengths(galaxies):
+    """How strong arms, ring and bar appear, after inclination, noise and resolution.
+
+    Args:
+        galaxies: the table of `survey.draw_galaxies`.
+
+    Returns:
+        {"spiral", "ring", "bar", "edge_on"}: each (galaxies,) from 0, invisible, to 1.
+    """
+    seen = clarity(galaxies)
+    visible = {name: galaxies[f"{name}_strength"] * seen for name in ("spiral", "ring", "bar")}
+    visible["edge_on"] = galaxies["disc"] * expit((0.25 - galaxies["axis_ratio"]) / 0.025)
+    return {name: np.asarray(strength, float) for name, strength in visible.items()}
+
+
+def answer_probabilities(tree, galaxies):
+    """Probability of every answer, given that its question is asked: smooth in all parameters.
+
+    Args:
+        tree: the `gz_decals_5` tree.
+        galaxies: the table of `survey.draw_galaxies`.
+
+    Returns:
+        (galaxies, answers) in the order of `tree.columns`; each question's sum to 1, all > 0.
+    """
+    visible = visible_strengths(galaxies)
+    spiral, ring, bar, edge_on = (visible[name] for name in ("spiral", "ring", "bar", "edge_on"))
+    disturbance, companion = galaxies["disturbance"], galaxies["companion"]
+    bulge = np.sqrt(galaxies["bulge_share"])
+    structure = 1 - (1 - spiral) * (1 - 0.9 * ring) * (1 - 0.7 * bar)
+    featured = 1 - expit(12 * (0.33 - structure)) * (1 - 0.95 * edge_on) * (1 - 0.5 * disturbance**2)
+    artifact = 0.01 + 0.9 * expit(14 * (galaxies["artifact"] - 0.6))
+    arms = expit(14 * (spiral - 0.28 - 0.15 * ring))
+    strong, no_bar = expit(14 * (bar - 0.55)), expit(16 * (0.27 - bar))
+    no_bulge = expit(16 * (0.34 - bulge))
+    major, disturbed = expit(13 * (disturbance - 0.62)), expit(13 * (disturbance - 0.3))
+    merger = expit(13 * (companion - 0.42))
+    answers = {
+        "smooth-or-featured": {
+            "smooth": (1 - featured) * (1 - artifact),
+            "featured-or-disk": featured * (1 - artifact),
+            "artifact": artifact,
+        },
+        "disk-edge-on": {"yes": edge_on, "no": 1 - edge_on},
+        "has-spiral-arms": {"yes": arms, "no": 1 - arms},
+        "bar": {"strong": strong * (1 - no_bar), "weak": (1 - strong) * (1 - no_bar), "no": no_bar},
+        "bulge-size": _nearest(
+            bulge, 0.11, {"dominant": 0.92, "large": 0.74, "moderate": 0.54, "small": 0.33, "none": 0.1}
+        ),
+        "how-rounded": _nearest(
+            galaxies["axis_ratio"], 0.1, {"round": 0.95, "in-between": 0.62, "cigar-shaped": 0.25}
+        ),
+        "edge-on-bulge": {
+            "boxy": (1 - no_bulge) * galaxies["boxiness"] ** 2,
+            "none": no_bulge,
+            "rounded": (1 - no_bulge) * (1 - galaxies["boxiness"] ** 2),
+        },
+        "spiral-winding": _nearest(
+            np.log(galaxies["pitch"]), 0.22, {"tight": np.log(9), "medium": np.log(17), "loose": np.log(32)}
+        ),
+        "spiral-arm-count": _arm_count(galaxies["arms"], spiral),
+        "merging": {
+            "none": (1 - merger) * (1 - disturbed),
+            "minor-disturbance": (1 - merger) * disturbed * (1 - major),
+            "major-disturbance": (1 - merger) * disturbed * major,
+            "merger": merger,
+        },
+    }
+    found = np.empty((len(galaxies), len(tree.columns)))
+    for question in tree.questions:
+        chosen = np.column_stack([answers[question.name][answer] for answer in question.answers])
+        chosen = chosen / chosen.sum(1, keepdims=True)
+        found[:, question.slice] = (1 - LAPSES) * chosen + LAPSES / len(question.answers)
+    return found
+
+
+def _nearest(value, width, centres):
+    """Answers along a scale: the nearer to an answer's centre, the likelier it is."""
+    scores = np.column_stack([-0.5 * ((value - centre) / width) ** 2 for centre in centres.values()])
+    return dict(zip(centres, softmax(scores, axis=1).T, strict=True))
+
+
+def _arm_count(arms, spiral):
+    arms = np.asarray(arms)
+    distance = np.abs(arms[:, None] - np.arange(1, 6))
+    counted = softmax(-(0.8 + 3.5 * spiral[:, None]) * distance, axis=1)
+    lost = expit(9 * (0.36 + 0.05 * (arms - 2) - spiral))
+    answers = dict(zip(("1", "2", "3", "4", "more-than-4"), (counted * (1 - lost[:, None])).T, strict=True))
+    return {**answers, "cant-tell": lost}
+
+
+def draw_totals(galaxies, rng):
+    """How many volunteers classify each galaxy: median 5, a quarter about 40, a tail to 80.
+
+    Walmsley et al. 2022, sections 3 and 6: 253,286 galaxies, 59,337 of them with 30 or more.
+
+    Args:
+        galaxies: how many.
+        rng: a numpy `Generator`.
+
+    Returns:
+        (galaxies,) whole numbers from 3 to 80.
+    """
+    few = 3 + rng.binomial(6, 0.33, galaxies)
+    many = np.round(rng.normal(40, 2.5, galaxies)).astype(int)
+    twice = rng.integers(50, 81, galaxies)
+    group = rng.random(galaxies)
+    return np.where(group < 0.745, few, np.where(group < 0.975, many, twice))
+
+
+def draw_votes(tree, probabilities, totals, rng):
+    """Volunteers go down the tree; each answers what they are asked, by the probabilities.
+
+    As in the record, whoever says artifact is asked nothing more, not even about merging.
+
+    Args:
+        tree: the `gz_decals_5` tree.
+        probabilities: (galaxies, answers) of `answer_probabilities`.
+        totals: (galaxies,) volunteers.
+        rng: a numpy `Generator`.
+
+    Returns:
+        (galaxies, answers) int64.
+    """
+    votes = np.zeros(probabilities.shape, np.int64)
+    artifact = tree.columns.index("smooth-or-featured_artifact")
+    shown = rng.random(len(votes)) >= WITHOUT_MERGING
+    for question in tree.questions:
+        asked = totals
+        if question.after:
+            asked = votes[:, tree.parents(question)].sum(1)
+        elif question.name == "merging":
+            asked = (totals - votes[:, artifact]) * shown
+        votes[:, question.slice] = rng.multinomial(asked, probabilities[:, question.slice])
+    return votes
+
+
+def volunteers_table(tree, galaxies, votes, rng):
+    """The record's table: sky and photometry, votes, fractions, and what is blank there.
+
+    Args:
+        tree: the `gz_decals_5` tree.
+        galaxies: the table of `survey.draw_galaxies`.
+        votes: (galaxies, answers).
+        rng: a numpy `Generator`, for columns that nothing depends on.
+
+    Returns:
+        A data frame with the 127 columns in the record's order and types.
+    """
+    count = len(galaxies)
+    theta = galaxies["radius"] * rng.lognormal(2.4, 0.3, count)
+    redshift = rng.uniform(0.02, 0.15, count)
+    flux = galaxies["brightness"] * theta**2 * 40
+    magnitude = 22.5 - 2.5 * np.log10(flux) - 5 * np.log10(redshift * 3e5 / 70 * 1e5)
+    totals = votes[:, tree.questions[0].slice].sum(1)
+    few = np.where(rng.random(count) < 0.05, "active_priority", "active_baseline")
+    table = {
+        "iauname": galaxies["id_str"],
+        "ra": galaxies["ra"],
+        "dec": galaxies["dec"],
+        "redshift": redshift,
+        "elpetro_absmag_r": magnitude,
+        "sersic_nmgy_r": flux,
+        "petro_th50": theta * 0.42,
+        "petro_th90": theta * 1.15,
+        "petro_theta": theta,
+        "upload_group": np.where(totals >= 30, "pre_active", few),
+        "active_learning_on": (few == "active_priority") & (totals < 30),
+        "in_gzd_ab": rng.random(count) < 0.13,
+        "png_loc": [f"dr5/{name[:4]}/{name}.png" for name in galaxies["id_str"]],
+    }
+    # The survey has no bias with redshift to correct: debiased is the fraction, where it is given at all.
+    debiased = (totals >= 30) & (magnitude > -23) & (magnitude < -21.5)
+    for question in tree.questions:
+        total = votes[:, question.slice].sum(1)
+        table[f"{question.name}_total-votes"] = total
+        for column, answered in zip(question.columns, votes[:, question.slice].T, strict=True):
+            fraction = np.divide(answered, total, out=np.full(count, np.nan), where=total > 0)
+            table[column] = answered
+            table[f"{column}_fraction"] = fraction
+            table[f"{column}_debiased"] = np.where(debiased, fraction, np.nan)
+    table["wrong_size_statistic"] = rng.normal(150, 3, count)
+    table["wrong_size_warning"] = table["wrong_size_statistic"] > 161.0
+    return pd.DataFrame(table)
