@@ -133,6 +133,12 @@ def test_classes_are_cut_in_the_order_of_the_hash(survey):
     assert about.tree is None and about.columns == ["ring"] and about.table["ring"].dtype == np.float32
 
 
+def test_votes_are_cut_by_their_most_frequent_first_answer(survey):
+    table = galaxies().assign(shape_smooth=[9] * 20 + [1] * 40, shape_disk=5)
+    survey.build(table, stratify=True)
+    assert [(survey[split]["shape_smooth"] == 9).sum() for split in catalog.SPLITS] == [14, 2, 4]
+
+
 def test_selection_is_counted_and_not_rejected(survey):
     table = galaxies()
     survey.build(table, min_votes=20, query="redshift < 0.3 and `shape_smooth` >= 0")

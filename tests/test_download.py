@@ -5,6 +5,7 @@ import hashlib
 import os
 import random
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -169,22 +170,21 @@ def test_dates_and_rate_limits_tell_the_wait_too(served, target, waits):
     assert 28 <= waits[0] <= 30 and 18 <= waits[1] <= 20
 
 
-def test_a_server_that_keeps_failing_ends_with_what_to_do(served, target, waits):
+def test_a_server_that_keeps_failing_ends_with_what_to_do(served, target, waits, monkeypatch):
     served.cuts = [1_000_000]
-    # One for the record, then those after the cut.
-    get_until = records.ATTEMPTS
-    served.failures = []
-    original = served.sending
+    sending = served.sending
 
-    def fail_after_the_cut():
-        served.fail(504, times=get_until)
-        return original()
+    def fail_from_now_on():
+        served.fail(504, times=records.ATTEMPTS)
+        return sending()
 
-    served.sending = fail_after_the_cut
+    monkeypatch.setattr(served, "sending", fail_from_now_on)
     with pytest.raises(UserError, match=r"keeps failing \(504 .*run the same command again.*zenodo\.local"):
         get(target)
     assert not target.exists()
-    served.failures, served.sending = [], original
+    assert len(waits) == records.ATTEMPTS - 1
+    served.failures = []
+    monkeypatch.setattr(served, "sending", sending)
     get(target)
     assert_whole(served, target)
     assert served.ranges[0][1] > 700_000
@@ -294,10 +294,16 @@ def test_a_full_disk_is_refused_before_it_starts(served, target, monkeypatch):
 
 
 def test_a_disk_that_fills_up_is_one_sentence(served, target):
-    target.parent.mkdir(parents=True)
-    target.with_name(f".{BIG}.part").symlink_to("/dev/full")
-    with pytest.raises(UserError, match="cannot be written .*goes on where it stopped"):
-        get(target)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
+    try:
+        with pytest.raises(UserError, match="cannot be written .*goes on where it stopped"):
+            get(target)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert target.with_name(f".{BIG}.part").stat().st_size == 1_000_000
+    get(target)
+    assert_whole(served, target)
 
 
 def test_the_other_address_is_asked_for_the_rest(served, target, waits):
@@ -325,12 +331,12 @@ def test_two_processes_do_not_write_one_file(served, target):
     assert served.requests[BIG] == 1
 
 
-def test_two_downloads_at_most_at_a_time(served, target):
+def test_two_downloads_at_most_at_a_time(served, target, monkeypatch):
     for number in range(4):
         (served.folder / f"{number}.zip").write_bytes(bytes([number]) * 500_000)
     with ZenodoServer(served.folder) as server:
         server.pause = 0.02
-        os.environ["ZENODO_URL"] = server.url
+        monkeypatch.setenv("ZENODO_URL", server.url)
         threads = [threading.Thread(target=get, args=(target.with_name(f"{n}.zip"),)) for n in range(4)]
         for thread in threads:
             thread.start()
@@ -338,8 +344,7 @@ def test_two_downloads_at_most_at_a_time(served, target):
             thread.join()
         assert server.most_at_once == 2
         for number in range(4):
-            assert_whole_content = target.with_name(f"{number}.zip").read_bytes()
-            assert assert_whole_content == bytes([number]) * 500_000
+            assert target.with_name(f"{number}.zip").read_bytes() == bytes([number]) * 500_000
 
 
 def test_what_a_run_needs():

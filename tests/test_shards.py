@@ -136,6 +136,13 @@ def test_labels_are_kept_as_numbers(tmp_path):
     np.testing.assert_allclose(found[:, 0], table["mass"], rtol=1e-6)
 
 
+def test_a_shard_of_bad_images_alone_is_empty(tmp_path):
+    output = outputs(tmp_path, 0)
+    shards.write_shard(survey(tmp_path, count=2, broken={0: b"", 1: b""}), 0, 1, IMAGE, output)
+    about = shards.read_sidecar(output.about)
+    assert (about["count"], about["rejected"]) == (0, 2) and records(output.shard, about) == []
+
+
 def test_fewer_galaxies_than_shards(tmp_path):
     path = survey(tmp_path, count=3)
     with pytest.raises(UserError, match="shards.count.train: 3 galaxies cannot fill 4 shards"):
@@ -214,7 +221,7 @@ def test_real_galaxies_from_zips_and_from_fits(tmp_path, repo, real_data):
     assert about["rejected"] == 0 and len(found) == about["count"] > 5
     for _, pixels, votes in found:
         assert pixels[28:36, 28:36].mean() > pixels[:4].mean() + 10
-        assert votes.shape == (34,) and votes.sum() > 30
+        assert votes.shape == (34,) and votes[:3].sum() >= 3
 
     table = pd.DataFrame({"id_str": [f"example_{letter}" for letter in "abcde"]}).assign(ring=[0, 1, 0, 1, 0])
     table.to_csv(tmp_path / "fits.csv", index=False)

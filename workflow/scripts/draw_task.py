@@ -6,7 +6,12 @@ from zoolib.figures.learning_curves import draw_learning_curves
 from zoolib.logs import log_to
 
 with log_to(snakemake.log[0]):
-    draw_confusion(snakemake.input.confusion, subset="all", outputs=[snakemake.output.confusion])
+    draw_confusion(
+        confusion=snakemake.input.confusion,
+        subset="all",
+        outputs=[snakemake.output.confusion],
+        truth="Label",
+    )
     draw_learning_curves(
         histories=[snakemake.input.history],
         names=[snakemake.wildcards.task],

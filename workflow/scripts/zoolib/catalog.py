@@ -75,8 +75,7 @@ def build_catalog(catalogs, split, seed, output, stratify=False):
     table = cuts.reject("with an image", table.assign(**places), sentences)
     classes = None
     if stratify:
-        first = tree and table[tree.questions[0].columns].idxmax(axis=1)
-        classes = [first] if tree else columns
+        classes = [table[tree.questions[0].columns].idxmax(axis=1)] if tree else columns
     parts = cut(table, shares, seed, classes)
     for name, part in zip(SPLITS, parts, strict=True):
         cuts.count(f"split {name}", part)

@@ -196,8 +196,8 @@ def central_batches(store, batch_size):
     def cut(_, pixels, labels):
         return apply_views(pixels, tf.tile(view[None], [tf.shape(pixels)[0], 1]), final), labels
 
-    batches = stored_batches(store, batch_size)
-    return batches.map(cut, num_parallel_calls=2, deterministic=True).prefetch(2)
+    batches = stored_batches(store, batch_size).map(cut, num_parallel_calls=2, deterministic=True)
+    return batches.apply(tf.data.experimental.assert_cardinality(-(-store.count // batch_size))).prefetch(2)
 
 
 def stored_batches(store, batch_size, start=0, stop=None):

@@ -176,6 +176,7 @@ def fit(network, loss, training, validation, settings, folder, fingerprint, seed
             epochs=settings["epochs"],
             steps_per_epoch=steps,
             callbacks=[stopping, checkpoint, keras.callbacks.TensorBoard(folder / "tensorboard")],
+            shuffle=False,
             verbose=0,
         )
     history = pd.DataFrame(checkpoint.history)

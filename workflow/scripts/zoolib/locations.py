@@ -97,6 +97,8 @@ def _first_found(candidates, known):
     for candidate in candidates:
         hits = pd.Series([known.get(name) for name in candidate], index=candidate.index, dtype=object)
         found = hits if found is None else found.where(found.notna(), hits)
+        if found.notna().all():
+            break
     return found
 
 

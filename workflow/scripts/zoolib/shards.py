@@ -56,13 +56,14 @@ def write_shard(catalog, shard, of, image, output, enabled=True, threads=2):
                 source.update(name + b"\0" + votes[row].tobytes() + digest)
                 yield name, data, votes[row]
 
+    galaxies = packed()
     if enabled:
-        _write_records(packed(), output.shard)
-        kept = np.array([reason is None for reason in reasons], bool)
-    else:
-        for _ in packed():
-            pass
-        kept = np.array([reason is None for reason in reasons], bool)
+        _write_records(galaxies, output.shard)
+    for _ in galaxies:
+        # Without records to write, reading alone tells which images are good.
+        pass
+    kept = np.array([reason is None for reason in reasons], bool)
+    if not enabled:
         write_catalog(Catalog(table[kept], columns, content.tree), output.shard)
     bad = table.loc[~kept, ["id_str"]].assign(reason=[reason for reason in reasons if reason])
     with whole(output.rejected) as partial:
