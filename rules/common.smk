@@ -2,11 +2,9 @@
 
 import sys
 
-from snakemake.exceptions import WorkflowError
-
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "scripts"))
 
-from zoolib.configuration import check_configuration
+from zoolib.configuration import check_configuration, is_path
 from zoolib.logs import UserError
 from zoolib.provenance import fingerprint
 
@@ -17,10 +15,10 @@ try:
         trees_folder=Path(workflow.basedir) / "config" / "trees",
     )
 except UserError as error:
-    raise WorkflowError(str(error))
+    # Snakemake would put its own exception's name and line around the sentence.
+    sys.exit(str(error))
 
 RUN = config["run"]
-RESULTS = Path("results") / RUN
 SPLITS = ["train", "val", "test"]
 ZENODO = config["zenodo"]
 TREE = TREES[config["catalogs"][0]["name"]].to_dict()
@@ -42,7 +40,7 @@ wildcard_constraints:
 
 def record_file(name):
     """Where a table or archive lies: on disk, in a local record, or where a rule puts it."""
-    if "/" in name:
+    if is_path(name):
         return name
     if ZENODO["simulate"]:
         return f"results/{RUN}/download/{name}"
@@ -61,7 +59,7 @@ def downloaded_file(name):
 def archives_of(entry):
     """The image archives of a catalogue or a task; a task's are its catalogue's, if it names none."""
     names = entry["archives"]
-    if not names and not entry["images"] and "tree" not in entry and "/" not in entry["table"]:
+    if not names and not entry["images"] and not is_path(entry["table"]):
         names = config["catalogs"][0]["archives"]
     return list(dict.fromkeys(record_file(name) for name in names))
 
@@ -95,3 +93,77 @@ def ensemble_folders(ensemble):
     """The model folders of an ensemble."""
     members = range(ENSEMBLES[ensemble]["members"])
     return expand("results/{run}/train/{ensemble}/{member}", run=RUN, ensemble=ensemble, member=members)
+
+
+def learning_shards(wildcards):
+    """Shards that an ensemble learns from."""
+    return shard_files(SHARD_SUFFIX, *ENSEMBLES[wildcards.ensemble]["splits"])
+
+
+def learning_sidecars(wildcards):
+    """Sidecars of the shards that an ensemble learns from."""
+    return shard_files(".json", *ENSEMBLES[wildcards.ensemble]["splits"])
+
+
+def model_folders(wildcards):
+    """The models that a target is predicted with: an ensemble's members, or a finetuned model."""
+    if wildcards.target in TASKS:
+        return [f"results/{RUN}/finetune/{wildcards.target}"]
+    return ensemble_folders(TARGETS[wildcards.target]["ensemble"])
+
+
+def target_models(wildcards):
+    """Files of the models that a target is predicted with."""
+    return model_files(model_folders(wildcards), "model.keras")
+
+
+def target_abouts(wildcards):
+    """Descriptions of the models that a target is predicted with."""
+    return model_files(model_folders(wildcards), "model.json")
+
+
+def target_galaxies(wildcards):
+    """What a target's galaxies are read from: one catalogue, or the sidecars of shards."""
+    if wildcards.target in TASKS:
+        return [f"results/{RUN}/finetune/{wildcards.target}/test.parquet"]
+    target = TARGETS[wildcards.target]
+    if "split" in target:
+        return shard_files(".json" if config["shards"]["enabled"] else ".parquet", target["split"])
+    if "catalog" in target:
+        return [target["catalog"]]
+    if "shards" in target:
+        return sorted(str(path) for path in Path(target["shards"]).glob("*.json"))
+    return [f"results/{RUN}/predict/{wildcards.target}/galaxies.parquet"]
+
+
+def target_pixels(wildcards):
+    """The files that hold the pixels, where a rule makes or downloads them."""
+    target = TARGETS.get(wildcards.target, {})
+    if target.get("split") and config["shards"]["enabled"]:
+        return shard_files(".tfrecord", target["split"])
+    entry = TASKS.get(wildcards.target) or config["catalogs"][0]
+    return [] if {"images", "catalog", "shards"} & set(target) else archives_of(entry)
+
+
+def listed_sources(wildcards):
+    """The archives whose images a target wants all of."""
+    if "archives" not in TARGETS[wildcards.target]:
+        return []
+    return [path for entry in config["catalogs"] for path in archives_of(entry)]
+
+
+def start_folder(wildcards):
+    """The model that a task starts from: its own choice, or the first member of an ensemble."""
+    task = TASKS[wildcards.task]
+    return task["model"] or ensemble_folders(task["ensemble"] or next(iter(ENSEMBLES)))[0]
+
+
+def start_model(wildcards):
+    """Files of the model that a task starts from."""
+    return [f"{start_folder(wildcards)}/model.keras", f"{start_folder(wildcards)}/model.json"]
+
+
+def task_settings(wildcards):
+    """What of a task's entry says how to train."""
+    data = ("table", "archives", "images", "id", "location", "query", "split", "model", "ensemble")
+    return {key: value for key, value in TASKS[wildcards.task].items() if key not in data}

@@ -12,7 +12,6 @@ rule download_file:
     wildcard_constraints:
         record=r"\d+",
         file="[^/]+",
-    retries: 3
     localrule: True
     conda:
         "../envs/cpu.yaml"
@@ -39,7 +38,6 @@ if ZENODO["sample"]:
             "logs/{run}/sample_record.log",
         benchmark:
             "benchmarks/{run}/sample_record.tsv"
-        retries: 3
         localrule: True
         conda:
             "../envs/cpu.yaml"

@@ -101,9 +101,7 @@ rule draw_learning_curves:
         runtime=10,
     params:
         code=fingerprint("draw_learning_curves", "figures.learning_curves"),
-        names=[
-            f"{name} {member}" for name, entry in ENSEMBLES.items() for member in range(entry["members"])
-        ],
+        names=[f"{name} {member}" for name, entry in ENSEMBLES.items() for member in range(entry["members"])],
         title="Learning curves",
     script:
         "../workflow/scripts/draw_learning_curves.py"
@@ -224,17 +222,55 @@ rule draw_task:
         mem_mb=2000,
         runtime=10,
     params:
-        code=fingerprint(
-            "draw_task", "figures.confusion", "figures.learning_curves", "figures.gallery"
-        ),
+        code=fingerprint("draw_task", "figures.confusion", "figures.learning_curves", "figures.gallery"),
         label=lambda wildcards: TASKS[wildcards.task]["label"],
         across=6,
     script:
         "../workflow/scripts/draw_task.py"
 
 
+if ZENODO["simulate"]:
+
+    rule compare_with_truth:
+        # Only a simulated survey knows the probabilities that its votes were drawn from.
+        input:
+            train="results/{run}/catalog/train.parquet",
+            test=f"results/{{run}}/catalog/{EVALUATED_SPLIT}.parquet",
+            archives=[archives_of(entry) for entry in config["catalogs"]],
+            predictions=rules.evaluate_predictions.input.predictions,
+            truth=rules.simulate_record.output.truth,
+            losses=rules.evaluate_predictions.output.losses,
+            metrics=rules.evaluate_predictions.output.metrics,
+            task_train=expand("results/{{run}}/finetune/{task}/train.parquet", task=TASKS),
+            task_test=expand("results/{{run}}/finetune/{task}/test.parquet", task=TASKS),
+            task_scores=expand("results/{{run}}/evaluate/{task}/scores.csv", task=TASKS),
+        output:
+            learning=report(
+                "results/{run}/evaluate/learning.csv",
+                caption="../workflow/report/learning.rst",
+                category="Scores",
+                labels={"table": "what was learned, between trivial and true"},
+            ),
+        log:
+            "logs/{run}/compare_with_truth.log",
+        benchmark:
+            "benchmarks/{run}/compare_with_truth.tsv"
+        conda:
+            "../envs/cpu.yaml"
+        threads: 1
+        resources:
+            mem_mb=4000,
+            runtime=30,
+        params:
+            code=fingerprint("compare_with_truth", "truth"),
+            labels=[task["label"] for task in TASKS.values()],
+        script:
+            "../workflow/scripts/compare_with_truth.py"
+
+
 rule evaluate:
     input:
         f"results/{RUN}/evaluate/scores.csv",
+        f"results/{RUN}/evaluate/learning.csv" if ZENODO["simulate"] else [],
         expand("results/{run}/evaluate/{task}/scores.csv", run=RUN, task=TASKS),
     localrule: True

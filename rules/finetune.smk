@@ -1,23 +1,6 @@
 # Stage finetune: a trained backbone learns a new label.
 
 
-def start_folder(wildcards):
-    """The model that a task starts from: its own choice, or the first member of an ensemble."""
-    task = TASKS[wildcards.task]
-    return task["model"] or ensemble_folders(task["ensemble"] or next(iter(ENSEMBLES)))[0]
-
-
-def start_model(wildcards):
-    """Files of the model that a task starts from."""
-    return [f"{start_folder(wildcards)}/model.keras", f"{start_folder(wildcards)}/model.json"]
-
-
-def task_settings(wildcards):
-    """What of a task's entry says how to train."""
-    data = ("table", "archives", "images", "id", "location", "query", "split", "model", "ensemble")
-    return {key: value for key, value in TASKS[wildcards.task].items() if key not in data}
-
-
 rule build_task_catalog:
     input:
         tables=lambda wildcards: record_file(TASKS[wildcards.task]["table"]),

@@ -1,53 +1,6 @@
 # Stage predict: posteriors for a split, a catalogue, a folder, the archives or foreign shards.
 
 
-def model_folders(wildcards):
-    """The models that a target is predicted with: an ensemble's members, or a finetuned model."""
-    if wildcards.target in TASKS:
-        return [f"results/{RUN}/finetune/{wildcards.target}"]
-    return ensemble_folders(TARGETS[wildcards.target]["ensemble"])
-
-
-def target_models(wildcards):
-    """Files of the models that a target is predicted with."""
-    return model_files(model_folders(wildcards), "model.keras")
-
-
-def target_abouts(wildcards):
-    """Descriptions of the models that a target is predicted with."""
-    return model_files(model_folders(wildcards), "model.json")
-
-
-def target_galaxies(wildcards):
-    """What a target's galaxies are read from: one catalogue, or the sidecars of shards."""
-    if wildcards.target in TASKS:
-        return [f"results/{RUN}/finetune/{wildcards.target}/test.parquet"]
-    target = TARGETS[wildcards.target]
-    if "split" in target:
-        return shard_files(".json" if config["shards"]["enabled"] else ".parquet", target["split"])
-    if "catalog" in target:
-        return [target["catalog"]]
-    if "shards" in target:
-        return sorted(str(path) for path in Path(target["shards"]).glob("*.json"))
-    return [f"results/{RUN}/predict/{wildcards.target}/galaxies.parquet"]
-
-
-def target_pixels(wildcards):
-    """The files that hold the pixels, where a rule makes or downloads them."""
-    target = TARGETS.get(wildcards.target, {})
-    if target.get("split") and config["shards"]["enabled"]:
-        return shard_files(".tfrecord", target["split"])
-    entry = TASKS.get(wildcards.target) or config["catalogs"][0]
-    return [] if {"images", "catalog", "shards"} & set(target) else archives_of(entry)
-
-
-def listed_sources(wildcards):
-    """The archives whose images a target wants all of."""
-    if "archives" not in TARGETS[wildcards.target]:
-        return []
-    return [path for entry in config["catalogs"] for path in archives_of(entry)]
-
-
 rule list_galaxies:
     input:
         archives=listed_sources,

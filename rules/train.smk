@@ -1,16 +1,6 @@
 # Stage train: the members of each ensemble.
 
 
-def learning_shards(wildcards):
-    """Shards that an ensemble learns from."""
-    return shard_files(SHARD_SUFFIX, *ENSEMBLES[wildcards.ensemble]["splits"])
-
-
-def learning_sidecars(wildcards):
-    """Sidecars of the shards that an ensemble learns from."""
-    return shard_files(".json", *ENSEMBLES[wildcards.ensemble]["splits"])
-
-
 START_FROM = config["train"]["start_from"]
 
 

@@ -1,12 +1,18 @@
 """What the tests share: the repository, the real galaxies, a running Zenodo."""
 
+import csv
 import os
+import random
+import zipfile
 from pathlib import Path
 
 import pytest
 from zenodo_server import ZenodoServer
+from zoolib import records
+from zoolib.logs import log
 
 REPO = Path(__file__).resolve().parents[1]
+TABLE, PARTS = "gz_decals_volunteers_5.csv", ["part1.zip", "part2.zip"]
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +37,37 @@ def zenodo(real_data, monkeypatch):
         monkeypatch.setenv("ZENODO_URL", server.url)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         yield server
+
+
+@pytest.fixture
+def served(tmp_path, monkeypatch, caplog):
+    """A server over a small record of random bytes in the record's layout."""
+    folder = tmp_path / "record"
+    folder.mkdir()
+    noise = random.Random(1)
+    names = [f"J{i:03d}100.00+{i:06d}.0" for i in range(60)]
+    noise.shuffle(names)
+    for part, top in zip(PARTS, ("part1/", ""), strict=True):
+        with zipfile.ZipFile(folder / part, "w", zipfile.ZIP_DEFLATED) as packed:
+            for name in sorted(names[:20] if top else names[20:40]):
+                packed.writestr(f"{top}{name[:4]}/{name}.png", noise.randbytes(noise.randint(20_000, 60_000)))
+    with open(folder / TABLE, "w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["iauname", "redshift", "png_loc", "note"])
+        # A number that is not the same when read and written again, and a long text.
+        filler = noise.randbytes(15_000).hex()
+        writer.writerows([name, "0.10", f"dr5/{name[:4]}/{name}.png", f"[1, {filler}]"] for name in names)
+    monkeypatch.setattr(log, "propagate", True)
+    caplog.set_level("INFO", "zoolib")
+    with ZenodoServer(folder) as server:
+        monkeypatch.setenv("ZENODO_URL", server.url)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        yield server
+
+
+@pytest.fixture
+def waits(monkeypatch):
+    """The waits that were asked for; nobody waits."""
+    waited = []
+    monkeypatch.setattr(records, "pause", waited.append)
+    return waited

@@ -1,9 +1,7 @@
 """Downloads end with the right bytes or one sentence, whatever the server and the network do."""
 
-import csv
 import hashlib
 import os
-import random
 import re
 import resource
 import signal
@@ -11,60 +9,22 @@ import subprocess
 import sys
 import threading
 import time
-import zipfile
 from collections import namedtuple
 
-import pandas as pd
 import pytest
 import yaml
+from conftest import PARTS, TABLE
 from zenodo_server import ZenodoServer
 from zoolib import download, records
-from zoolib.archives import EXTRA, HEADER, TAIL
-from zoolib.download import check_folder, download_file, needed_files, sample_record
-from zoolib.logs import UserError, log
+from zoolib.download import check_folder, download_file, needed_files
+from zoolib.logs import UserError
 
 RECORD = 99990001
-BIG = "gz_decals_volunteers_5.csv"
-PARTS = ["part1.zip", "part2.zip"]
-
-
-@pytest.fixture
-def served(tmp_path, monkeypatch, caplog):
-    """A server over a small record of random bytes in the record's layout."""
-    folder = tmp_path / "record"
-    folder.mkdir()
-    noise = random.Random(1)
-    names = [f"J{i:03d}100.00+{i:06d}.0" for i in range(60)]
-    noise.shuffle(names)
-    for part, top in zip(PARTS, ("part1/", ""), strict=True):
-        with zipfile.ZipFile(folder / part, "w", zipfile.ZIP_DEFLATED) as packed:
-            for name in sorted(names[:20] if top else names[20:40]):
-                packed.writestr(f"{top}{name[:4]}/{name}.png", noise.randbytes(noise.randint(20_000, 60_000)))
-    with open(folder / BIG, "w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["iauname", "redshift", "png_loc", "note"])
-        # A number that is not the same when read and written again, and a long text.
-        filler = noise.randbytes(15_000).hex()
-        writer.writerows([name, "0.10", f"dr5/{name[:4]}/{name}.png", f"[1, {filler}]"] for name in names)
-    monkeypatch.setattr(log, "propagate", True)
-    caplog.set_level("INFO", "zoolib")
-    with ZenodoServer(folder) as server:
-        monkeypatch.setenv("ZENODO_URL", server.url)
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        yield server
-
-
-@pytest.fixture
-def waits(monkeypatch):
-    """The waits that were asked for; nobody waits."""
-    waited = []
-    monkeypatch.setattr(records, "pause", waited.append)
-    return waited
 
 
 @pytest.fixture
 def target(tmp_path):
-    return tmp_path / "data" / "zenodo" / str(RECORD) / BIG
+    return tmp_path / "data" / "zenodo" / str(RECORD) / TABLE
 
 
 def get(target, **options):
@@ -100,10 +60,10 @@ def test_a_pinned_record_is_resolved_without_a_network(monkeypatch):
 
 
 def test_a_real_table_is_downloaded(zenodo, tmp_path):
-    target = tmp_path / "data" / BIG
+    target = tmp_path / "data" / TABLE
     get(target)
     assert hashlib.md5(target.read_bytes()).hexdigest() == "e96af8df26e058da99072791d2bc00a6"
-    assert zenodo.requests == {"record": 1, BIG: 1}
+    assert zenodo.requests == {"record": 1, TABLE: 1}
     assert all(agent.startswith("zoo-pipeline/") for agent in zenodo.agents)
 
 
@@ -111,10 +71,13 @@ def test_it_says_how_much_will_come(served, target, caplog):
     target.parent.mkdir(parents=True)
     (target.parent / PARTS[0]).write_bytes((served.folder / PARTS[0]).read_bytes())
     (target.parent / f".{PARTS[1]}.part").write_bytes(b"x" * 100_000)
-    sizes = {name: (served.folder / name).stat().st_size for name in (*PARTS, BIG)}
-    get(target, needed=[*PARTS, BIG])
-    coming = sizes[PARTS[1]] - 100_000 + sizes[BIG]
-    assert f"still to come: {coming / 1e6:.1f} MB in 2 files of record {RECORD}" in caplog.text
+    sizes = {name: (served.folder / name).stat().st_size for name in (*PARTS, TABLE)}
+    get(target, needed=[*PARTS, TABLE])
+    coming = sizes[PARTS[1]] - 100_000 + sizes[TABLE]
+    assert (
+        f"still to come from record {RECORD}: {coming / 1e6:.1f} MB, files: {TABLE}, {PARTS[1]}\n"
+        in caplog.text
+    )
 
 
 def test_a_cut_connection_is_resumed(served, target, waits):
@@ -122,28 +85,35 @@ def test_a_cut_connection_is_resumed(served, target, waits):
     get(target)
     assert_whole(served, target)
     size = target.stat().st_size
-    assert served.requests[BIG] == 4
-    assert size <= served.served[BIG] <= size + 2 * records.BLOCK
+    assert served.requests[TABLE] == 4
+    assert size <= served.served[TABLE] <= size + 2 * records.BLOCK
     assert all(last == size - 1 for _, _, last in served.ranges) and served.ranges[0][1] > 700_000
+
+
+def test_any_number_of_cuts_is_survived_while_there_is_progress(served, target, waits):
+    served.cuts = [100_000] * (2 * records.ATTEMPTS)
+    get(target)
+    assert_whole(served, target)
+    assert set(waits) == {1}
 
 
 def test_a_killed_download_is_resumed(served, target):
     served.pause = 0.05
-    code = f"from zoolib.download import download_file; download_file({RECORD}, {BIG!r}, {str(target)!r})"
+    code = f"from zoolib.download import download_file; download_file({RECORD}, {TABLE!r}, {str(target)!r})"
     path = os.pathsep.join(path for path in sys.path if path)
     process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path})
-    partial = target.with_name(f".{BIG}.part")
+    partial = target.with_name(f".{TABLE}.part")
     deadline = time.time() + 30
     while not (partial.exists() and partial.stat().st_size > 500_000) and time.time() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
     kept = partial.stat().st_size
-    assert 500_000 < kept < (served.folder / BIG).stat().st_size and not target.exists()
+    assert 500_000 < kept < (served.folder / TABLE).stat().st_size and not target.exists()
     served.pause = 0.0
     get(target)
     assert_whole(served, target)
-    assert served.ranges == [(BIG, kept, target.stat().st_size - 1)]
+    assert served.ranges == [(TABLE, kept, target.stat().st_size - 1)]
 
 
 def test_the_wait_that_the_server_asks_for_is_kept(served, target):
@@ -207,7 +177,7 @@ def test_no_server_at_all(monkeypatch, target, waits):
 
 
 def test_wrong_bytes_are_not_kept(served, target):
-    served.corrupt.add(BIG)
+    served.corrupt.add(TABLE)
     with pytest.raises(
         UserError, match="md5 [0-9a-f]{32} where the record lists [0-9a-f]{32}, and was removed"
     ):
@@ -217,7 +187,7 @@ def test_wrong_bytes_are_not_kept(served, target):
 
 def test_bytes_spoilt_on_disk_are_not_kept(served, target):
     target.parent.mkdir(parents=True)
-    target.with_name(f".{BIG}.part").write_bytes(b"something else")
+    target.with_name(f".{TABLE}.part").write_bytes(b"something else")
     with pytest.raises(UserError, match="was removed; run the same command again"):
         get(target)
     assert_nothing(target)
@@ -228,18 +198,18 @@ def test_bytes_spoilt_on_disk_are_not_kept(served, target):
 @pytest.mark.parametrize("more", [1000, -1000])
 @pytest.mark.parametrize("begun", [False, True])
 def test_a_wrong_size_is_found_before_the_bytes_come(served, target, more, begun):
-    served.entry(BIG)["size"] += more
+    served.entry(TABLE)["size"] += more
     if begun:
         target.parent.mkdir(parents=True)
-        target.with_name(f".{BIG}.part").write_bytes((served.folder / BIG).read_bytes()[:1000])
-    with pytest.raises(UserError, match=rf"{BIG}: .* bytes of it where the record lists"):
+        target.with_name(f".{TABLE}.part").write_bytes((served.folder / TABLE).read_bytes()[:1000])
+    with pytest.raises(UserError, match=rf"{TABLE}: .* bytes of it where the record lists"):
         get(target)
     assert not target.exists()
 
 
 def test_no_such_record(served, target):
     with pytest.raises(UserError, match=r"record 12345 is not there: .*404.*check zenodo\.record"):
-        download_file(12345, BIG, target)
+        download_file(12345, TABLE, target)
     assert_nothing(target)
 
 
@@ -250,10 +220,10 @@ def test_a_record_that_is_another_or_none(served, target):
         get(target)
     del served.record["files"]
     with pytest.raises(UserError, match="record 5: .* does not answer with a record that has open files"):
-        download_file(5, BIG, target)
-    served.record["files"] = [{"key": BIG}]
+        download_file(5, TABLE, target)
+    served.record["files"] = [{"key": TABLE}]
     with pytest.raises(UserError, match="record 5: the list of files .* is not understood"):
-        download_file(5, BIG, target)
+        download_file(5, TABLE, target)
 
 
 def test_a_file_that_the_record_has_not(served, target):
@@ -264,24 +234,24 @@ def test_a_file_that_the_record_has_not(served, target):
 
 
 def test_a_file_that_the_server_has_not(served, target):
-    served.missing.add(BIG)
-    with pytest.raises(UserError, match=rf"{BIG} is not there: .* answers 404"):
+    served.missing.add(TABLE)
+    with pytest.raises(UserError, match=rf"{TABLE} is not there: .* answers 404"):
         get(target)
     assert_nothing(target)
 
 
 def test_the_concept_id_leads_to_the_newest_version(served, target, caplog):
-    download_file(99990000, BIG, target)
+    download_file(99990000, TABLE, target)
     assert_whole(served, target)
     assert "taking the newest, 99990001 (pin it in zenodo.record)" in caplog.text
 
 
 def test_older_shapes_of_the_answer_are_read(served, target):
-    entry = served.entry(BIG)
-    old = {"filename": BIG, "filesize": entry["size"], "checksum": entry["checksum"].removeprefix("md5:")}
+    entry = served.entry(TABLE)
+    old = {"filename": TABLE, "filesize": entry["size"], "checksum": entry["checksum"].removeprefix("md5:")}
     served.record["files"].append(old)
     record = records._record(1, [old])
-    assert record.file(BIG).size == entry["size"] and f"md5:{record.file(BIG).md5}" == entry["checksum"]
+    assert record.file(TABLE).size == entry["size"] and f"md5:{record.file(TABLE).md5}" == entry["checksum"]
 
 
 def test_a_full_disk_is_refused_before_it_starts(served, target, monkeypatch):
@@ -301,7 +271,7 @@ def test_a_disk_that_fills_up_is_one_sentence(served, target):
             get(target)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert target.with_name(f".{BIG}.part").stat().st_size == 1_000_000
+    assert target.with_name(f".{TABLE}.part").stat().st_size == 1_000_000
     get(target)
     assert_whole(served, target)
 
@@ -328,7 +298,7 @@ def test_two_processes_do_not_write_one_file(served, target):
     for thread in threads:
         thread.join()
     assert_whole(served, target)
-    assert served.requests[BIG] == 1
+    assert served.requests[TABLE] == 1
 
 
 def test_two_downloads_at_most_at_a_time(served, target, monkeypatch):
@@ -351,9 +321,11 @@ def test_what_a_run_needs():
     config = {
         "zenodo": {"sample": None},
         "catalogs": [{"table": "v.parquet", "archives": ["a.zip", "b.zip"]}, {"table": "my/own.csv"}],
-        "finetune": {"tasks": [{"table": "rings.csv"}, {"table": "folder/rings.csv"}]},
+        "finetune": {
+            "tasks": [{"table": "rings.csv", "archives": ["a.zip", "r.zip"]}, {"table": "folder/rings.csv"}]
+        },
     }
-    assert needed_files(config) == ["a.zip", "b.zip", "rings.csv", "v.parquet"]
+    assert needed_files(config) == ["a.zip", "b.zip", "r.zip", "rings.csv", "v.parquet"]
     config["zenodo"]["sample"] = 2000
     assert needed_files(config) == ["rings.csv", "v.parquet"]
 
@@ -366,151 +338,3 @@ def test_a_folder_without_the_files(tmp_path):
         check_folder(tmp_path, ["a.zip", "b.zip", "c.zip"])
     with pytest.raises(UserError, match=r"there is no such folder; mend zenodo\.local"):
         check_folder(tmp_path / "none", [])
-
-
-def draw(served, out, galaxies=12, seed=1, table=None, archives=PARTS):
-    table = table or served.folder / BIG
-    output = out / table.name, out / "sample.zip"
-    sample_record(RECORD, table, archives, galaxies, seed, *output)
-    return output
-
-
-def contents(path):
-    with zipfile.ZipFile(path) as packed:
-        return {info.filename: packed.read(info) for info in packed.infolist()}
-
-
-def most_bytes(sizes, parts=2):
-    return sum(sizes) + len(sizes) * (HEADER + EXTRA + 100) + parts * TAIL
-
-
-def test_a_sample_of_real_galaxies_costs_their_bytes_alone(zenodo, tmp_path):
-    names = [f"gz_decals_dr5_png_part{n}.zip" for n in (1, 2)]
-    table, archive = draw(zenodo, tmp_path / "s", galaxies=20, archives=names)
-    rows = pd.read_csv(table)
-    images = contents(archive)
-    assert len(rows) == 20 and sorted(images) == sorted(f"{n[:4]}/{n}.png" for n in rows["iauname"])
-    assert all(image[:8] == b"\x89PNG\r\n\x1a\n" for image in images.values())
-    with pytest.raises(UserError, match=r"56 of its galaxies have an image .* zenodo\.sample asks for 2000"):
-        draw(zenodo, tmp_path / "s", galaxies=2000, archives=names)
-    zenodo.forget()
-    draw(zenodo, tmp_path / "again", galaxies=20, archives=names)
-    assert zenodo.requests["record"] == 1 and sum(zenodo.requests.values()) <= 1 + 2 + 20
-    assert sum(zenodo.served.values()) <= most_bytes([len(image) + 200 for image in images.values()])
-    assert (tmp_path / "again" / "sample.zip").read_bytes() == archive.read_bytes()
-
-
-def test_a_sample_keeps_rows_and_images_as_they_are(served, tmp_path):
-    table, archive = draw(served, tmp_path / "s")
-    original = (served.folder / BIG).read_text().splitlines()
-    sampled = table.read_text().splitlines()
-    assert sampled == [line for line in original if line in set(sampled)] and len(sampled) == 13
-    all_images = {
-        name.rsplit("/")[-1]: image
-        for part in PARTS
-        for name, image in contents(served.folder / part).items()
-    }
-    images = contents(archive)
-    assert len(images) == 12
-    assert all(image == all_images[name.rsplit("/")[-1]] for name, image in images.items())
-    assert sorted(path.name for path in archive.parent.iterdir()) == [BIG, "sample.zip"]
-
-
-def test_a_sample_follows_from_its_seed_alone(served, tmp_path):
-    rows = pd.read_csv(served.folder / BIG, dtype=str)
-    shuffled = tmp_path / "shuffled" / "votes.parquet"
-    shuffled.parent.mkdir()
-    rows.sample(frac=1, random_state=3).to_parquet(shuffled)
-    _, one = draw(served, tmp_path / "one")
-    table, two = draw(served, tmp_path / "two", table=shuffled)
-    assert one.read_bytes() == two.read_bytes()
-    drawn = pd.read_parquet(table)
-    assert len(drawn) == 12 and list(drawn.columns) == list(rows.columns)
-    _, other = draw(served, tmp_path / "other", seed=2)
-    assert set(contents(other)) != set(contents(one))
-
-
-def test_a_sample_is_no_part_of_one_split(served, tmp_path):
-    # The catalogue is split by the hash of "seed:id"; a sample by that hash would be training alone.
-    table, _ = draw(served, tmp_path / "s", galaxies=30)
-    places = [
-        int(hashlib.sha256(f"1:{name}".encode()).hexdigest()[:8], 16) / 16**8
-        for name in pd.read_csv(table)["iauname"]
-    ]
-    assert max(places) > 0.9 and min(places) < 0.2
-
-
-def test_a_sample_goes_on_where_it_stopped(served, tmp_path, monkeypatch):
-    monkeypatch.setattr("zoolib.archives.GAP", -1)
-    monkeypatch.setattr("zoolib.archives.LONGEST", 0)
-    part = records.Client.part
-
-    def limited(self, file, start, stop):
-        if sum(served.requests.values()) >= 10:
-            raise KeyboardInterrupt
-        return part(self, file, start, stop)
-
-    monkeypatch.setattr(records.Client, "part", limited)
-    with pytest.raises(KeyboardInterrupt):
-        draw(served, tmp_path / "s")
-    # One request for the record, one for the end of each archive.
-    assert sum(served.requests.values()) == 10
-    parts = list((tmp_path / "s" / ".sample.zip.parts").iterdir())
-    assert len(parts) == 7 and not (tmp_path / "s" / "sample.zip").exists()
-    # A spoilt image is fetched again.
-    parts[0].write_bytes(b"spoilt")
-    monkeypatch.setattr(records.Client, "part", part)
-    served.forget()
-    _, archive = draw(served, tmp_path / "s")
-    assert sum(served.requests.values()) == 3 + 12 - 6
-    _, again = draw(served, tmp_path / "again")
-    assert archive.read_bytes() == again.read_bytes()
-
-
-def test_a_sample_keeps_to_the_rate_limit(served, tmp_path):
-    served.limit = (6, 1.0)
-    draw(served, tmp_path / "s", galaxies=12)
-    assert served.refused == 0 and sum(served.requests.values()) > 6
-
-
-def test_a_sample_survives_failures(served, tmp_path, waits):
-    served.fail(503)
-    served.cuts = [1000, 2000]
-    _, archive = draw(served, tmp_path / "s")
-    assert len(contents(archive)) == 12
-
-
-def test_a_sample_needs_byte_ranges(served, tmp_path):
-    with open(served.folder / PARTS[0], "ab") as file:
-        file.truncate(1 << 30)
-    served.entry(PARTS[0])["size"] = 1 << 30
-    served.whole_only = {"content", "page"}
-    with pytest.raises(UserError, match=r"200 instead of 206.*whole file of 1\.1 GB.*nothing was downloaded"):
-        draw(served, tmp_path / "s")
-    # What had filled the buffers of the connection when it was closed.
-    assert sum(served.served.values()) < 50_000_000
-    assert not (tmp_path / "s" / "sample.zip").exists()
-
-
-def test_a_sample_from_the_other_address(served, tmp_path):
-    served.whole_only = {"content"}
-    _, archive = draw(served, tmp_path / "s")
-    assert len(contents(archive)) == 12
-    # Each archive is asked at the wrong address once.
-    assert len(served.ranges) == sum(served.requests.values()) - 1 - 2
-
-
-def test_a_sample_of_the_wrong_things(served, tmp_path):
-    with pytest.raises(UserError, match=r"record 99990001 has no file 'part3\.zip'"):
-        draw(served, tmp_path / "s", archives=["part3.zip"])
-    served.missing.add(PARTS[0])
-    with pytest.raises(UserError, match=r"part1\.zip is not there: .* 404"):
-        draw(served, tmp_path / "s")
-    served.missing.clear()
-    served.entry(PARTS[0])["size"] += 7
-    with pytest.raises(UserError, match=r"part1\.zip: .* bytes of it where the record lists"):
-        draw(served, tmp_path / "s")
-    table = tmp_path / "own.csv"
-    table.write_text("name,ra\nJ1,2\n")
-    with pytest.raises(UserError, match=r"own\.csv: has no column iauname or id_str"):
-        draw(served, tmp_path / "s", table=table)

@@ -1,6 +1,9 @@
 """The configuration of a run: checked against its schema, with defaults, and errors in sentences."""
 
+import copy
 import difflib
+import json
+import math
 import re
 from pathlib import Path
 
@@ -11,7 +14,27 @@ from zoolib.logs import UserError
 from zoolib.trees import DecisionTree
 
 # YAML 1.1 reads 1e-3 as text, for want of a point.
-EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
+EXPONENT = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)[eE][+-]?\d+")
+# The files of a simulated record.
+SIMULATED = (
+    "gz_decals_volunteers_5.parquet",
+    "gz_decals_volunteers_5.csv",
+    "gz_decals_dr5_png_part1.zip",
+    "gz_decals_dr5_png_part2.zip",
+    "rings.csv",
+    "truth.parquet",
+    "record.json",
+)
+KINDS_OF_TARGET = ("split", "catalog", "images", "archives", "shards")
+WORDS = {
+    "object": "a mapping of keys",
+    "array": "a list",
+    "string": "text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "null": "null",
+}
 
 
 def check_configuration(config, schema_path, trees_folder):
@@ -29,25 +52,68 @@ def check_configuration(config, schema_path, trees_folder):
         UserError: names the key, what was found and what is allowed.
     """
     schema = yaml.safe_load(Path(schema_path).read_text())
-    completed = _numbers(config)
-    _fill(completed, schema, schema)
-    errors = sorted(jsonschema.Draft202012Validator(schema).iter_errors(completed), key=lambda e: len(e.path))
+    completed = _complete(config, schema, schema)
+    # The outermost error first, and there a misspelt key before the one that is missing for it.
+    errors = sorted(
+        jsonschema.Draft202012Validator(schema).iter_errors(completed),
+        key=lambda error: (len(error.path), error.validator != "additionalProperties"),
+    )
     if errors:
-        raise UserError(_sentence(errors[0]))
+        raise _wrong(_sentence(errors[0], schema))
     _check_names(completed)
+    _check_shares(completed)
     _check_source(completed["zenodo"], completed)
+    _check_places(completed)
+    _check_ensembles(completed)
     _check_targets(completed)
+    trees = _load_trees(completed["catalogs"], trees_folder)
     config.clear()
     config.update(completed)
-    return {entry["name"]: load_tree(entry["tree"], trees_folder) for entry in config["catalogs"]}
+    return trees
 
 
-def load_tree(name, trees_folder):
+def known_keys(schema):
+    """All keys that a schema knows, however deep.
+
+    Args:
+        schema: a JSON schema as plain values.
+
+    Returns:
+        {key, written as `train.epochs` or `catalogs[].name`: its schema}.
+    """
+    found = {}
+
+    def walk(entry, path):
+        for name, inner in entry.get("properties", {}).items():
+            inner = _resolved(inner, schema)
+            key = f"{path}.{name}" if path else name
+            found[key] = inner
+            walk(inner, key)
+            walk(_resolved(inner.get("items", {}), schema), f"{key}[]")
+
+    walk(schema, "")
+    return found
+
+
+def is_path(name):
+    """Whether a table or archive is a path on disk: it has a slash; files of a record have none.
+
+    Args:
+        name: as the configuration has it.
+
+    Returns:
+        bool.
+    """
+    return "/" in name
+
+
+def load_tree(name, trees_folder, key="the tree"):
     """Load a tree by its name in `config/trees/`, or by the path of a YAML file.
 
     Args:
         name: e.g. `gz2` or `my_survey/tree.yaml`.
         trees_folder: where a tree is looked up by name.
+        key: what an error message calls it.
 
     Returns:
         The `DecisionTree`.
@@ -56,34 +122,47 @@ def load_tree(name, trees_folder):
         UserError: no such tree, or not a tree.
     """
     is_path = "/" in name or name.endswith((".yaml", ".yml"))
-    return DecisionTree.load(name if is_path else Path(trees_folder) / f"{name}.yaml")
+    path = Path(name) if is_path else Path(trees_folder) / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(other.stem for other in Path(trees_folder).glob("*.yaml")))
+        raise _wrong(
+            f"{key} is '{name}', but there is no file {path}; config/trees/ has {known}, or name the path of"
+            " a YAML file."
+        )
+    return DecisionTree.load(path)
 
 
-def _numbers(value):
-    """A copy in which text such as 1e-3 is the number that its writer meant."""
+def _wrong(sentence):
+    return UserError(f"Configuration: {sentence}")
+
+
+def _resolved(schema, root):
+    if "$ref" not in schema:
+        return schema
+    return {**root["$defs"][schema["$ref"].rsplit("/", 1)[1]], **schema}
+
+
+def _complete(value, schema, root):
+    """A copy with the schema's defaults, and with numbers where YAML gives their text or their kin."""
+    schema = _resolved(schema, root)
+    kinds = schema.get("type", [])
     if isinstance(value, dict):
-        return {str(key): _numbers(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_numbers(entry) for entry in value]
-    if isinstance(value, str) and EXPONENT.fullmatch(value):
-        return float(value)
-    return value
-
-
-def _fill(value, schema, root):
-    """Fill the schema's defaults into the mappings of a configuration, however deep."""
-    if "$ref" in schema:
-        schema = {**root["$defs"][schema["$ref"].rsplit("/", 1)[1]], **schema}
-    if isinstance(value, dict):
-        for key, entry in schema.get("properties", {}).items():
+        known = schema.get("properties", {})
+        value = {str(key): entry for key, entry in value.items()}
+        for key, entry in known.items():
             if key not in value and "default" in entry:
-                default = entry["default"]
-                value[key] = type(default)(default) if isinstance(default, (dict, list)) else default
-            if key in value:
-                _fill(value[key], entry, root)
-    elif isinstance(value, list):
-        for entry in value:
-            _fill(entry, schema.get("items", {}), root)
+                value[key] = copy.deepcopy(entry["default"])
+        return {key: _complete(entry, known.get(key, {}), root) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_complete(entry, schema.get("items", {}), root) for entry in value]
+    if isinstance(value, str) and "string" not in kinds and EXPONENT.fullmatch(value):
+        value = float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        # No limit stops a NaN: as text it is of the wrong type everywhere.
+        return str(value)
+    if isinstance(value, float) and "integer" in kinds and value.is_integer():
+        return int(value)
+    return value
 
 
 def _key(path):
@@ -93,30 +172,61 @@ def _key(path):
     return text
 
 
-def _sentence(error):
-    where, found = _key(error.absolute_path), error.instance
+def _found(value):
+    if isinstance(value, dict):
+        return f"a mapping of {', '.join(map(str, value)) or 'nothing'}"
+    if isinstance(value, str):
+        return f"'{value}'"
+    return json.dumps(value, default=str, ensure_ascii=False)
+
+
+def _sentence(error, schema):
+    where, limit = _key(error.absolute_path), error.validator_value
     if error.validator == "additionalProperties":
-        allowed = sorted(error.schema["properties"])
-        unknown = sorted(set(found) - set(allowed))[0]
-        near = difflib.get_close_matches(unknown, allowed, n=1)
-        hint = f" (did you mean '{near[0]}'?)" if near else ""
-        inside = f"in {where}" if where else "at the top level"
-        return f"Configuration: unknown key '{unknown}' {inside}{hint}; allowed are {', '.join(allowed)}."
+        return _unknown_key(where, error, schema)
     if error.validator == "required":
-        missing = next(key for key in error.validator_value if key not in found)
-        return f"Configuration: {where + '.' if where else ''}{missing} is missing; see config/README.md."
-    rules = {
-        "type": lambda limit: f"expected {limit if isinstance(limit, str) else ' or '.join(limit)}",
-        "enum": lambda limit: f"allowed are {', '.join(map(str, limit))}",
-        "minimum": lambda limit: f"expected {limit} or more",
-        "maximum": lambda limit: f"expected {limit} or less",
-        "exclusiveMinimum": lambda limit: f"expected more than {limit}",
-        "exclusiveMaximum": lambda limit: f"expected less than {limit}",
-        "minItems": lambda limit: f"expected at least {limit} entry",
-        "pattern": lambda limit: f"expected {error.schema.get('description', limit)}",
-    }
-    rule = rules.get(error.validator)
-    return f"Configuration: {where} is {found!r}, {rule(error.validator_value) if rule else error.message}."
+        missing = next(key for key in limit if key not in error.instance)
+        return f"{where + '.' if where else ''}{missing} is missing; see config/README.md."
+    if error.validator == "type":
+        kinds = [limit] if isinstance(limit, str) else limit
+        rule = f"expected {' or '.join(WORDS[kind] for kind in kinds)}"
+    elif error.validator == "enum":
+        rule = f"allowed {'is' if len(limit) == 1 else 'are'} {', '.join(map(str, limit))}"
+    elif error.validator == "pattern":
+        rule = f"expected {error.schema.get('description', limit)}"
+    else:
+        rules = {
+            "minimum": f"expected {limit} or more",
+            "maximum": f"expected {limit} or less",
+            "exclusiveMinimum": f"expected more than {limit}",
+            "exclusiveMaximum": f"expected less than {limit}",
+            "minItems": f"expected at least {limit} entry",
+            "uniqueItems": "expected each entry once",
+        }
+        rule = rules.get(error.validator, error.message)
+    return f"{where or 'it'} is {_found(error.instance)}, {rule}."
+
+
+def _unknown_key(where, error, schema):
+    allowed = sorted(error.schema["properties"])
+    unknown = sorted(set(error.instance) - set(allowed))[0]
+    near = difflib.get_close_matches(unknown, allowed, n=1)
+    elsewhere = [key for key in known_keys(schema) if key.rsplit(".", 1)[-1] == unknown]
+    hint = f" (did you mean '{near[0]}'?)" if near else ""
+    if not near and elsewhere:
+        hint = f" (there is {' and '.join(elsewhere[:2])})"
+    inside = f"in {where}" if where else "at the top level"
+    return f"unknown key '{unknown}' {inside}{hint}; allowed are {', '.join(allowed)}."
+
+
+def _entries(config):
+    """(key, entry) of all that has a table and images: catalogues and tasks."""
+    for section, entries in (
+        ("catalogs", config["catalogs"]),
+        ("finetune.tasks", config["finetune"]["tasks"]),
+    ):
+        for number, entry in enumerate(entries):
+            yield f"{section}[{number}]", entry
 
 
 def _check_names(config):
@@ -127,61 +237,163 @@ def _check_names(config):
     }
     for where, entries in lists.items():
         names = [entry["name"] for entry in entries]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        twice = next((name for name in names if names.count(name) > 1), None)
         if twice:
-            raise UserError(f"Configuration: two entries of {where} are called '{twice[0]}'; rename one.")
-    shares = config["split"]
-    if sum(shares.values()) > 1 + 1e-9:
-        raise UserError(
-            f"Configuration: the shares of split add up to {sum(shares.values()):g}, expected 1 or less."
-        )
+            raise _wrong(
+                f"two entries of {where} have the name '{twice}', expected different ones; rename one."
+            )
+
+
+def _check_shares(config):
+    tasks = enumerate(config["finetune"]["tasks"])
+    splits = {"split": config["split"]}
+    splits |= {f"finetune.tasks[{number}].split": task["split"] for number, task in tasks}
+    for where, shares in splits.items():
+        total = sum(shares.values())
+        if abs(total - 1) > 1e-6:
+            found = ", ".join(f"{name} {share:g}" for name, share in shares.items())
+            raise _wrong(f"the shares of {where} ({found}) add up to {total:g}, expected exactly 1.")
 
 
 def _check_source(zenodo, config):
     given = [key for key in ("local", "sample", "simulate") if zenodo[key]]
     if len(given) > 1:
-        raise UserError(
-            f"Configuration: zenodo.{given[0]} and zenodo.{given[1]} exclude each other; set one to null."
+        raise _wrong(f"zenodo.{given[0]} and zenodo.{given[1]} exclude each other; set one to null.")
+    names = [(f"{key}.table", entry["table"]) for key, entry in _entries(config)]
+    names += [(f"{key}.archives", name) for key, entry in _entries(config) for name in entry["archives"]]
+    of_record = [(key, name) for key, name in names if "/" not in name]
+    if not of_record:
+        return
+    key, name = of_record[0]
+    if not given and not zenodo["record"]:
+        raise _wrong(
+            f"{key} is '{name}', a file of a record, but zenodo.record is null; give the record's number, or"
+            f" write a path with a slash ('./{name}') for a file on disk."
         )
-    names = [entry["table"] for entry in config["catalogs"] + config["finetune"]["tasks"]]
-    names += [name for entry in config["catalogs"] for name in entry["archives"]]
-    of_record = [name for name in names if "/" not in name]
-    if of_record and not (zenodo["record"] or zenodo["local"] or zenodo["simulate"]):
-        raise UserError(
-            f"Configuration: '{of_record[0]}' is a file of a record, but zenodo.record is null; name one,"
-            f" or write a path with a slash ('./{of_record[0]}') for a file on disk."
-        )
-    if zenodo["local"]:
-        for name in of_record:
-            if not (Path(zenodo["local"]) / name).is_file():
-                raise UserError(
-                    f"Configuration: the folder zenodo.local ({zenodo['local']}) has no file '{name}'; copy"
-                    " it there, or set zenodo.local to null to download it."
+    if zenodo["simulate"]:
+        for key, name in of_record:
+            if name not in SIMULATED:
+                raise _wrong(
+                    f"{key} is '{name}', which the simulated record does not have; it has"
+                    f" {', '.join(SIMULATED)}."
                 )
+    if zenodo["sample"]:
+        _check_sample(zenodo, of_record, config["catalogs"])
+    if zenodo["local"]:
+        _check_local(Path(zenodo["local"]), of_record)
+
+
+def _check_sample(zenodo, of_record, catalogs):
+    if not zenodo["record"]:
+        raise _wrong("zenodo.sample needs a record to draw from, but zenodo.record is null; give its number.")
+    for key, name in of_record:
+        if key.endswith(".table") and name != catalogs[0]["table"]:
+            raise _wrong(
+                f"{key} is '{name}', but zenodo.sample draws from the first catalogue's table alone"
+                f" ('{catalogs[0]['table']}'); name that one, or a path with a slash for a file on disk."
+            )
+    if not catalogs[0]["archives"]:
+        raise _wrong("zenodo.sample reads images out of catalogs[0].archives, which is empty; name the zips.")
+
+
+def _check_local(folder, of_record):
+    if not folder.is_dir():
+        raise _wrong(f"zenodo.local is '{folder}', expected a folder that is there, or null to download.")
+    for key, name in of_record:
+        if not (folder / name).is_file():
+            raise _wrong(
+                f"the folder zenodo.local ('{folder}') has no file '{name}', which {key} names; copy it"
+                " there, or set zenodo.local to null to download it."
+            )
+
+
+def _check_places(config):
+    """Stop where a path of the configuration leads nowhere, unless this run is to make it."""
+
+    def check(key, path, is_there, expected):
+        if not path or path.startswith(f"results/{config['run']}/") or is_there(Path(path)):
+            return
+        raise _wrong(f"{key} is '{path}', expected {expected}; mend the path.")
+
+    table, archive = "a table (CSV or Parquet) that is there", "a zip that is there"
+    images, model = "a folder of images that is there", "a folder with model.keras and model.json"
+    for key, entry in _entries(config):
+        check(f"{key}.table", entry["table"] if "/" in entry["table"] else "", Path.is_file, table)
+        for name in entry["archives"]:
+            check(f"{key}.archives", name if "/" in name else "", Path.is_file, archive)
+        if entry["archives"] and entry["images"]:
+            raise _wrong(f"{key} has both archives and images, expected one; set images to null.")
+        check(f"{key}.images", entry["images"], Path.is_dir, images)
+        check(f"{key}.model", entry.get("model"), _is_model, model)
+    check("train.start_from", config["train"]["start_from"], _is_model, model)
+    for number, entry in enumerate(config["predict"]["targets"]):
+        key = f"predict.targets[{number}]"
+        check(f"{key}.images", entry.get("images"), Path.exists, images)
+        check(f"{key}.catalog", entry.get("catalog"), Path.is_file, "a Parquet catalogue that is there")
+        shards = "a folder of shards with their .json sidecars"
+        check(f"{key}.shards", entry.get("shards"), lambda path: any(path.glob("*.json")), shards)
+
+
+def _is_model(folder):
+    return all((folder / name).is_file() for name in ("model.keras", "model.json"))
+
+
+def _check_ensembles(config):
+    known = [entry["name"] for entry in config["train"]["ensembles"]]
+    targets, tasks = config["predict"]["targets"], config["finetune"]["tasks"]
+    for section, entries in (("predict.targets", targets), ("finetune.tasks", tasks)):
+        for number, entry in enumerate(entries):
+            if entry["ensemble"] and entry["ensemble"] not in known:
+                raise _wrong(
+                    f"{section}[{number}].ensemble is '{entry['ensemble']}', which is no ensemble;"
+                    f" train.ensembles has {', '.join(known)}."
+                )
+    for number, task in enumerate(tasks):
+        if task["ensemble"] and task["model"]:
+            raise _wrong(
+                f"finetune.tasks[{number}] has both ensemble and model, expected one; drop the other."
+            )
 
 
 def _check_targets(config):
-    ensembles = [entry["name"] for entry in config["train"]["ensembles"]]
-    wanted = [("predict.targets", entry) for entry in config["predict"]["targets"]]
-    wanted += [("finetune.tasks", entry) for entry in config["finetune"]["tasks"] if entry["ensemble"]]
-    for where, entry in wanted:
-        if entry["ensemble"] not in ensembles:
-            raise UserError(
-                f"Configuration: {where}, '{entry['name']}': there is no ensemble '{entry['ensemble']}';"
-                f" train.ensembles has {', '.join(ensembles)}."
-            )
-    kinds = ("split", "catalog", "images", "archives", "shards")
-    for entry in config["predict"]["targets"]:
-        given = [kind for kind in kinds if kind in entry]
+    targets = config["predict"]["targets"]
+    for number, entry in enumerate(targets):
+        given = [kind for kind in KINDS_OF_TARGET if kind in entry]
         if len(given) != 1:
-            raise UserError(
-                f"Configuration: predict.targets, '{entry['name']}' needs exactly one of"
-                f" {', '.join(kinds)}, found {', '.join(given) or 'none'}."
+            raise _wrong(
+                f"predict.targets[{number}] ('{entry['name']}') has {' and '.join(given) or 'none'} of"
+                f" {', '.join(KINDS_OF_TARGET)}; expected exactly one."
             )
-    target = config["evaluate"]["target"]
-    splits = [entry["name"] for entry in config["predict"]["targets"] if entry.get("split")]
-    if target not in splits:
-        raise UserError(
-            f"Configuration: evaluate.target is '{target}', expected a target of a split; predict.targets"
-            f" has {', '.join(splits) or 'none'}."
+        if "archives" in entry and not any(catalog["archives"] for catalog in config["catalogs"]):
+            raise _wrong(
+                f"predict.targets[{number}].archives is 'all', but no catalogue has archives; name the folder"
+                f" of images in predict.targets[{number}].images instead."
+            )
+    splits = {entry["name"]: entry for entry in targets if entry.get("split")}
+    evaluated = config["evaluate"]["target"]
+    if evaluated not in splits:
+        raise _wrong(
+            f"evaluate.target is '{evaluated}', expected a target of a split; predict.targets has"
+            f" {', '.join(splits) or 'none'}."
         )
+    target = splits[evaluated]
+    learned = {entry["name"]: entry["splits"] for entry in config["train"]["ensembles"]}[target["ensemble"]]
+    if target["split"] in learned:
+        raise _wrong(
+            f"evaluate.target is '{evaluated}', whose galaxies (split {target['split']}) the ensemble"
+            f" '{target['ensemble']}' learned from ({', '.join(learned)}); choose a target it has not seen."
+        )
+
+
+def _load_trees(catalogs, trees_folder):
+    trees = {}
+    for number, entry in enumerate(catalogs):
+        tree = load_tree(entry["tree"], trees_folder, f"catalogs[{number}].tree")
+        first = trees.setdefault(catalogs[0]["name"], tree)
+        if tree != first:
+            raise _wrong(
+                f"catalogs[{number}].tree is '{entry['tree']}', but the first catalogue has"
+                f" '{catalogs[0]['tree']}'; expected one tree a run."
+            )
+        trees[entry["name"]] = tree
+    return trees

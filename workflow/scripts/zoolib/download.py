@@ -40,12 +40,12 @@ def needed_files(config):
     Returns:
         A sorted list of names.
     """
+    tasks = (config.get("finetune") or {}).get("tasks") or []
     names = set()
-    for catalog in config.get("catalogs") or []:
-        names.add(catalog.get("table"))
+    for entry in [*(config.get("catalogs") or []), *tasks]:
+        names.add(entry.get("table"))
         if not config["zenodo"].get("sample"):
-            names.update(catalog.get("archives") or [])
-    names.update(task.get("table") for task in (config.get("finetune") or {}).get("tasks") or [])
+            names.update(entry.get("archives") or [])
     return sorted(name for name in names if name and "/" not in name)
 
 
@@ -112,12 +112,8 @@ def _check_room(record, names, folder):
         size = record.files[name].size
         if _size(folder / name) != size:
             coming[name] = max(size - _size(folder / f".{name}.part"), 0)
-    log.info(
-        "still to come: %s in %d files of record %d",
-        in_bytes(sum(coming.values())),
-        len(coming),
-        record.number,
-    )
+    total = in_bytes(sum(coming.values()))
+    log.info("still to come from record %d: %s, files: %s", record.number, total, ", ".join(coming))
     require_room(folder, sum(coming.values()), f"the files of record {record.number}")
 
 

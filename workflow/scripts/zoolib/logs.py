@@ -40,7 +40,8 @@ def log_to(path):
     terminal = os.dup(2)
     with open(path, "a") as file:
         os.dup2(file.fileno(), 2)
-    handlers = [logging.FileHandler(path), logging.StreamHandler(open(terminal, "w", closefd=False))]
+    screen = os.fdopen(terminal, "w")
+    handlers = [logging.FileHandler(path), logging.StreamHandler(screen)]
     for handler in handlers:
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         log.addHandler(handler)
@@ -63,7 +64,7 @@ def log_to(path):
             handler.close()
         logging.getLogger("py.warnings").handlers.clear()
         os.dup2(terminal, 2)
-        os.close(terminal)
+        screen.close()
 
 
 class _LogLines:

@@ -26,7 +26,8 @@ ATTEMPTS = 8
 LONGEST_BACKOFF = 60.0
 # A server that asks for a longer wait than this has closed its doors.
 LONGEST_WAIT = 3600.0
-BLOCK = 1 << 18
+# What is lost of a cut connection: less than this.
+BLOCK = 1 << 16
 BAD_ADDRESS = (
     requests.exceptions.InvalidURL,
     requests.exceptions.MissingSchema,

@@ -83,7 +83,7 @@ def draw_galaxies(galaxies, rng):
         "ra": ra,
         "dec": dec,
         "disc": disc,
-        "radius": np.exp(uniform(np.log(0.34), np.log(0.62))),
+        "radius": np.exp(uniform(np.log(0.38), np.log(0.64))),
         "brightness": np.exp(uniform(np.log(0.028), np.log(0.13))),
         "noise": np.exp(uniform(np.log(0.0022), np.log(0.005))),
         "seeing": uniform(0.016, 0.027),
@@ -98,16 +98,16 @@ def draw_galaxies(galaxies, rng):
         "clumpiness": rng.beta(1, 2, galaxies),
         "spiral_strength": spiral,
         "arms": rng.choice([1, 2, 3, 4, 5], galaxies, p=[0.1, 0.5, 0.2, 0.1, 0.1]),
-        "pitch": np.exp(uniform(np.log(7), np.log(38))),
+        "pitch": np.exp(uniform(np.log(9), np.log(38))),
         "handedness": rng.choice([-1.0, 1.0], galaxies),
         "phase": uniform(0, 2 * np.pi),
         "bar_strength": bar,
-        "bar_length": uniform(0.9, 1.6),
+        "bar_length": uniform(1.1, 1.9),
         "bar_angle": uniform(0, np.pi),
         "ring_strength": ring,
         "ring_radius": uniform(1.3, 2.3),
         "ring_width": uniform(0.16, 0.26),
-        "disturbance": rng.beta(0.4, 1.7, galaxies),
+        "disturbance": rng.beta(0.45, 1.5, galaxies),
         "tail_angle": uniform(0, 2 * np.pi),
         "companion": rng.beta(0.3, 1.9, galaxies),
         "companion_distance": uniform(0.55, 1.05),
@@ -269,7 +269,7 @@ def _bar(galaxy, along, across, scale):
     length = galaxy["bar_length"] * scale
     lengthwise = (along * turn[0] + across * turn[1]) / length
     sideways = (across * turn[0] - along * turn[1]) / (0.27 * length)
-    return 1.5 * galaxy["bar_strength"] * np.exp(-((lengthwise**2 + sideways**2) ** 1.3))
+    return 1.9 * galaxy["bar_strength"] * np.exp(-((lengthwise**2 + sideways**2) ** 1.3))
 
 
 def _tail(galaxy, x, y, light):
@@ -280,7 +280,7 @@ def _tail(galaxy, x, y, light):
     width = radius * (0.08 + 0.03 * angle)
     tail = np.exp(-0.5 * ((np.hypot(x, y) - arc) / width) ** 2) * np.exp(-((angle / 1.6) ** 4))
     tail *= np.clip(angle / 0.3, 0, 1)
-    share = 0.32 * strength**1.5 * light.mean(-1).sum() / max(tail.sum(), 1e-6)
+    share = 0.4 * strength**1.3 * light.mean(-1).sum() / max(tail.sum(), 1e-6)
     return (tail * share)[..., None] * BLUE
 
 
@@ -303,7 +303,7 @@ def _neighbours(x, y, size, rng):
     for _ in range(rng.poisson(5)):
         row, column = rng.integers(0, size, 2)
         flux = 0.2 * rng.pareto(1.1) + 0.05
-        light[row, column] += min(flux, 30) * (size / 96) ** 2 * colours[rng.integers(3)]
+        light[row, column] += min(flux, 15) * (size / 96) ** 2 * colours[rng.integers(3)]
     for _ in range(rng.poisson(9)):
         angle, place = rng.uniform(0, np.pi), rng.uniform(-1, 1, 2)
         along = (x - place[0]) * np.cos(angle) + (y - place[1]) * np.sin(angle)
@@ -311,7 +311,7 @@ def _neighbours(x, y, size, rng):
         distance = np.hypot(along, across / rng.uniform(0.35, 1))
         peak = 0.03 * rng.pareto(1.5) + 0.01
         profile = sersic(distance, rng.uniform(0.012, 0.04), 1.0)
-        light += (min(peak, 0.3) * profile)[..., None] * colours[rng.integers(3)]
+        light += (min(peak, 0.12) * profile)[..., None] * colours[rng.integers(3)]
     return light
 
 

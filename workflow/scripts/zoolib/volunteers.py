@@ -9,7 +9,7 @@ import pandas as pd
 from scipy.special import expit, softmax
 
 # A click that has nothing to do with the galaxy.
-LAPSES = 0.03
+LAPSES = 0.05
 # Galaxies whose merger question was another one when they were shown (section 3.2): no votes.
 WITHOUT_MERGING = 0.027
 
@@ -23,8 +23,9 @@ def clarity(galaxies):
     Returns:
         (galaxies,) from 0, nothing can be seen, to 1.
     """
-    signal = galaxies["brightness"] / galaxies["noise"]
-    seen = signal / (signal + 2.0) * galaxies["radius"] / (galaxies["radius"] + 0.06)
+    # The disc's share of the light: a dominant bulge outshines whatever the disc shows.
+    signal = galaxies["brightness"] * (1 - 0.85 * galaxies["bulge_share"]) / galaxies["noise"]
+    seen = signal / (signal + 1.5) * galaxies["radius"] / (galaxies["radius"] + 0.06)
     return np.asarray(seen * expit((galaxies["axis_ratio"] - 0.36) / 0.05), float)
 
 
@@ -39,7 +40,10 @@ def visible_strengths(galaxies):
     """
     seen = clarity(galaxies)
     visible = {name: galaxies[f"{name}_strength"] * seen for name in ("spiral", "ring", "bar")}
-    visible["edge_on"] = galaxies["disc"] * expit((0.25 - galaxies["axis_ratio"]) / 0.025)
+    # Arms that lie closer to one another than the seeing resolves run together.
+    spacing = 2 * np.pi * 0.5 * galaxies["radius"] * np.tan(np.radians(galaxies["pitch"])) / galaxies["arms"]
+    visible["spiral"] = visible["spiral"] * (1 - np.exp(-((spacing / (4.5 * galaxies["seeing"])) ** 2)))
+    visible["edge_on"] = galaxies["disc"] * expit((0.26 - galaxies["axis_ratio"]) / 0.035)
     return {name: np.asarray(strength, float) for name, strength in visible.items()}
 
 
@@ -58,13 +62,14 @@ def answer_probabilities(tree, galaxies):
     disturbance, companion = galaxies["disturbance"], galaxies["companion"]
     bulge = np.sqrt(galaxies["bulge_share"])
     structure = 1 - (1 - spiral) * (1 - 0.9 * ring) * (1 - 0.7 * bar)
-    featured = 1 - expit(12 * (0.33 - structure)) * (1 - 0.95 * edge_on) * (1 - 0.5 * disturbance**2)
+    featured = 1 - expit(8 * (0.36 - structure)) * (1 - 0.95 * edge_on) * (1 - 0.5 * disturbance**2)
     artifact = 0.01 + 0.9 * expit(14 * (galaxies["artifact"] - 0.6))
-    arms = expit(14 * (spiral - 0.28 - 0.15 * ring))
-    strong, no_bar = expit(14 * (bar - 0.55)), expit(16 * (0.27 - bar))
-    no_bulge = expit(16 * (0.34 - bulge))
-    major, disturbed = expit(13 * (disturbance - 0.62)), expit(13 * (disturbance - 0.3))
-    merger = expit(13 * (companion - 0.42))
+    arms = expit(9 * (spiral - 0.3 - 0.15 * ring))
+    strong, no_bar = expit(8 * (bar - 0.6)), expit(9 * (0.3 - bar))
+    no_bulge = expit(10 * (0.36 - bulge))
+    major, disturbed = expit(8 * (disturbance - 0.65)), expit(9 * (disturbance - 0.38))
+    merger = expit(9 * (companion - 0.4))
+    boxy = 0.6 * galaxies["boxiness"]
     answers = {
         "smooth-or-featured": {
             "smooth": (1 - featured) * (1 - artifact),
@@ -75,18 +80,18 @@ def answer_probabilities(tree, galaxies):
         "has-spiral-arms": {"yes": arms, "no": 1 - arms},
         "bar": {"strong": strong * (1 - no_bar), "weak": (1 - strong) * (1 - no_bar), "no": no_bar},
         "bulge-size": _nearest(
-            bulge, 0.11, {"dominant": 0.92, "large": 0.74, "moderate": 0.54, "small": 0.33, "none": 0.1}
+            bulge, 0.18, {"dominant": 0.92, "large": 0.74, "moderate": 0.54, "small": 0.33, "none": 0.1}
         ),
         "how-rounded": _nearest(
-            galaxies["axis_ratio"], 0.1, {"round": 0.95, "in-between": 0.62, "cigar-shaped": 0.25}
+            galaxies["axis_ratio"], 0.17, {"round": 0.95, "in-between": 0.62, "cigar-shaped": 0.25}
         ),
         "edge-on-bulge": {
-            "boxy": (1 - no_bulge) * galaxies["boxiness"] ** 2,
+            "boxy": (1 - no_bulge) * boxy,
             "none": no_bulge,
-            "rounded": (1 - no_bulge) * (1 - galaxies["boxiness"] ** 2),
+            "rounded": (1 - no_bulge) * (1 - boxy),
         },
         "spiral-winding": _nearest(
-            np.log(galaxies["pitch"]), 0.22, {"tight": np.log(9), "medium": np.log(17), "loose": np.log(32)}
+            np.log(galaxies["pitch"]), 0.45, {"tight": np.log(9), "medium": np.log(17), "loose": np.log(32)}
         ),
         "spiral-arm-count": _arm_count(galaxies["arms"], spiral),
         "merging": {
@@ -113,8 +118,8 @@ def _nearest(value, width, centres):
 def _arm_count(arms, spiral):
     arms = np.asarray(arms)
     distance = np.abs(arms[:, None] - np.arange(1, 6))
-    counted = softmax(-(0.8 + 3.5 * spiral[:, None]) * distance, axis=1)
-    lost = expit(9 * (0.36 + 0.05 * (arms - 2) - spiral))
+    counted = softmax(-(0.5 + 1.6 * spiral[:, None]) * distance, axis=1)
+    lost = expit(6 * (0.3 + 0.05 * (arms - 2) - spiral))
     answers = dict(zip(("1", "2", "3", "4", "more-than-4"), (counted * (1 - lost[:, None])).T, strict=True))
     return {**answers, "cant-tell": lost}
 

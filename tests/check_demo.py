@@ -1,0 +1,66 @@
+"""After the demo: did it learn? Fails if not, and says where the results are."""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+# What the demo must reach, and what a survey with nothing but brightness to see would reach.
+LOSS_CLOSED = 0.5
+SMOOTH_OR_FEATURED = 0.9
+RING = 0.8
+REGRESSION_CLOSED = 0.25
+REGRESSION_RING = 0.7
+
+
+def checks(learning):
+    """(what, found, is it as it must be, what it must be) for each assertion."""
+    loss, smooth, ring = (row for _, row in learning.iterrows())
+    closed, trivial = loss["model_closes"], loss["logistic_regression_closes"]
+    return [
+        (
+            f"test loss {loss['model']:.2f} nats: of the way from the constant predictor"
+            f" ({loss['constant']:.2f}) to the true probabilities ({loss['truth']:.2f}) the model closes",
+            closed,
+            closed >= LOSS_CLOSED,
+            f"at least {LOSS_CLOSED:.0%}",
+        ),
+        (
+            "smooth or featured, right where the volunteers are confident",
+            smooth["model"],
+            smooth["model"] >= SMOOTH_OR_FEATURED,
+            f"at least {SMOOTH_OR_FEATURED:.0%}",
+        ),
+        ("rings, finetuned, right for", ring["model"], ring["model"] >= RING, f"at least {RING:.0%}"),
+        (
+            "a logistic regression on 16 x 16 pixels closes",
+            trivial,
+            trivial < REGRESSION_CLOSED,
+            f"less than {REGRESSION_CLOSED:.0%}",
+        ),
+        (
+            "a logistic regression on 16 x 16 pixels, rings, right for",
+            ring["logistic_regression"],
+            ring["logistic_regression"] < REGRESSION_RING,
+            f"less than {REGRESSION_RING:.0%}",
+        ),
+    ]
+
+
+def main(folder):
+    """Print scores and places; returns the number of failed assertions."""
+    failed = 0
+    print()
+    for what, found, good, expected in checks(pd.read_csv(folder / "evaluate" / "learning.csv")):
+        failed += not good
+        print(f"{'ok  ' if good else 'FAIL'} {what} {found:.0%} (expected {expected})")
+    print()
+    print(f"report:       {folder / 'report.html'} (open it in a browser)")
+    print(f"posteriors:   {folder / 'predict/test/predictions.hdf5'} (concentrations, every sample)")
+    print(f"              {folder / 'predict/test/catalog/'} (Parquet, one row a galaxy)")
+    print(f"ring scores:  {folder / 'evaluate/ring/scores.csv'}")
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(min(main(Path(sys.argv[1])), 1))

@@ -1,0 +1,218 @@
+"""The whole pipeline on simulated galaxies, and what reruns when something changes."""
+
+import json
+import os
+import shutil
+import subprocess
+import zipfile
+
+import h5py
+import pandas as pd
+import pytest
+from pipeline import copy_of_the_repository, edit, overlay, planned, snakemake
+
+TEST = ("--configfile", "config/test.yaml")
+AFTER_PREDICTION = {
+    "predict_chunk": 2,
+    "describe_posteriors": 2,
+    "collect_predictions": 2,
+    "evaluate_predictions": 1,
+    "evaluate_task": 1,
+    "compare_with_truth": 1,
+    "draw_confusion": 2,
+    "draw_gallery": 1,
+    "draw_task": 1,
+}
+AFTER_TRAINING = AFTER_PREDICTION | {"finetune_task": 1, "draw_learning_curves": 1, "describe_run": 1}
+
+
+@pytest.fixture(scope="module")
+def completed(tmp_path_factory):
+    """A copy of the repository in which config/test.yaml has run."""
+    repo = copy_of_the_repository(tmp_path_factory.mktemp("simulated") / "repo")
+    _, shown = snakemake(repo, *TEST)
+    assert "Traceback" not in shown
+    return repo
+
+
+@pytest.fixture
+def edited(completed, tmp_path):
+    """The completed run again, to be edited; only what tests read is copied, times included."""
+    shutil.copytree(completed, tmp_path / "repo", symlinks=True)
+    return tmp_path / "repo"
+
+
+def test_every_stage_left_its_results(completed):
+    results = completed / "results" / "test"
+    with h5py.File(results / "predict" / "test" / "predictions.hdf5") as file:
+        galaxies = file["predictions"].shape[0]
+        assert file["predictions"].shape == (galaxies, 34, 5)
+        assert file["predictions"][:].min() >= 1
+        assert list(file["label_cols"].asstr())[0] == "smooth-or-featured_smooth"
+        assert len(file["id_str"]) == galaxies > 50
+    flat = pd.read_parquet(results / "predict" / "test" / "catalog")
+    assert len(flat) == galaxies
+    assert {"bar_strong_fraction", "bar_strong_low", "bar_asked", "bar_entropy"} <= set(flat.columns)
+    about = json.loads((results / "train" / "metrics" / "0" / "model.json").read_text())
+    assert about["versions"]["keras"]
+    learning = pd.read_csv(results / "evaluate" / "learning.csv")
+    loss = learning.iloc[0]
+    assert loss["truth"] < loss["constant"]
+    assert set(pd.read_csv(results / "evaluate" / "ring" / "scores.csv")["question"]) == {"ring"}
+    assert len(list((results / "evaluate" / "gallery").glob("*.png"))) == 10
+
+
+def test_logs_show_what_was_done_and_benchmarks_what_it_took(completed):
+    log = (completed / "logs" / "test" / "train_member" / "metrics-0.log").read_text()
+    assert "epoch 2: loss" in log
+    assert not list((completed / "logs").rglob("*.traceback"))
+    benchmark = pd.read_csv(completed / "benchmarks/test/train_member/metrics-0.tsv", sep="\t")
+    assert benchmark["s"][0] > 1
+
+
+def test_nothing_changed_nothing_runs(completed):
+    assert planned(completed, *TEST) == {}
+
+
+def test_more_samples_repeat_no_training(completed, tmp_path):
+    more = overlay(tmp_path, "more", {"predict": {"samples": 7}})
+    assert planned(completed, *TEST, more) == AFTER_PREDICTION | {"describe_run": 1}
+
+
+def test_another_learning_rate_repeats_no_shards(completed, tmp_path):
+    slower = overlay(tmp_path, "slower", {"train": {"learning_rate": 0.0005}})
+    assert planned(completed, *TEST, slower) == AFTER_TRAINING | {"train_member": 1}
+
+
+def test_another_credible_level_repeats_no_prediction(completed, tmp_path):
+    level = overlay(tmp_path, "level", {"predict": {"credible_level": 0.5}})
+    expected = {"describe_posteriors": 2, "draw_gallery": 1, "draw_task": 1, "describe_run": 1}
+    assert planned(completed, *TEST, level) == expected
+
+
+def test_an_edited_line_of_the_likelihood_retrains(edited):
+    module = edited / "workflow/scripts/zoolib/likelihood.py"
+    edit(module, "STIRLING_FROM = 8", "STIRLING_FROM = 9")
+    assert planned(edited, *TEST) == AFTER_TRAINING | {"train_member": 1}
+
+
+def test_an_edited_comment_or_docstring_of_the_likelihood_reruns_nothing(edited):
+    module = edited / "workflow/scripts/zoolib/likelihood.py"
+    edit(module, "# The Stirling series is used from here on", "# From here on the Stirling series serves")
+    edit(module, "The training loss: summed over questions", "The loss of training, summed over questions")
+    assert planned(edited, *TEST) == {}
+
+
+def test_an_edited_figure_redraws_that_figure_alone(edited):
+    edit(edited / "workflow/scripts/zoolib/figures/learning_curves.py", "lw=2.5", "lw=3")
+    assert planned(edited, *TEST) == {"draw_learning_curves": 1, "draw_task": 1}
+
+
+def test_touched_files_rerun_nothing(edited):
+    for folder in ("Snakefile", "rules", "workflow", "config", "profiles", "envs"):
+        path = edited / folder
+        for file in [path, *path.rglob("*")]:
+            if file.is_file():
+                os.utime(file)
+    assert planned(edited, *TEST) == {}
+
+
+def test_a_deleted_shard_is_rebuilt_alone(edited):
+    (edited / "results/test/shards/train/0.tfrecord").unlink()
+    assert planned(edited, "shards", *TEST) == {"write_shard": 1, "check_rejected": 1}
+    snakemake(edited, "shards", *TEST)
+    assert planned(edited, "shards", *TEST) == {}
+    # The rebuilt shard has the same bytes and is small, so that its checksum saves the training.
+    assert planned(edited, *TEST) == {}
+
+
+def test_without_shards_training_reads_the_images(edited, tmp_path):
+    direct = overlay(tmp_path, "direct", {"run": "direct", "shards": {"enabled": False}})
+    target = "results/direct/predict/test/predictions.hdf5"
+    shutil.copytree(edited / "results/test/download", edited / "results/direct/download")
+    snakemake(edited, target, *TEST, direct)
+    assert not list((edited / "results/direct").rglob("*.tfrecord"))
+    histories = [
+        pd.read_csv(edited / f"results/{run}/train/metrics/0/history.csv") for run in ("test", "direct")
+    ]
+    pd.testing.assert_frame_equal(*(history.drop(columns="seconds") for history in histories))
+
+
+def test_a_broken_image_is_rejected_and_too_many_stop_the_run(edited, tmp_path):
+    results = edited / "results/test"
+    table = pd.read_parquet(results / "catalog/test.parquet")
+    folder = tmp_path / "images"
+    folder.mkdir()
+    own = table.iloc[:40].assign(file_loc=[f"{name}.png" for name in table["id_str"][:40]])
+    for row in own.itertuples():
+        with zipfile.ZipFile(edited / row.archive) as archive:
+            (folder / row.file_loc).write_bytes(archive.read(row.member))
+    (folder / own["file_loc"].iloc[0]).write_bytes(b"")
+    own.drop(columns=["archive", "member"]).to_csv(tmp_path / "own.csv", index=False)
+    entry = {"name": "own", "tree": "gz_decals_5", "table": str(tmp_path / "own.csv"), "images": str(folder)}
+    content = {"run": "own", "zenodo": {"simulate": None}, "catalogs": [entry], "finetune": {"tasks": []}}
+    strict = overlay(tmp_path, "strict", content)
+    status, shown = snakemake(edited, "shards", *TEST, strict, check=False)
+    assert status == 1
+    assert "Traceback" not in shown
+    assert "1 of 40 images (2.5%) cannot be read, allowed are 1.0%" in shown
+    last = (edited / "logs/own/check_rejected.log").read_text().strip().splitlines()[-1]
+    assert "shards.max_rejected" in last
+    lenient = overlay(tmp_path, "lenient", {"shards": {"max_rejected": 0.1}})
+    snakemake(edited, "shards", *TEST, strict, lenient)
+    rejected = pd.read_csv(edited / "results/own/shards/rejected.csv")
+    assert list(rejected["id_str"]) == [own["id_str"].iloc[0]]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ({"train": {"epocs": 3}}, "unknown key 'epocs' in train"),
+        (
+            {"catalogs": [{"name": "a", "tree": "gz9", "table": "gz_decals_volunteers_5.csv"}]},
+            "there is no such decision tree",
+        ),
+        ({"zenodo": {"simulate": None, "local": "nowhere"}}, "expected a folder that is there"),
+    ],
+)
+def test_a_wrong_configuration_is_one_sentence(completed, tmp_path, content, sentence):
+    wrong = overlay(tmp_path, "wrong", content)
+    status, shown = snakemake(completed, *TEST, wrong, "--dry-run", check=False)
+    assert status == 1
+    assert "Traceback" not in shown
+    assert sentence in shown
+
+
+@pytest.mark.parametrize("name", ["config", "demo", "sample", "test"])
+def test_every_configuration_is_planned_without_the_network(completed, tmp_path, name):
+    jobs = planned(
+        completed,
+        *("--configfile", f"config/{name}.yaml", "--directory", tmp_path),
+        ZENODO_URL="http://127.0.0.1:9",
+    )
+    if name == "config":
+        assert jobs["train_member"] == 3 + 5
+        assert jobs["download_file"] == 1 + 4
+    assert jobs["train_member"] >= 1
+
+
+def test_every_profile_is_planned(completed, tmp_path):
+    profiles = sorted(path.parent for path in (completed / "profiles").glob("*/config.yaml"))
+    assert profiles
+    for profile in profiles:
+        jobs = planned(completed, "--profile", profile, "--workflow-profile", "none", "--directory", tmp_path)
+        assert jobs["train_member"] == 8
+
+
+def test_the_report_opens_in_a_browser(completed, tmp_path):
+    if not (browser := shutil.which("chromium")):
+        pytest.skip("chromium is not installed")
+    page = tmp_path / "report.html"
+    snakemake(completed, *TEST, "--report", page)
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
+    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    command += [f"--user-data-dir={tmp_path / 'browser'}", "--virtual-time-budget=8000", "--dump-dom"]
+    shown = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=120).stdout
+    for category in ("Data", "Training", "Scores", "Galleries", "Finetuning", "Run"):
+        assert f">{category}<" in shown
+    assert "Walmsley" in shown

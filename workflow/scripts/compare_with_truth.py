@@ -1,0 +1,24 @@
+"""Compare what a model learned of a simulated survey with its truth."""
+
+from zoolib.logs import log_to
+from zoolib.truth import compare_with_truth
+
+with log_to(snakemake.log[0]):
+    compare_with_truth(
+        train=snakemake.input.train,
+        test=snakemake.input.test,
+        predictions=snakemake.input.predictions,
+        truth=snakemake.input.truth,
+        losses=snakemake.input.losses,
+        metrics=snakemake.input.metrics,
+        tasks=list(
+            zip(
+                snakemake.params.labels,
+                snakemake.input.task_train,
+                snakemake.input.task_test,
+                snakemake.input.task_scores,
+                strict=True,
+            )
+        ),
+        output=snakemake.output.learning,
+    )
