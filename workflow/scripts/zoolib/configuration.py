@@ -61,12 +61,12 @@ def check_configuration(config, schema_path, trees_folder):
     if errors:
         raise _wrong(_sentence(errors[0], schema))
     _check_names(completed)
+    trees = _load_trees(completed["catalogs"], trees_folder)
     _check_shares(completed)
     _check_source(completed["zenodo"], completed)
     _check_places(completed)
     _check_ensembles(completed)
     _check_targets(completed)
-    trees = _load_trees(completed["catalogs"], trees_folder)
     config.clear()
     config.update(completed)
     return trees
@@ -121,8 +121,8 @@ def load_tree(name, trees_folder, key="the tree"):
     Raises:
         UserError: no such tree, or not a tree.
     """
-    is_path = "/" in name or name.endswith((".yaml", ".yml"))
-    path = Path(name) if is_path else Path(trees_folder) / f"{name}.yaml"
+    named = not is_path(name) and not name.endswith((".yaml", ".yml"))
+    path = Path(trees_folder) / f"{name}.yaml" if named else Path(name)
     if not path.is_file():
         known = ", ".join(sorted(other.stem for other in Path(trees_folder).glob("*.yaml")))
         raise _wrong(
@@ -261,7 +261,7 @@ def _check_source(zenodo, config):
         raise _wrong(f"zenodo.{given[0]} and zenodo.{given[1]} exclude each other; set one to null.")
     names = [(f"{key}.table", entry["table"]) for key, entry in _entries(config)]
     names += [(f"{key}.archives", name) for key, entry in _entries(config) for name in entry["archives"]]
-    of_record = [(key, name) for key, name in names if "/" not in name]
+    of_record = [(key, name) for key, name in names if not is_path(name)]
     if not of_record:
         return
     key, name = of_record[0]
@@ -318,9 +318,9 @@ def _check_places(config):
     table, archive = "a table (CSV or Parquet) that is there", "a zip that is there"
     images, model = "a folder of images that is there", "a folder with model.keras and model.json"
     for key, entry in _entries(config):
-        check(f"{key}.table", entry["table"] if "/" in entry["table"] else "", Path.is_file, table)
+        check(f"{key}.table", entry["table"] if is_path(entry["table"]) else "", Path.is_file, table)
         for name in entry["archives"]:
-            check(f"{key}.archives", name if "/" in name else "", Path.is_file, archive)
+            check(f"{key}.archives", name if is_path(name) else "", Path.is_file, archive)
         if entry["archives"] and entry["images"]:
             raise _wrong(f"{key} has both archives and images, expected one; set images to null.")
         check(f"{key}.images", entry["images"], Path.is_dir, images)

@@ -216,4 +216,5 @@ def _write_records(galaxies, path):
                 "votes": several(tf.train.FloatList, "float_list", votes.tolist()),
             }
             example = tf.train.Example(features=tf.train.Features(feature=features))
-            writer.write(example.SerializeToString())
+            # The features are a map, whose order would differ from run to run, and with it the file.
+            writer.write(example.SerializeToString(deterministic=True))

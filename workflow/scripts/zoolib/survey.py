@@ -76,7 +76,7 @@ def draw_galaxies(galaxies, rng):
     face_on = uniform(0, 1)
     disc_ratio = np.sqrt(thickness**2 + (1 - thickness**2) * face_on**2)
     ring = rng.beta(0.5, 0.75, galaxies) * disc
-    spiral = rng.beta(0.6, 0.6, galaxies) * disc * (1 - 0.6 * ring)
+    spiral = rng.beta(0.6, 0.6, galaxies) * disc * (1 - 0.5 * ring)
     bar = rng.beta(0.5, 0.8, galaxies) * disc
     parameters = {
         "id_str": sky_names(ra, dec),
@@ -90,11 +90,13 @@ def draw_galaxies(galaxies, rng):
         "redness": uniform(0, 1),
         "axis_ratio": np.where(disc > 0, disc_ratio, uniform(0.28, 1)),
         "position_angle": uniform(0, np.pi),
-        "bulge_share": np.where(disc > 0, rng.beta(0.8, 1.9, galaxies), uniform(0, 1)),
-        "bulge_radius": uniform(0.3, 0.7),
-        "bulge_sersic": uniform(1.0, 3.0),
+        "bulge_share": np.where(disc > 0, 0.65 * rng.beta(0.8, 1.6, galaxies), uniform(0, 1)),
+        "bulge_radius": uniform(0.3, 0.55),
+        "bulge_sersic": uniform(1.2, 3.2),
         "boxiness": rng.beta(0.6, 0.9, galaxies),
         "dust": uniform(0, 1),
+        "break_radius": uniform(0.5, 2.0),
+        "break_strength": uniform(-1.3, 0.7),
         "clumpiness": rng.beta(1, 2, galaxies),
         "spiral_strength": spiral,
         "arms": rng.choice([1, 2, 3, 4, 5], galaxies, p=[0.1, 0.5, 0.2, 0.1, 0.1]),
@@ -105,7 +107,7 @@ def draw_galaxies(galaxies, rng):
         "bar_length": uniform(1.1, 1.9),
         "bar_angle": uniform(0, np.pi),
         "ring_strength": ring,
-        "ring_radius": uniform(1.3, 2.3),
+        "ring_radius": uniform(1.2, 2.5),
         "ring_width": uniform(0.16, 0.26),
         "disturbance": rng.beta(0.45, 1.5, galaxies),
         "tail_angle": uniform(0, 2 * np.pi),
@@ -251,9 +253,12 @@ def _disc_light(galaxy, along, across, height, scale, rng):
     place, width = galaxy["ring_radius"], galaxy["ring_width"]
     gap = np.exp(-0.5 * ((reach - 0.62 * place) / (0.24 * place)) ** 2)
     band = np.exp(-0.5 * ((reach - place) / (width * place * 0.6)) ** 2)
-    ring = galaxy["ring_strength"] * (2.6 * band - 0.72 * gap)
+    ring = galaxy["ring_strength"] * (2.2 * band - 0.6 * gap)
+    # Discs are rarely exponential: brighter or fainter inside a break, without any edge to see.
+    inner = np.exp(-0.5 * (reach / galaxy["break_radius"]) ** 4)
+    broken = np.exp(galaxy["break_strength"] * (inner - 0.5))
     patches = clumps / clumps.std() * 0.16 * galaxy["clumpiness"] * np.clip(reach, 0, 1)
-    pattern = np.maximum(1 + arms, 0.05) * np.maximum(1 + ring, 0.05) * np.maximum(1 + patches, 0.2)
+    pattern = np.maximum(1 + arms, 0.05) * np.maximum(1 + ring, 0.05) * np.maximum(1 + patches, 0.2) * broken
     bar = _bar(galaxy, along, across, scale)
     length = galaxy["bar_length"]
     hollow = 1 - 0.55 * galaxy["bar_strength"] * np.exp(-((reach / (1.1 * length)) ** 4))
@@ -269,19 +274,19 @@ def _bar(galaxy, along, across, scale):
     length = galaxy["bar_length"] * scale
     lengthwise = (along * turn[0] + across * turn[1]) / length
     sideways = (across * turn[0] - along * turn[1]) / (0.27 * length)
-    return 1.9 * galaxy["bar_strength"] * np.exp(-((lengthwise**2 + sideways**2) ** 1.3))
+    return 2.3 * galaxy["bar_strength"] * np.exp(-((lengthwise**2 + sideways**2) ** 1.3))
 
 
 def _tail(galaxy, x, y, light):
     """A tidal tail: light along an arc that winds outwards and fades."""
     radius, strength = galaxy["radius"], galaxy["disturbance"]
     angle = (np.arctan2(y, x) - galaxy["tail_angle"]) * galaxy["handedness"] % (2 * np.pi)
-    arc = radius * (0.6 + 0.42 * angle)
-    width = radius * (0.08 + 0.03 * angle)
-    tail = np.exp(-0.5 * ((np.hypot(x, y) - arc) / width) ** 2) * np.exp(-((angle / 1.6) ** 4))
-    tail *= np.clip(angle / 0.3, 0, 1)
-    share = 0.4 * strength**1.3 * light.mean(-1).sum() / max(tail.sum(), 1e-6)
-    return (tail * share)[..., None] * BLUE
+    arc = radius * (0.4 + 0.55 * angle)
+    width = radius * (0.1 + 0.05 * angle)
+    tail = np.exp(-0.5 * ((np.hypot(x, y) - arc) / width) ** 2) * np.exp(-((angle / 1.25) ** 2))
+    tail *= np.clip(angle / 0.2, 0, 1)
+    share = 0.35 * strength**1.3 * light.mean(-1).sum() / max(tail.sum(), 1e-6)
+    return (tail * share)[..., None] * (light.mean((0, 1)) / light.mean())
 
 
 def _companion(galaxy, x, y, light):

@@ -24,8 +24,8 @@ def clarity(galaxies):
         (galaxies,) from 0, nothing can be seen, to 1.
     """
     # The disc's share of the light: a dominant bulge outshines whatever the disc shows.
-    signal = galaxies["brightness"] * (1 - 0.85 * galaxies["bulge_share"]) / galaxies["noise"]
-    seen = signal / (signal + 1.5) * galaxies["radius"] / (galaxies["radius"] + 0.06)
+    signal = galaxies["brightness"] * (1 - galaxies["bulge_share"]) ** 2 / galaxies["noise"]
+    seen = signal / (signal + 1.0) * galaxies["radius"] / (galaxies["radius"] + 0.06)
     return np.asarray(seen * expit((galaxies["axis_ratio"] - 0.36) / 0.05), float)
 
 
@@ -43,7 +43,9 @@ def visible_strengths(galaxies):
     # Arms that lie closer to one another than the seeing resolves run together.
     spacing = 2 * np.pi * 0.5 * galaxies["radius"] * np.tan(np.radians(galaxies["pitch"])) / galaxies["arms"]
     visible["spiral"] = visible["spiral"] * (1 - np.exp(-((spacing / (4.5 * galaxies["seeing"])) ** 2)))
-    visible["edge_on"] = galaxies["disc"] * expit((0.26 - galaxies["axis_ratio"]) / 0.035)
+    visible["edge_on"] = (
+        galaxies["disc"] * (1 - galaxies["bulge_share"] ** 2) * expit((0.26 - galaxies["axis_ratio"]) / 0.035)
+    )
     return {name: np.asarray(strength, float) for name, strength in visible.items()}
 
 
@@ -69,6 +71,9 @@ def answer_probabilities(tree, galaxies):
     no_bulge = expit(10 * (0.36 - bulge))
     major, disturbed = expit(8 * (disturbance - 0.65)), expit(9 * (disturbance - 0.38))
     merger = expit(9 * (companion - 0.4))
+    # A round bulge makes a galaxy look rounder than its disc is.
+    rounder = galaxies["disc"] * galaxies["bulge_share"] * np.maximum(0.62 - galaxies["axis_ratio"], 0)
+    ratio = galaxies["axis_ratio"] + rounder
     boxy = 0.6 * galaxies["boxiness"]
     answers = {
         "smooth-or-featured": {
@@ -80,11 +85,9 @@ def answer_probabilities(tree, galaxies):
         "has-spiral-arms": {"yes": arms, "no": 1 - arms},
         "bar": {"strong": strong * (1 - no_bar), "weak": (1 - strong) * (1 - no_bar), "no": no_bar},
         "bulge-size": _nearest(
-            bulge, 0.18, {"dominant": 0.92, "large": 0.74, "moderate": 0.54, "small": 0.33, "none": 0.1}
+            bulge, 0.15, {"dominant": 0.76, "large": 0.6, "moderate": 0.44, "small": 0.28, "none": 0.1}
         ),
-        "how-rounded": _nearest(
-            galaxies["axis_ratio"], 0.17, {"round": 0.95, "in-between": 0.62, "cigar-shaped": 0.25}
-        ),
+        "how-rounded": _nearest(ratio, 0.17, {"round": 0.95, "in-between": 0.62, "cigar-shaped": 0.25}),
         "edge-on-bulge": {
             "boxy": (1 - no_bulge) * boxy,
             "none": no_bulge,
