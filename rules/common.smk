@@ -4,7 +4,8 @@ import sys
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "scripts"))
 
-from zoolib.configuration import check_configuration, is_path
+from zoolib.agreement import is_path
+from zoolib.configuration import check_configuration
 from zoolib.logs import UserError
 from zoolib.provenance import fingerprint
 
@@ -109,7 +110,8 @@ def model_folders(wildcards):
     """The models that a target is predicted with: an ensemble's members, or a finetuned model."""
     if wildcards.target in TASKS:
         return [f"results/{RUN}/finetune/{wildcards.target}"]
-    return ensemble_folders(TARGETS[wildcards.target]["ensemble"])
+    target = TARGETS[wildcards.target]
+    return target["models"] or ensemble_folders(target["ensemble"])
 
 
 def target_models(wildcards):

@@ -1,7 +1,7 @@
 # Stage evaluate: the posteriors beside the volunteers, as tables and figures.
 
 EVALUATED = config["evaluate"]["target"]
-EVALUATED_SPLIT = TARGETS[EVALUATED]["split"]
+EVALUATED_SPLIT = TARGETS[EVALUATED]["split"] if EVALUATED else None
 QUESTIONS = list(TREE["questions"])
 
 
@@ -270,7 +270,7 @@ if ZENODO["simulate"]:
 
 rule evaluate:
     input:
-        f"results/{RUN}/evaluate/scores.csv",
-        f"results/{RUN}/evaluate/learning.csv" if ZENODO["simulate"] else [],
+        f"results/{RUN}/evaluate/scores.csv" if EVALUATED else [],
+        f"results/{RUN}/evaluate/learning.csv" if EVALUATED and ZENODO["simulate"] else [],
         expand("results/{run}/evaluate/{task}/scores.csv", run=RUN, task=TASKS),
     localrule: True

@@ -43,9 +43,14 @@ rule report:
         expand(
             "results/{run}/evaluate/{figure}",
             run=RUN,
-            figure=["learning_curves.svg", "confusion_all.svg", "confusion_confident.svg"],
+            figure=["learning_curves.svg"]
+            + ["confusion_all.svg", "confusion_confident.svg"] * bool(EVALUATED),
         ),
-        expand("results/{run}/evaluate/gallery/{question}.png", run=RUN, question=QUESTIONS),
+        expand(
+            "results/{run}/evaluate/gallery/{question}.png",
+            run=RUN,
+            question=QUESTIONS if EVALUATED else [],
+        ),
         expand("results/{run}/finetune/{task}/summary.csv", run=RUN, task=TASKS),
         expand("results/{run}/evaluate/{task}/gallery.png", run=RUN, task=TASKS),
         f"results/{RUN}/report/configuration.csv",

@@ -9,7 +9,8 @@ import textwrap
 import pytest
 import yaml
 from snakemake.utils import update_config
-from zoolib.configuration import SIMULATED, check_configuration, known_keys
+from zoolib.agreement import SIMULATED
+from zoolib.configuration import check_configuration, known_keys
 from zoolib.logs import UserError
 
 REAL_FILES = ("mine/votes.csv", "mine/gz2.csv", "mine/lenses.csv", "mine/images/", "mine/gz2_images/")
@@ -352,11 +353,11 @@ WRONG = {
     ),
     "evaluation of no target": (
         "evaluate: {target: tset}",
-        "evaluate.target is 'tset', expected a target of a split; predict.targets has test.",
+        "evaluate.target is 'tset', expected a target of a split, or null; predict.targets has test.",
     ),
     "evaluation of no split": (
         "evaluate: {target: everything}",
-        "evaluate.target is 'everything', expected a target of a split; predict.targets has test.",
+        "evaluate.target is 'everything', expected a target of a split, or null; predict.targets has test.",
     ),
     "evaluation on what was learned": (
         "predict: {targets: [{name: test, ensemble: catalog, split: test}]}",

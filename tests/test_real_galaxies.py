@@ -156,6 +156,30 @@ def test_fits_cutouts_and_galaxy_zoo_2(repo_copy, real_data, tmp_path):
     assert cutouts["bulge-size_no_fraction"].between(0, 1).all()
 
 
+def test_a_trained_model_predicts_a_folder(repo_copy, real_data, tmp_path):
+    model = repo_copy / "results/gz2/train/metrics/0"
+    target = {"name": "cutouts", "models": [str(model)], "images": str(real_data / "fits")}
+    configuration = overlay(
+        tmp_path,
+        "survey",
+        {
+            "run": "survey",
+            "predict": {"samples": 3, "views": 0, "chunks": 2, "targets": [target]},
+            "evaluate": {"target": None},
+        },
+    )
+    jobs = planned(repo_copy, "predict", "--configfile", configuration)
+    assert jobs == {
+        "list_galaxies": 1,
+        "predict_chunk": 2,
+        "describe_posteriors": 2,
+        "collect_predictions": 1,
+    }
+    snakemake(repo_copy, "predict", "--configfile", configuration)
+    with h5py.File(repo_copy / "results/survey/predict/cutouts/predictions.hdf5") as file:
+        assert file["predictions"].shape == (5, 30, 3)
+
+
 def test_a_record_that_is_not_there_is_one_sentence(repo_copy, server, tmp_path):
     configuration = overlay(
         tmp_path, "missing", SMALL | {"run": "missing", "zenodo": {"record": 12345}, "catalogs": [catalog()]}
