@@ -172,7 +172,7 @@ def test_a_broken_image_is_rejected_and_too_many_stop_the_run(edited, tmp_path):
         ({"train": {"epocs": 3}}, "unknown key 'epocs' in train"),
         (
             {"catalogs": [{"name": "a", "tree": "gz9", "table": "gz_decals_volunteers_5.csv"}]},
-            "there is no such decision tree",
+            "config/trees/ has gz2, gz_decals_5, rings",
         ),
         ({"zenodo": {"simulate": None, "local": "nowhere"}}, "expected a folder that is there"),
     ],

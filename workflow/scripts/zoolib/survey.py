@@ -96,7 +96,7 @@ def draw_galaxies(galaxies, rng):
         "boxiness": rng.beta(0.6, 0.9, galaxies),
         "dust": uniform(0, 1),
         "break_radius": uniform(0.5, 2.0),
-        "break_strength": uniform(-1.3, 0.7),
+        "break_strength": uniform(-1.6, 0.9),
         "clumpiness": rng.beta(1, 2, galaxies),
         "spiral_strength": spiral,
         "arms": rng.choice([1, 2, 3, 4, 5], galaxies, p=[0.1, 0.5, 0.2, 0.1, 0.1]),
@@ -107,7 +107,7 @@ def draw_galaxies(galaxies, rng):
         "bar_length": uniform(1.1, 1.9),
         "bar_angle": uniform(0, np.pi),
         "ring_strength": ring,
-        "ring_radius": uniform(1.2, 2.5),
+        "ring_radius": uniform(1.0, 2.5),
         "ring_width": uniform(0.16, 0.26),
         "disturbance": rng.beta(0.45, 1.5, galaxies),
         "tail_angle": uniform(0, 2 * np.pi),
@@ -253,7 +253,7 @@ def _disc_light(galaxy, along, across, height, scale, rng):
     place, width = galaxy["ring_radius"], galaxy["ring_width"]
     gap = np.exp(-0.5 * ((reach - 0.62 * place) / (0.24 * place)) ** 2)
     band = np.exp(-0.5 * ((reach - place) / (width * place * 0.6)) ** 2)
-    ring = galaxy["ring_strength"] * (2.2 * band - 0.6 * gap)
+    ring = galaxy["ring_strength"] * (2.2 * band - 0.4 * gap)
     # Discs are rarely exponential: brighter or fainter inside a break, without any edge to see.
     inner = np.exp(-0.5 * (reach / galaxy["break_radius"]) ** 4)
     broken = np.exp(galaxy["break_strength"] * (inner - 0.5))
