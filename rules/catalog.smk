@@ -4,7 +4,7 @@
 rule build_catalog:
     input:
         tables=[record_file(entry["table"]) for entry in config["catalogs"]],
-        archives=[archives_of(entry) for entry in config["catalogs"]],
+        archives=catalog_archives(),
     output:
         train="results/{run}/catalog/train.parquet",
         val="results/{run}/catalog/val.parquet",

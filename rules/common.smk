@@ -26,10 +26,17 @@ TREE = TREES[config["catalogs"][0]["name"]].to_dict()
 ENSEMBLES = {entry["name"]: entry for entry in config["train"]["ensembles"]}
 TARGETS = {entry["name"]: entry for entry in config["predict"]["targets"]}
 TASKS = {entry["name"]: entry for entry in config["finetune"]["tasks"]}
+for task in TASKS.values():
+    if not task["model"]:
+        task["ensemble"] = task["ensemble"] or next(iter(ENSEMBLES))
+# Nothing is trained, and no votes are fetched, for who only predicts with models that are there.
+USED = {entry["ensemble"] for entry in [*TARGETS.values(), *TASKS.values()]}
+TRAINED = {name: entry for name, entry in ENSEMBLES.items() if name in USED}
 
 
 wildcard_constraints:
-    run="[A-Za-z0-9_-]+",
+    # Results of other runs are inputs like any file: no rule here may make them anew.
+    run=RUN,
     split="train|val|test",
     shard=r"\d+",
     ensemble="[A-Za-z0-9_-]+",
@@ -63,6 +70,11 @@ def archives_of(entry):
     if not names and not entry["images"] and not is_path(entry["table"]):
         names = config["catalogs"][0]["archives"]
     return list(dict.fromkeys(record_file(name) for name in names))
+
+
+def catalog_archives():
+    """The image archives of all catalogues."""
+    return list(dict.fromkeys(path for entry in config["catalogs"] for path in archives_of(entry)))
 
 
 def resolved(entry):
@@ -143,21 +155,20 @@ def target_pixels(wildcards):
     target = TARGETS.get(wildcards.target, {})
     if target.get("split") and config["shards"]["enabled"]:
         return shard_files(".tfrecord", target["split"])
-    entry = TASKS.get(wildcards.target) or config["catalogs"][0]
-    return [] if {"images", "catalog", "shards"} & set(target) else archives_of(entry)
+    if wildcards.target in TASKS:
+        return archives_of(TASKS[wildcards.target])
+    return [] if {"images", "catalog", "shards"} & set(target) else catalog_archives()
 
 
 def listed_sources(wildcards):
     """The archives whose images a target wants all of."""
-    if "archives" not in TARGETS[wildcards.target]:
-        return []
-    return [path for entry in config["catalogs"] for path in archives_of(entry)]
+    return catalog_archives() if "archives" in TARGETS[wildcards.target] else []
 
 
 def start_folder(wildcards):
     """The model that a task starts from: its own choice, or the first member of an ensemble."""
     task = TASKS[wildcards.task]
-    return task["model"] or ensemble_folders(task["ensemble"] or next(iter(ENSEMBLES)))[0]
+    return task["model"] or ensemble_folders(task["ensemble"])[0]
 
 
 def start_model(wildcards):

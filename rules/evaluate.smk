@@ -80,7 +80,7 @@ rule draw_confusion:
 
 rule draw_learning_curves:
     input:
-        histories=[model_files(ensemble_folders(name), "history.csv") for name in ENSEMBLES],
+        histories=[model_files(ensemble_folders(name), "history.csv") for name in TRAINED],
     output:
         report(
             "results/{run}/evaluate/learning_curves.svg",
@@ -101,7 +101,7 @@ rule draw_learning_curves:
         runtime=10,
     params:
         code=fingerprint("draw_learning_curves", "figures.learning_curves"),
-        names=[f"{name} {member}" for name, entry in ENSEMBLES.items() for member in range(entry["members"])],
+        names=[f"{name} {member}" for name, entry in TRAINED.items() for member in range(entry["members"])],
         title="Learning curves",
     script:
         "../workflow/scripts/draw_learning_curves.py"
@@ -115,7 +115,7 @@ rule draw_gallery:
             chunk=range(config["predict"]["chunks"]),
         ),
         catalog=f"results/{{run}}/catalog/{EVALUATED_SPLIT}.parquet",
-        archives=[archives_of(entry) for entry in config["catalogs"]],
+        archives=catalog_archives(),
     output:
         [
             report(
@@ -236,7 +236,7 @@ if ZENODO["simulate"]:
         input:
             train="results/{run}/catalog/train.parquet",
             test=f"results/{{run}}/catalog/{EVALUATED_SPLIT}.parquet",
-            archives=[archives_of(entry) for entry in config["catalogs"]],
+            archives=catalog_archives(),
             predictions=rules.evaluate_predictions.input.predictions,
             truth=rules.simulate_record.output.truth,
             losses=rules.evaluate_predictions.output.losses,

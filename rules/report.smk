@@ -1,9 +1,11 @@
 # Stage report: what Snakemake's own report shows; `make report` writes it as one HTML file.
 
+DATA_AND_TRAINING = ["catalog/summary.csv", "shards/rejected.csv", "evaluate/learning_curves.svg"]
+
 
 rule describe_run:
     input:
-        about=[model_files(ensemble_folders(name), "model.json") for name in ENSEMBLES],
+        about=[model_files(ensemble_folders(name), "model.json") for name in TRAINED],
         tasks=expand("results/{{run}}/finetune/{task}/model.json", task=TASKS),
     output:
         configuration=report(
@@ -37,14 +39,16 @@ rule describe_run:
 
 rule report:
     input:
-        f"results/{RUN}/catalog/summary.csv",
-        f"results/{RUN}/shards/rejected.csv",
+        expand(
+            "results/{run}/{table}",
+            run=RUN,
+            table=DATA_AND_TRAINING if TRAINED else [],
+        ),
         rules.evaluate.input,
         expand(
-            "results/{run}/evaluate/{figure}",
+            "results/{run}/evaluate/confusion_{subset}.svg",
             run=RUN,
-            figure=["learning_curves.svg"]
-            + ["confusion_all.svg", "confusion_confident.svg"] * bool(EVALUATED),
+            subset=["all", "confident"] if EVALUATED else [],
         ),
         expand(
             "results/{run}/evaluate/gallery/{question}.png",

@@ -5,7 +5,7 @@ rule write_shard:
     # Straight from the record's zips: nothing is unpacked.
     input:
         catalog="results/{run}/catalog/{split}.parquet",
-        archives=[archives_of(entry) for entry in config["catalogs"]],
+        archives=catalog_archives(),
     output:
         shard=f"results/{{run}}/shards/{{split}}/{{shard}}{SHARD_SUFFIX}",
         about="results/{run}/shards/{split}/{shard}.json",

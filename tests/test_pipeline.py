@@ -198,6 +198,17 @@ def test_every_configuration_is_planned_without_the_network(completed, tmp_path,
     assert jobs["train_member"] >= 1
 
 
+def test_another_runs_model_is_taken_as_it_is(completed, tmp_path):
+    target = {"name": "more", "models": ["results/test/train/metrics/0"], "images": str(tmp_path)}
+    survey = overlay(
+        tmp_path,
+        "survey",
+        {"run": "survey", "predict": {"targets": [target], "chunks": 1}, "evaluate": {"target": None}},
+    )
+    jobs = {"list_galaxies": 1, "predict_chunk": 1, "describe_posteriors": 1, "collect_predictions": 1}
+    assert planned(completed, "--configfile", survey) == jobs | {"describe_run": 1}
+
+
 def test_every_profile_is_planned(completed, tmp_path):
     profiles = sorted(path.parent for path in (completed / "profiles").glob("*/config.yaml"))
     assert profiles

@@ -2,7 +2,8 @@
 
 All losses are those of training: negative log likelihoods in nats with the multinomial
 coefficient, summed over questions (Walmsley et al. 2022, arXiv:2102.08414, equations 6 and 7).
-The numbers come from scipy in double precision, apart from the loss that models are trained with.
+The numbers come from scipy in double precision: the loss that models are trained with has no part in
+them.
 """
 
 import numpy as np
@@ -117,7 +118,7 @@ def grey_pixels(images, edge=16):
     return images[:, height, width].reshape(shape).mean((2, 4)).reshape(len(images), -1)
 
 
-def pixel_concentrations(tree, pixels, votes, others, penalty=1e-2):
+def pixel_concentrations(tree, pixels, votes, others, penalty=0.1):
     """Concentrations by logistic regression on pixels: what brightness alone gives away.
 
     For each question a softmax of a linear function of the standardised pixels, fitted to the
@@ -150,7 +151,7 @@ def pixel_concentrations(tree, pixels, votes, others, penalty=1e-2):
     return found
 
 
-def pixel_labels(pixels, labels, others, penalty=1e-2):
+def pixel_labels(pixels, labels, others, penalty=0.1):
     """Binary labels by logistic regression on pixels.
 
     Args:

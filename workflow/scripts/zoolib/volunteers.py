@@ -18,7 +18,7 @@ def clarity(galaxies):
     """How clearly a galaxy shows what it has: face-on, bright above the noise, and large.
 
     Args:
-        galaxies: the table of `survey.draw_galaxies`.
+        galaxies: the table of `galaxies.draw_galaxies`.
 
     Returns:
         (galaxies,) from 0, nothing can be seen, to 1.
@@ -33,7 +33,7 @@ def visible_strengths(galaxies):
     """How strong arms, ring and bar appear, after inclination, noise and resolution.
 
     Args:
-        galaxies: the table of `survey.draw_galaxies`.
+        galaxies: the table of `galaxies.draw_galaxies`.
 
     Returns:
         {"spiral", "ring", "bar", "edge_on"}: each (galaxies,) from 0, invisible, to 1.
@@ -54,7 +54,7 @@ def answer_probabilities(tree, galaxies):
 
     Args:
         tree: the `gz_decals_5` tree.
-        galaxies: the table of `survey.draw_galaxies`.
+        galaxies: the table of `galaxies.draw_galaxies`.
 
     Returns:
         (galaxies, answers) in the order of `tree.columns`; each question's sum to 1, all > 0.
@@ -178,7 +178,7 @@ def volunteers_table(tree, galaxies, votes, rng):
 
     Args:
         tree: the `gz_decals_5` tree.
-        galaxies: the table of `survey.draw_galaxies`.
+        galaxies: the table of `galaxies.draw_galaxies`.
         votes: (galaxies, answers).
         rng: a numpy `Generator`, for columns that nothing depends on.
 
