@@ -104,3 +104,12 @@ def test_votes_are_found_by_our_names_or_a_published_naming():
     assert list(tree.vote_columns(theirs, "a.csv").values()) == theirs[:4]
     with pytest.raises(UserError, match="a.csv: 1 of the 4 vote columns.*bar_no"):
         tree.vote_columns(theirs[:3], "a.csv")
+
+
+def test_a_question_that_stands_twice_is_not_dropped(tmp_path):
+    tree = tmp_path / "tree.yaml"
+    tree.write_text(
+        "questions:\n  arms: {answers: [few, many]}\n  bar: {answers: [a, b]}\n  arms: {answers: [c, d]}\n"
+    )
+    with pytest.raises(UserError, match="line 4 .*'arms' stands there twice"):
+        DecisionTree.load(tree)

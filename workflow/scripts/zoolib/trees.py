@@ -69,7 +69,7 @@ class DecisionTree:
         """
         path = Path(path)
         try:
-            content = yaml.safe_load(path.read_text())
+            content = yaml.load(path.read_text(), _EachKeyOnce)
         except FileNotFoundError:
             near = ", ".join(sorted(other.stem for other in path.parent.glob("*.yaml"))) or "none"
             raise UserError(
@@ -78,7 +78,8 @@ class DecisionTree:
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             where = getattr(error, "problem_mark", None)
             line = f" in line {where.line + 1}" if where else ""
-            raise UserError(f"{path}: is not valid YAML{line}; mend the file.") from None
+            why = f" ({error.problem})" if getattr(error, "problem", None) else ""
+            raise UserError(f"{path}: is not valid YAML{line}{why}; mend the file.") from None
         return cls.from_dict({"name": path.stem, **content} if isinstance(content, dict) else content, path)
 
     @classmethod
@@ -184,6 +185,18 @@ class DecisionTree:
                 " or add the table's column names under 'published' in the tree's file."
             )
         return namings[best]
+
+
+class _EachKeyOnce(yaml.SafeLoader):
+    """YAML in which a key that stands twice is an error; PyYAML drops the first without a word."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [key.value for key, _ in node.value]
+        for number, key in enumerate(keys):
+            if key in keys[:number]:
+                mark = node.value[number][0].start_mark
+                raise yaml.constructor.ConstructorError(None, None, f"'{key}' stands there twice", mark)
+        return super().construct_mapping(node, deep)
 
 
 def _question(name, entry, origin):
