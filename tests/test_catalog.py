@@ -377,3 +377,19 @@ def test_real_rings(survey, real_data):
     build_catalog([entry], SPLIT, 42, survey.output, stratify=True)
     assert [survey[split]["ring"].sum() for split in catalog.SPLITS] == [84, 12, 24]
     assert len(survey.all) == 240
+
+
+def test_images_are_read_where_no_shards_are_written(survey):
+    table = galaxies()
+    with zipfile.ZipFile(survey.folder / "images.zip", "w") as archive:
+        for number, name in enumerate(table["id_str"]):
+            archive.writestr(f"top/{name}.png", {3: b"", 4: png()[:40], 5: b"<html>"}.get(number, png()))
+    entries = [{**survey.entry, "table": str(survey.folder / "table.csv")}]
+    table.to_csv(survey.folder / "table.csv", index=False)
+    with pytest.raises(UserError, match=r"3 of 60 images \(5.0%\) cannot be read.*J003.png"):
+        build_catalog(entries, SPLIT, 1, survey.output, max_rejected=0.04)
+    assert survey.nothing_written()
+    build_catalog(entries, SPLIT, 1, survey.output, max_rejected=0.05)
+    assert sorted(survey.rejected.index) == ["J003", "J004", "J005"]
+    assert "0 bytes" in survey.rejected["J003"] and "not an image" in survey.rejected["J005"]
+    assert not set(survey.rejected.index) & set(survey.all["id_str"])

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zoolib import locations
+from zoolib.images import BadImage, load_row
 from zoolib.logs import UserError, log, whole
 from zoolib.tables import IDS, LOCATIONS, find_column, read_names, read_numbers, read_table, select
 from zoolib.trees import DecisionTree
@@ -33,7 +35,7 @@ class Catalog:
     tree: DecisionTree | None
 
 
-def build_catalog(catalogs, split, seed, output, stratify=False):
+def build_catalog(catalogs, split, seed, output, stratify=False, max_rejected=None):
     """Make the catalogue of each split from tables of votes or labels and from images.
 
     The cuts, in this order: the query; a name; usable votes or labels; named once; enough votes; an
@@ -55,10 +57,12 @@ def build_catalog(catalogs, split, seed, output, stratify=False):
             `summary` (step, galaxies).
         stratify: cut each class by itself, in the order of the hash, so that the shares hold in each;
             a class is a value of the labels, or the first question's most frequent answer.
+        max_rejected: where no shards are written that would tell, read every image, reject those that
+            cannot be read, and stop if they are more than this share; None reads none.
 
     Raises:
         UserError: a table, column, query, folder or archive that is missing or wrong; catalogues of
-            different trees; no galaxy left; an empty split.
+            different trees; no galaxy left; too many unreadable images; an empty split.
     """
     shares = [split[name] for name in SPLITS]
     if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
@@ -73,6 +77,8 @@ def build_catalog(catalogs, split, seed, output, stratify=False):
         table = cuts.select("enough votes (catalogs[].min_votes)", table, votes >= table["min_votes"])
     places, sentences = _find_images(table, catalogs)
     table = cuts.reject("with an image", table.assign(**places), sentences)
+    if max_rejected is not None:
+        table = cuts.reject("with an image that can be read", table, _unreadable(table, max_rejected))
     classes = None
     if stratify:
         classes = [table[tree.questions[0].columns].idxmax(axis=1)] if tree else columns
@@ -298,3 +304,24 @@ def _find_images(table, catalogs):
         places.append(found[0])
         sentences.append(found[1])
     return pd.concat(places), pd.concat(sentences)
+
+
+def _unreadable(table, max_rejected):
+    def why(row):
+        try:
+            # The size is none of the reasons; a small one is soon resampled.
+            load_row(row, 16, color=False)
+        except BadImage as error:
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(why, table[locations.PLACES].to_dict("records")))
+    sentences = pd.Series(found, index=table.index, dtype=object)
+    bad = sentences[sentences != ""]
+    if len(bad) > max_rejected * len(table):
+        raise UserError(
+            f"shards.max_rejected: {len(bad)} of {len(table)} images ({len(bad) / len(table):.1%}) cannot be"
+            f" read, allowed are {max_rejected:.1%}; mend them or raise the limit; the first: {bad.iloc[0]}"
+        )
+    return sentences

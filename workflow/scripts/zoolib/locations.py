@@ -4,11 +4,13 @@ import os
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from zoolib import archives
 from zoolib.images import SUFFIXES
 from zoolib.logs import UserError, log, whole
+from zoolib.tables import IDS, LOCATIONS, find_column, read_names, read_table
 
 PLACES = ["archive", "member", "file_loc"]
 
@@ -135,6 +137,52 @@ def _missing(names, files, without, searched):
     return sentences
 
 
+def read_places(path):
+    """Read who is in a catalogue and where the pixels are; votes, if there are any, are left out.
+
+    Args:
+        path: a catalogue of this project, or a table (Parquet or CSV) in Zoobot's convention: `id_str`
+            and `file_loc`, an absolute path or one from here or from the table's folder.
+
+    Returns:
+        A data frame of id_str, archive, member and file_loc, in the order of the table.
+
+    Raises:
+        UserError: no such table, no column of names or of places, a galaxy without a name or listed
+            twice, or no galaxy.
+    """
+    found = {}
+
+    def choose(columns):
+        found["id"] = find_column(columns, None, IDS, path, "")
+        found["location"] = find_column(columns, None, LOCATIONS, path, "")
+        found["archived"] = [name for name in PLACES[:2] if name in columns]
+        if found["id"] is None or not (found["location"] or len(found["archived"]) == 2):
+            raise UserError(
+                f"{path}: is no catalogue to predict for, it has the columns {', '.join(columns[:6])};"
+                f" expected {' or '.join(IDS)} and {' or '.join(LOCATIONS)}."
+            )
+        return list(dict.fromkeys(filter(None, [found["id"], found["location"], *found["archived"]])))
+
+    table = read_table(path, choose, (*IDS, *LOCATIONS, *PLACES))
+    if table.empty:
+        raise UserError(f"{path}: holds no galaxy to predict for; get the table again.")
+    numbers = np.arange(1, len(table) + 1)
+    names, blank = read_names(table, found["id"], numbers, Path(path).name)
+    if (blank != "").any():
+        raise UserError(blank[blank != ""].iloc[0])
+    if names.duplicated().any():
+        name = names[names.duplicated()].iloc[0]
+        raise UserError(f"{path}: the galaxy '{name}' is listed more than once; keep one row of it.")
+    columns = {name: table[name].fillna("").astype(str) if name in table else "" for name in PLACES[:2]}
+    files = (
+        table[found["location"]].fillna("").astype(str) if found["location"] else pd.Series("", table.index)
+    )
+    beside = files.map(lambda file: os.path.join(Path(path).parent, file) if file else "")
+    columns["file_loc"] = files.where(_are_files(files) | ~_are_files(beside), beside)
+    return pd.DataFrame({"id_str": names, **columns}, index=table.index)
+
+
 def list_images(paths, output):
     """List every image in some archives or folders, to predict for all of them.
 
@@ -179,6 +227,11 @@ def stem(name):
 
     Returns:
         The name without the suffix, `.fits.gz` counting as one.
+
+    Raises:
+        UserError: it ends in none of them.
     """
-    endings = sorted(SUFFIXES, key=len, reverse=True)
-    return name[: -len(next(ending for ending in endings if name.lower().endswith(ending)))]
+    for ending in sorted(SUFFIXES, key=len, reverse=True):
+        if name.lower().endswith(ending):
+            return name[: -len(ending)]
+    raise UserError(f"{name}: is no image by its name; expected one that ends in {', '.join(SUFFIXES)}.")
