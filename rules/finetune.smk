@@ -35,6 +35,7 @@ rule build_task_catalog:
         split=lambda wildcards: TASKS[wildcards.task]["split"],
         seed=config["seed"],
         stratify=True,
+        max_rejected=config["shards"]["max_rejected"],
     script:
         "../workflow/scripts/build_catalog.py"
 

@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from stored import model_folder, stored  # noqa: F401 (fixtures)
 from zenodo_server import ZenodoServer
 from zoolib import records
 from zoolib.logs import log

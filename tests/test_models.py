@@ -21,6 +21,7 @@ def about(**changes):
         "tree": TREE.to_dict(),
         "columns": TREE.columns,
         "image": IMAGE,
+        "training": {},
         **changes,
     }
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from zoolib import shards
+from zoolib import shards, tfrecords
 from zoolib.catalog import Catalog, build_catalog, read_catalog, write_catalog
 from zoolib.images import decode, load_row
 from zoolib.logs import UserError
@@ -28,7 +28,7 @@ def records(path, about):
 
     shape = (about["size"], about["size"], about["channels"])
     found = []
-    for example in tf.data.TFRecordDataset(str(path)).map(shards.parse).as_numpy_iterator():
+    for example in tf.data.TFRecordDataset(str(path)).map(tfrecords.parse).as_numpy_iterator():
         pixels = decode(example["image"], about["encoding"], shape)
         found.append((example["id_str"].decode(), pixels, example["votes"]))
     return found
@@ -62,7 +62,7 @@ def test_shards_hold_the_catalogue_in_its_order(tmp_path, encoding, color):
     for shard in range(3):
         output = outputs(tmp_path, shard)
         shards.write_shard(path, shard, 3, image, output)
-        about = shards.read_sidecar(output.about, TREE.columns, image)
+        about = tfrecords.read_sidecar(output.about, TREE.columns, image)
         found += records(output.shard, about)
         counts.append(about["count"])
         assert about["ids"] == [name for name, _, _ in found][-about["count"] :]
@@ -89,7 +89,7 @@ def test_a_bad_image_is_a_line_and_the_run_goes_on(tmp_path):
         rejected["reason"], ["J02.png: the image file is empty", "is not an image", "J07"], strict=True
     ):
         assert words in reason
-    about = shards.read_sidecar(output.about)
+    about = tfrecords.read_sidecar(output.about)
     assert (about["count"], about["rejected"]) == (17, 3)
     assert [name for name, _, _ in records(output.shard, about)] == about["ids"]
     assert not {"J02", "J05", "J07"} & set(about["ids"])
@@ -106,14 +106,14 @@ def test_without_shards_the_rows_are_kept_whose_image_can_be_read(tmp_path):
     # What training learns from is the same, so that its hash is.
     other = outputs(tmp_path / "shards", 0)
     shards.write_shard(path, 0, 2, IMAGE, other)
-    assert shards.read_sidecar(output.about)["source"] == shards.read_sidecar(other.about)["source"]
+    assert tfrecords.read_sidecar(output.about)["source"] == tfrecords.read_sidecar(other.about)["source"]
 
 
 def test_the_hash_tells_what_a_shard_was_made_from(tmp_path):
     def source(path, image=IMAGE):
         output = outputs(tmp_path, 0, "parquet")
         shards.write_shard(path, 0, 1, image, output, enabled=False)
-        return shards.read_sidecar(output.about)["source"]
+        return tfrecords.read_sidecar(output.about)["source"]
 
     first = source(survey(tmp_path))
     assert source(survey(tmp_path)) == first
@@ -130,7 +130,7 @@ def test_labels_are_kept_as_numbers(tmp_path):
     write_catalog(Catalog(table, ["mass"], None), tmp_path / "val.parquet")
     output = outputs(tmp_path, 0)
     shards.write_shard(tmp_path / "val.parquet", 0, 1, IMAGE, output)
-    about = shards.read_sidecar(output.about, ["mass"])
+    about = tfrecords.read_sidecar(output.about, ["mass"])
     assert about["tree"] is None
     found = np.array([votes for _, _, votes in records(output.shard, about)])
     np.testing.assert_allclose(found[:, 0], table["mass"], rtol=1e-6)
@@ -139,7 +139,7 @@ def test_labels_are_kept_as_numbers(tmp_path):
 def test_a_shard_of_bad_images_alone_is_empty(tmp_path):
     output = outputs(tmp_path, 0)
     shards.write_shard(survey(tmp_path, count=2, broken={0: b"", 1: b""}), 0, 1, IMAGE, output)
-    about = shards.read_sidecar(output.about)
+    about = tfrecords.read_sidecar(output.about)
     assert (about["count"], about["rejected"]) == (0, 2) and records(output.shard, about) == []
 
 
@@ -153,7 +153,7 @@ def test_fewer_galaxies_than_shards(tmp_path):
 def test_a_reader_that_expects_something_else_stops(tmp_path):
     output = outputs(tmp_path, 0, "parquet")
     shards.write_shard(survey(tmp_path), 0, 1, IMAGE, output, enabled=False)
-    assert shards.read_sidecar(output.about, TREE.columns, IMAGE)["count"] == 20
+    assert tfrecords.read_sidecar(output.about, TREE.columns, IMAGE)["count"] == 20
     wrong = [
         ((["ring_yes", "ring_no"], IMAGE), "holds the tree 'small'.*bar_yes.*expected.*ring_yes"),
         ((TREE.columns[::-1], IMAGE), "another order"),
@@ -162,14 +162,14 @@ def test_a_reader_that_expects_something_else_stops(tmp_path):
     ]
     for expected, words in wrong:
         with pytest.raises(UserError, match=words) as caught:
-            shards.read_sidecar(output.about, *expected)
+            tfrecords.read_sidecar(output.about, *expected)
         assert str(caught.value).startswith(str(output.about)) and "\n" not in str(caught.value)
     with pytest.raises(UserError, match="sidecar is missing"):
-        shards.read_sidecar(tmp_path / "1.json")
+        tfrecords.read_sidecar(tmp_path / "1.json")
     for text in ("", "{}", "[1]"):
         (tmp_path / "1.json").write_text(text)
         with pytest.raises(UserError, match="is not the sidecar"):
-            shards.read_sidecar(tmp_path / "1.json")
+            tfrecords.read_sidecar(tmp_path / "1.json")
 
 
 def test_too_many_bad_images_stop_the_run(tmp_path):
@@ -216,7 +216,7 @@ def test_real_galaxies_from_zips_and_from_fits(tmp_path, repo, real_data):
     build_catalog([entry], {"train": 0.5, "val": 0.25, "test": 0.25}, 42, output)
     written = outputs(tmp_path, 0)
     shards.write_shard(output.train, 0, 2, {**IMAGE, "size": 64}, written)
-    about = shards.read_sidecar(written.about, tree.columns, {**IMAGE, "size": 64})
+    about = tfrecords.read_sidecar(written.about, tree.columns, {**IMAGE, "size": 64})
     found = records(written.shard, about)
     assert about["rejected"] == 0 and len(found) == about["count"] > 5
     for _, pixels, votes in found:

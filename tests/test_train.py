@@ -1,90 +1,19 @@
 """Training: the data order, resuming bit for bit, and what a member leaves behind."""
 
-from types import SimpleNamespace
-
 import keras
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
-from zoolib import datasets, models, predict, train
-from zoolib.catalog import Catalog, write_catalog
+from stored import IMAGE, SETTINGS, TREE, files, train_member
+from zoolib import datasets, train
 from zoolib.logs import UserError
-from zoolib.shards import write_shard
 from zoolib.trees import DecisionTree
-
-TREE = DecisionTree.from_dict(
-    {"name": "t", "questions": {"a": {"answers": ["x", "y"]}, "b": {"answers": ["u", "v"], "after": "a_x"}}}
-)
-IMAGE = {"size": 24, "crop": 0.75, "final_size": 18, "color": False, "encoding": "png"}
-SETTINGS = {
-    "backbone": "tiny",
-    "dropout": 0.3,
-    "learning_rate": 0.01,
-    "batch_size": 8,
-    "epochs": 6,
-    "patience": 10,
-    "shuffle": 16,
-    "mixed_precision": False,
-    "start_from": None,
-}
-
-
-@pytest.fixture(scope="module")
-def stored(tmp_path_factory):
-    """The same 40 galaxies as shards, as lists of images, and 12 more to validate on."""
-    folder = tmp_path_factory.mktemp("stored")
-    rng = np.random.default_rng(0)
-    rows = []
-    for number in range(52):
-        bright = number % 2
-        pixels = rng.normal(60 + 80 * bright, 20, (24, 24)).clip(0, 255).astype("uint8")
-        path = folder / f"{number}.png"
-        Image.fromarray(pixels).save(path)
-        votes = rng.multinomial(20, [0.9, 0.1] if bright else [0.2, 0.8])
-        rows.append([f"J{number}", "", "", str(path), *votes, *rng.multinomial(votes[0], [0.5, 0.5])])
-    table = pd.DataFrame(rows, columns=["id_str", "archive", "member", "file_loc", *TREE.columns])
-    for name, part in {"train": table[:40], "val": table[40:]}.items():
-        catalog = folder / f"{name}.parquet"
-        write_catalog(Catalog(part, TREE.columns, TREE), catalog)
-        for shard in range(2):
-            for enabled, suffix in ((True, ".tfrecord"), (False, ".parquet")):
-                stem = folder / name / f"{shard}"
-                output = SimpleNamespace(
-                    shard=f"{stem}{suffix}", about=f"{stem}.json", rejected=f"{stem}.rejected.csv"
-                )
-                write_shard(catalog, shard, 2, IMAGE, output, enabled=enabled)
-    return folder
-
-
-def files(folder, split, suffix=".tfrecord"):
-    stems = [folder / split / str(shard) for shard in range(2)]
-    return [f"{stem}{suffix}" for stem in stems], [f"{stem}.json" for stem in stems]
 
 
 def batches_of(store, first_epoch=0, epochs=3, **changes):
     settings = {"batch_size": 8, "seed": 5, "shuffle": 16, **changes}
     batches, steps = datasets.training_batches(store, epochs=epochs, first_epoch=first_epoch, **settings)
     return [(pixels.numpy(), labels.numpy()) for pixels, labels in batches], steps
-
-
-def train_member(stored, folder, suffix=".tfrecord", **changes):
-    output = SimpleNamespace(
-        model=folder / "model.keras", about=folder / "model.json", history=folder / "history.csv"
-    )
-    train.train_member(
-        train=files(stored, "train", suffix),
-        validation=files(stored, "val", suffix),
-        tree=TREE.to_dict(),
-        image=IMAGE,
-        settings={**SETTINGS, **changes},
-        seed=1,
-        ensemble="metrics",
-        member=0,
-        output=output,
-        folder=folder,
-    )
-    return models.load_model(folder)
 
 
 def weights_of(model):
@@ -213,84 +142,46 @@ def test_shards_of_another_tree_end_in_a_sentence(stored):
         train.open_store(*files(stored, "train"), other, IMAGE)
 
 
-@pytest.fixture(scope="module")
-def model_folder(stored, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    train_member(stored, folder, epochs=2)
-    return folder
+def test_a_checkpoint_of_other_code_is_not_gone_on_from(stored, tmp_path, monkeypatch):
+    monkeypatch.setattr(train.Path, "unlink", lambda *args, **keywords: None)
+    whole = train_member(stored, tmp_path / "whole", epochs=1, code="new")
+    train_member(stored, tmp_path / "changed", epochs=1, learning_rate=0.01, code="old")
+    monkeypatch.setattr(train.fitting.keras.Model, "fit", refuse_to_train)
+    train_member(stored, tmp_path / "changed", epochs=1, code="old")
+    with pytest.raises(Interrupted):
+        train_member(stored, tmp_path / "changed", epochs=1, code="new")
+    assert whole is not None
 
 
-def predict_all(stored, folder, out, of=1, samples=3, views=0, galaxies=None):
-    import h5py
-
-    values, ids = [], []
-    for chunk in range(of):
-        output = SimpleNamespace(predictions=out / f"{chunk}.hdf5", rejected=out / f"{chunk}.csv")
-        predict.predict_chunk(
-            galaxies or files(stored, "train")[1], [folder], chunk, of, samples, views, seed=3, output=output
-        )
-        with h5py.File(output.predictions) as file:
-            values.append(file["predictions"][:])
-            ids += list(file["id_str"].asstr())
-    return np.concatenate(values), ids
+def refuse_to_train(*args, **keywords):
+    raise Interrupted
 
 
-def test_samples_differ_and_can_be_repeated(stored, model_folder, tmp_path):
-    values, ids = predict_all(stored, model_folder, tmp_path)
-    assert values.shape == (40, 4, 3)
-    assert ids == pd.read_parquet(stored / "train.parquet")["id_str"].tolist()
-    assert np.abs(values[:, :, 0] - values[:, :, 1]).max() > 0
-    np.testing.assert_array_equal(predict_all(stored, model_folder, tmp_path / "again")[0], values)
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut"])
+def test_a_broken_checkpoint_is_no_obstacle(stored, tmp_path, content):
+    tmp_path.joinpath("checkpoint.npz").write_bytes(content)
+    train_member(stored, tmp_path, epochs=1)
+    assert (tmp_path / "model.keras").exists()
 
 
-def test_the_number_of_chunks_changes_nothing(stored, model_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(predict, "BLOCK", 7)
-    one, ids = predict_all(stored, model_folder, tmp_path / "one", views=2)
-    assert one.shape[2] == 6
-    for of in (2, 5, 9):
-        several, ids_again = predict_all(stored, model_folder, tmp_path / str(of), of=of, views=2)
-        assert ids == ids_again
-        np.testing.assert_array_equal(one, several)
+def test_mixed_precision_trains_and_goes_on(stored, tmp_path):
+    try:
+        first = train_member(stored, tmp_path / "first", epochs=1, mixed_precision=True)
+        start = {"start_from": str(tmp_path / "first")}
+        train_member(stored, tmp_path / "more", epochs=1, mixed_precision=True, **start)
+        with pytest.raises(UserError, match="train.mixed_precision is False, but the model"):
+            train_member(stored, tmp_path / "other", epochs=1, **start)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert any(layer.compute_dtype == "float16" for layer in first.backbone.layers)
+    assert first.network.outputs[0].dtype == "float32"
 
 
-def test_images_and_shards_give_the_same_posteriors(stored, model_folder, tmp_path):
-    from_shards, _ = predict_all(stored, model_folder, tmp_path / "shards")
-    catalog = [str(stored / "train.parquet")]
-    from_images, _ = predict_all(stored, model_folder, tmp_path / "images", galaxies=catalog)
-    np.testing.assert_allclose(from_shards, from_images, rtol=1e-5)
-
-
-def test_a_bad_image_is_a_line_in_the_rejects(stored, model_folder, tmp_path):
-    table = pd.read_parquet(stored / "train.parquet")
-    broken = tmp_path / "broken.png"
-    broken.write_bytes(b"")
-    table.loc[3, "file_loc"] = str(broken)
-    table.to_parquet(tmp_path / "catalog.parquet")
-    values, ids = predict_all(
-        stored, model_folder, tmp_path, galaxies=[str(tmp_path / "catalog.parquet")], of=2
-    )
-    assert len(values) == len(ids) == 39
-    assert table["id_str"][3] not in ids
-    rejected = pd.concat([pd.read_csv(tmp_path / f"{chunk}.csv") for chunk in range(2)])
-    assert list(rejected["id_str"]) == [table["id_str"][3]]
-    assert "broken.png" in rejected["reason"].iloc[0]
-
-
-def test_python_users_predict_one_image(stored, model_folder):
-    described = predict.load(model_folder).predict(stored / "3.png", samples=5)
-    assert list(described["id_str"]) == ["3"]
-    assert described[["a_x_fraction", "a_y_fraction"]].sum(axis=1).iloc[0] == pytest.approx(1)
-    assert described["a_x_low"].iloc[0] < described["a_x_fraction"].iloc[0] < described["a_x_high"].iloc[0]
-
-
-def test_models_that_do_not_belong_together_end_in_a_sentence(stored, model_folder, tmp_path):
-    import json
-
-    about = json.loads((model_folder / "model.json").read_text())
-    about["columns"] = about["columns"][::-1]
-    (tmp_path / "model.json").write_text(json.dumps(about))
-    (tmp_path / "model.keras").write_bytes((model_folder / "model.keras").read_bytes())
-    with pytest.raises(UserError, match="an ensemble has one tree"):
-        predict.predict_chunk(
-            files(stored, "val")[1], [model_folder, tmp_path], 0, 1, 1, 0, 1, SimpleNamespace()
-        )
+def test_an_image_that_broke_after_it_was_listed_is_one_sentence(stored, tmp_path):
+    broken = tmp_path / "0.parquet"
+    table = pd.read_parquet(stored / "train" / "0.parquet")
+    table.loc[2, "file_loc"] = str(tmp_path / "gone.png")
+    table.to_parquet(broken)
+    lists, sidecars = files(stored, "train", ".parquet")
+    with pytest.raises(UserError, match="gone.png"):
+        train_member(stored, tmp_path, ".parquet", shards=([str(broken), lists[1]], sidecars))

@@ -10,4 +10,5 @@ with log_to(snakemake.log[0]):
         seed=snakemake.params.seed,
         output=snakemake.output,
         stratify=snakemake.params.get("stratify", False),
+        max_rejected=snakemake.params.get("max_rejected"),
     )

@@ -15,4 +15,5 @@ with log_to(snakemake.log[0]):
         seed=snakemake.params.seed,
         output=snakemake.output,
         folder=Path(snakemake.output.model).parent,
+        code=snakemake.params.code,
     )

@@ -18,4 +18,5 @@ with log_to(snakemake.log[0]):
         member=int(snakemake.wildcards.member),
         output=snakemake.output,
         folder=Path(snakemake.output.model).parent,
+        code=snakemake.params.code,
     )

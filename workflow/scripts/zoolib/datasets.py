@@ -1,7 +1,8 @@
 """Batches of galaxies for training and prediction, a function of seed and epoch alone."""
 
+import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import tensorflow as tf
 from zoolib.augment import apply_views, central_view, random_view
 from zoolib.images import BadImage, load_row
 from zoolib.logs import UserError
-from zoolib.shards import parse
+from zoolib.tfrecords import parse
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,14 @@ class Store:
         open: a file's number (scalar tensor) -> a dataset of its records, cheap to shuffle.
         decode: a record -> (id_str, image (size, size, channels), labels).
         image: the `image` section of the configuration.
+        problems: of images that could not be read.
     """
 
     counts: tuple
     open: Callable
     decode: Callable
     image: dict
+    problems: list = field(default_factory=list)
 
     @property
     def count(self):
@@ -93,7 +96,7 @@ def from_catalog(frames, labels, image, in_memory=False, on_bad=None):
     raw = image["encoding"] == "raw"
     dtype = np.float32 if raw else np.uint8
     rows = table.to_dict("records")
-    seen = {}
+    seen, problems = {}, []
 
     def read(number):
         number = int(number)
@@ -103,6 +106,7 @@ def from_catalog(frames, labels, image, in_memory=False, on_bad=None):
             pixels = load_row(rows[number], image["size"], image["color"], raw=raw).astype(dtype)
         except BadImage as error:
             if on_bad is None:
+                problems.append(error)
                 raise
             on_bad(rows[number], str(error))
             pixels = np.zeros(shape, dtype)
@@ -123,7 +127,26 @@ def from_catalog(frames, labels, image, in_memory=False, on_bad=None):
         open=lambda number: tf.data.Dataset.range(boundaries[number], boundaries[number + 1]),
         decode=decode_record,
         image=image,
+        problems=problems,
     )
+
+
+@contextlib.contextmanager
+def images_read(*stores):
+    """Tell what is wrong with an image in its own sentence; TensorFlow wraps it in a traceback.
+
+    Args:
+        stores: those whose images are read inside.
+
+    Raises:
+        BadImage: an image cannot be read.
+    """
+    try:
+        yield
+    except tf.errors.OpError:
+        for problem in (problem for store in stores for problem in store.problems):
+            raise problem from None
+        raise
 
 
 def training_batches(store, batch_size, seed, epochs, first_epoch=0, shuffle=8192, keep_last=False):
@@ -235,9 +258,9 @@ def cut_views(pixels, names, image, seed, view=None):
         transforms = tf.tile(central_view(image)[None], [len(pixels), 1])
     else:
         # Epochs count up from 0; views count down from -1, so that none repeats a training view.
-        round = tf.constant(-1 - view, tf.int64)
+        before_training = tf.constant(-1 - view, tf.int64)
         transforms = tf.map_fn(
-            lambda name: random_view(image, seed, round, name),
+            lambda name: random_view(image, seed, before_training, name),
             tf.constant(names),
             fn_output_signature=tf.float32,
         )

@@ -10,7 +10,7 @@ from zoolib.logs import UserError, log, whole
 from zoolib.provenance import hash_of, hash_of_file, versions
 
 
-def finetune_task(train, validation, model, task, seed, output, folder):
+def finetune_task(train, validation, model, task, seed, output, folder, code=""):
     """Train a new head on a frozen backbone and then, if the task says so, the backbone too.
 
     BatchNorm never trains here: its statistics are those of the galaxies that the backbone knows.
@@ -23,6 +23,7 @@ def finetune_task(train, validation, model, task, seed, output, folder):
         seed: of the run.
         output: attributes model, about, history: the files to write.
         folder: for checkpoints and TensorBoard's log.
+        code: fingerprint of the code; a checkpoint of other code is not gone on from.
 
     Raises:
         UserError: a label with one value, or with values other than 0 and 1.
@@ -30,7 +31,7 @@ def finetune_task(train, validation, model, task, seed, output, folder):
     label = task["label"]
     tables = {name: pd.read_parquet(path) for name, path in (("train", train), ("validation", validation))}
     for name, table in tables.items():
-        check_binary(table[label], f"{task['name']}, {name}")
+        check_binary(table, label, f"finetune.tasks, {task['name']}, {name}")
     start = models.load_model(model)
     image = start.about["image"]
     seed = int(hash_of([seed, task["name"]]), 16) % 2**31
@@ -43,6 +44,7 @@ def finetune_task(train, validation, model, task, seed, output, folder):
         name: datasets.from_catalog([table], [label], image, in_memory=True) for name, table in tables.items()
     }
     identity = {
+        "code": code,
         "task": task,
         "seed": seed,
         "start": hash_of_file(Path(model) / "model.keras"),
@@ -52,10 +54,15 @@ def finetune_task(train, validation, model, task, seed, output, folder):
     histories = []
     for stage in stages(task):
         log.info(
-            "Training the head%s", " and the backbone" if stage["backbone"] else " on the frozen backbone"
+            "Training the head %s", "and the backbone" if stage["backbone"] else "on the frozen backbone"
         )
+        before = network.get_weights()
         set_trainable(start.backbone, stage["backbone"])
-        history, best = fit_stage(network, stores, stage, task, seed, hash_of([identity, stage]), folder)
+        with datasets.images_read(*stores.values()):
+            history, _ = fit_stage(network, stores, stage, task, seed, hash_of([identity, stage]), folder)
+        if histories and history["val_loss"].min() >= histories[-1]["val_loss"].min():
+            log.info("No epoch was better than the best one before: the weights from there are kept")
+            network.set_weights(before)
         histories.append(history.assign(stage=stage["name"]))
     history = pd.concat(histories, ignore_index=True)
     history["epoch"] = range(1, len(history) + 1)
@@ -70,10 +77,10 @@ def finetune_task(train, validation, model, task, seed, output, folder):
             zip(("model", "train", "validation"), [identity["start"], *identity["data"]], strict=True)
         ),
         "versions": versions(),
-        "scores": {"epochs": len(history), "val_loss": float(histories[-1]["val_loss"].min())},
+        "scores": {"epochs": len(history), "val_loss": float(history["val_loss"].min())},
     }
     # Whoever trains it next decides anew what moves.
-    start.backbone.trainable = True
+    set_trainable(start.backbone, True, batchnorm=True)
     with whole(output.history) as partial:
         history.to_csv(partial, index=False)
     models.save_model(network, about, output.model, output.about)
@@ -132,17 +139,19 @@ def fit_stage(network, stores, stage, task, seed, fingerprint, folder):
     )
 
 
-def set_trainable(backbone, trainable):
-    """Freeze or unfreeze a backbone; BatchNorm stays frozen when it is finetuned.
+def set_trainable(backbone, trainable, batchnorm=False):
+    """Freeze or unfreeze a backbone.
 
     Args:
         backbone: keras.Model.
         trainable: whether its weights may move.
+        batchnorm: whether BatchNorm may move with them; it stays frozen when a backbone is finetuned.
     """
     backbone.trainable = trainable
+    # Layer by layer: Keras passes the value on only where the model's own changes.
     for layer in nested_layers(backbone):
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.trainable = False
+        is_batchnorm = isinstance(layer, keras.layers.BatchNormalization)
+        layer.trainable = trainable and (batchnorm or not is_batchnorm)
 
 
 def nested_layers(model):
@@ -161,21 +170,26 @@ def nested_layers(model):
             yield layer
 
 
-def check_binary(values, where):
+def check_binary(table, label, where):
     """Stop unless a label has both its values, 0 and 1.
 
     Args:
-        values: pandas.Series of labels.
+        table: catalogue with the columns id_str and the label.
+        label: name of the label.
         where: what the message calls it.
 
     Raises:
         UserError: other values than 0 and 1, or one of them only.
     """
-    found = sorted(values.unique())
-    if not set(found) <= {0, 1}:
-        raise UserError(f"{where}: label '{values.name}' has the values {found[:5]}, expected 0 and 1.")
-    if len(found) < 2:
+    values = table[label]
+    strange = ~values.isin([0, 1])
+    if strange.any():
         raise UserError(
-            f"{where}: all {len(values)} galaxies have the label {values.name} = {found[0]:g}; both 0 and 1"
-            " are needed: add labels or change finetune's split."
+            f"{where}: the label '{label}' of galaxy '{table['id_str'][strange].iloc[0]}' is"
+            f" {values[strange].iloc[0]:g}, expected 0 or 1; mend the table, or leave such rows out by query."
+        )
+    if values.nunique() < 2:
+        raise UserError(
+            f"{where}: all {len(values)} galaxies have {label} = {values.iloc[0]:g}; both 0 and 1 are needed:"
+            " label more galaxies, or change the task's split."
         )

@@ -2,6 +2,7 @@
 
 import json
 import time
+import zipfile
 from pathlib import Path
 
 import keras
@@ -43,7 +44,7 @@ class Checkpoint(keras.callbacks.Callback):
             with np.load(self.path) as stored:
                 about = json.loads(str(stored["about"]))
                 arrays = {name: stored[name] for name in stored.files if name != "about"}
-        except (ValueError, OSError, KeyError) as error:
+        except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
             log.warning("%s cannot be read (%s): training starts afresh", self.path, error)
             return None
         if about["fingerprint"] != self.fingerprint:
@@ -87,9 +88,10 @@ class Checkpoint(keras.callbacks.Callback):
         row = {"epoch": epoch + 1, "loss": float(logs["loss"]), "val_loss": float(logs["val_loss"])}
         row["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         row["seconds"] = round(time.monotonic() - self._started, 2)
-        if not np.isfinite(row["loss"]):
+        if not np.isfinite([row["loss"], row["val_loss"]]).all():
             raise UserError(
-                f"The training loss became {row['loss']} in epoch {epoch + 1}; lower the learning rate."
+                f"The loss became {row['loss']} in training and {row['val_loss']} in validation in epoch"
+                f" {epoch + 1}; lower the learning rate."
             )
         self.history.append(row)
         self.finished = self.stopping.wait >= self.stopping.patience or self.model.stop_training
@@ -155,12 +157,17 @@ def fit(network, loss, training, validation, settings, folder, fingerprint, seed
         monitor="val_loss", mode="min", patience=settings["patience"], restore_best_weights=True
     )
     checkpoint = Checkpoint(folder, fingerprint, stopping)
+    optimizer = keras.optimizers.Adam(settings["learning_rate"])
+    if any(layer.compute_dtype == "float16" for layer in network.get_layer("backbone").layers):
+        # Keras does it by itself for a new model, and not for a loaded one.
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     # Compiled by XLA a training step is ten times slower on a CPU, and starts slowly on a GPU.
     network.compile(
-        optimizer=keras.optimizers.Adam(settings["learning_rate"]),
+        optimizer=optimizer,
         loss=loss,
         metrics=list(metrics),
         jit_compile=False,
+        auto_scale_loss=False,
     )
     if checkpoint.first_epoch:
         log.info("Training goes on after epoch %d", checkpoint.first_epoch)

@@ -1,6 +1,7 @@
 """What a job tells its user: a log, progress, and errors that are sentences."""
 
 import contextlib
+import glob
 import logging
 import os
 import sys
@@ -56,7 +57,8 @@ def log_to(path):
         if isinstance(error, UserError):
             log.error("%s", error)
         else:
-            log.error("unexpected %s: %s (traceback in %s)", type(error).__name__, error, trace)
+            told = " ".join(str(error).split())[:300]
+            log.error("unexpected %s: %s (traceback in %s)", type(error).__name__, told, trace)
         sys.exit(1)
     finally:
         for handler in handlers:
@@ -120,6 +122,9 @@ def whole(path):
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{os.getpid()}.{path.name}")
+    # Snakemake lets one job at a time write a file: what lies there is of one that was killed.
+    for left_over in path.parent.glob(f".[0-9]*.{glob.escape(path.name)}"):
+        left_over.unlink(missing_ok=True)
     try:
         yield partial
         os.replace(partial, path)

@@ -5,6 +5,7 @@ in safe mode without any code of this project.
 """
 
 import json
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -85,7 +86,9 @@ def build_backbone(name, edge, channels):
         )
     except ValueError as error:
         raise UserError(f"train.backbone: {name} cannot see {edge} px images: {error}") from None
-    rescales = any(isinstance(layer, layers.Rescaling) for layer in network.layers[:4])
+    # Some bring their own scaling; ConvNeXt by a Normalization alone.
+    own = (layers.Rescaling, layers.Normalization)
+    rescales = any(isinstance(layer, own) for layer in network.layers[:4])
     scaled = inputs if rescales else layers.Rescaling(1 / 127.5, offset=-1)(inputs)
     return keras.Model(inputs, network(scaled), name="backbone")
 
@@ -198,8 +201,15 @@ def load_model(folder):
             raise UserError(
                 f"{folder}: is no model folder, it has no {name}; train a model first, or name another."
             )
+    if not zipfile.is_zipfile(folder / "model.keras"):
+        raise UserError(
+            f"{folder}/model.keras: cannot be read, it is damaged or no Keras model; train it again."
+        )
     try:
         about = json.loads((folder / "model.json").read_text())
+        missing = sorted({"kind", "tree", "columns", "image", "training"} - set(about))
+        if missing:
+            raise ValueError(f"model.json has no '{missing[0]}'")
         network = keras.saving.load_model(folder / "model.keras", compile=False, safe_mode=True)
     except (ValueError, OSError) as error:
         raise UserError(

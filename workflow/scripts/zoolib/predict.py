@@ -10,41 +10,84 @@ import numpy as np
 import pandas as pd
 
 from zoolib import datasets, models
-from zoolib.locations import PLACES, stem
+from zoolib.locations import read_places, stem
 from zoolib.logs import UserError, log, progress, whole
 from zoolib.posteriors import describe
 from zoolib.predictions import write_predictions
 from zoolib.provenance import hash_of
-from zoolib.shards import read_sidecar
+from zoolib.tfrecords import read_sidecar
 
 # Dropout is seeded for blocks of this many galaxies, so that the number of chunks changes nothing.
 BLOCK = 128
 
 
-def open_galaxies(galaxies, image, on_bad):
-    """Galaxies to predict for, from a catalogue or from shards.
+def load_members(folders):
+    """Load the models of an ensemble, ready to predict.
 
     Args:
-        galaxies: [a Parquet catalogue], or a list of `.json` sidecars of shards.
+        folders: model folders, one a member.
+
+    Returns:
+        A list of `GalaxyModel`.
+
+    Raises:
+        UserError: no folder, not a model folder, or models that answer or see different things.
+    """
+    if not folders:
+        raise UserError("No model folder is given, expected at least one; name a folder with model.keras.")
+    members = [models.load_model(folder) for folder in folders]
+    for folder, member in zip(folders, members, strict=True):
+        if (member.columns, member.about["image"]) != (members[0].columns, members[0].about["image"]):
+            raise UserError(
+                f"{folder}: answers or sees otherwise than {folders[0]}; an ensemble has one tree."
+            )
+        # XLA is several times slower on a CPU.
+        member.backbone.compile(jit_compile=False)
+    return members
+
+
+def open_galaxies(galaxies, image, chunk, of, on_bad):
+    """Open one chunk of the galaxies to predict for, from a catalogue or from shards.
+
+    Chunks are cut between blocks, so that each block is whole in one of them.
+
+    Args:
+        galaxies: a list of catalogues (see `locations.read_places`), or of `.json` sidecars of shards.
         image: the `image` section that the model was trained with.
+        chunk: number of this chunk.
+        of: number of chunks.
         on_bad: called with a row and a sentence for each image that cannot be read.
 
     Returns:
-        (`datasets.Store`, array of id_str).
+        (dataset of (id_str, stored images, labels) in blocks; array of the chunk's id_str; position of
+        its first galaxy among all).
 
     Raises:
-        UserError: shards of another size than the model's.
+        UserError: no catalogue, or shards of another size than the model's.
     """
-    if str(galaxies[0]).endswith(".json"):
-        abouts = [read_sidecar(path, None, image) for path in galaxies]
-        files = [str(path).removesuffix(".json") + ".tfrecord" for path in galaxies]
-        ids = [name for about in abouts for name in about["ids"]]
-        stored = {**image, "encoding": abouts[0]["encoding"]}
-        labels = len(abouts[0]["columns"])
-        counts = [about["count"] for about in abouts]
-        return datasets.from_shards(files, counts, stored, labels), np.array(ids)
-    table = pd.concat([pd.read_parquet(path, columns=["id_str", *PLACES]) for path in galaxies])
-    return datasets.from_catalog([table], [], image, on_bad=on_bad), table["id_str"].to_numpy(str)
+    if not str(galaxies[0]).endswith(".json"):
+        table = pd.concat([read_places(path) for path in galaxies], ignore_index=True)
+        begin, end = _bounds(len(table), chunk, of)
+        part = table[begin:end].reset_index(drop=True)
+        store = datasets.from_catalog([part], [], image, on_bad=on_bad)
+        return datasets.stored_batches(store, BLOCK), part["id_str"].to_numpy(str), begin
+    abouts = [read_sidecar(path, None, image) for path in galaxies]
+    counts = np.array([about["count"] for about in abouts])
+    ends = np.cumsum(counts)
+    begin, end = _bounds(ends[-1], chunk, of)
+    # Only the shards that this chunk lies in are opened.
+    used = np.flatnonzero((ends > begin) & (ends - counts < end)) if end > begin else np.array([0])
+    first = ends[used[0]] - counts[used[0]]
+    files = [str(galaxies[shard]).removesuffix(".json") + ".tfrecord" for shard in used]
+    stored = {**image, "encoding": abouts[0]["encoding"]}
+    store = datasets.from_shards(files, counts[used].tolist(), stored, len(abouts[0]["columns"]))
+    ids = np.array([name for shard in used for name in abouts[shard]["ids"]])[begin - first : end - first]
+    return datasets.stored_batches(store, BLOCK, begin - first, end - first), ids, begin
+
+
+def _bounds(count, chunk, of):
+    blocks = -(-count // BLOCK)
+    return tuple(int(min(number * blocks // of * BLOCK, count)) for number in (chunk, chunk + 1))
 
 
 def predict_chunk(galaxies, folders, chunk, of, samples, views, seed, output):
@@ -54,7 +97,7 @@ def predict_chunk(galaxies, folders, chunk, of, samples, views, seed, output):
     costs a pass of its own. Samples are ordered by member, then view, then draw.
 
     Args:
-        galaxies: [a Parquet catalogue], or the sidecars of shards.
+        galaxies: a list of catalogues, or of the sidecars of shards.
         folders: model folders, one a member.
         chunk: number of this chunk.
         of: number of chunks.
@@ -66,53 +109,44 @@ def predict_chunk(galaxies, folders, chunk, of, samples, views, seed, output):
     Raises:
         UserError: models that do not belong together, no galaxy.
     """
-    members = [models.load_model(folder) for folder in folders]
-    first = members[0]
-    for folder, member in zip(folders[1:], members[1:], strict=True):
-        if (member.columns, member.about["image"]) != (first.columns, first.about["image"]):
-            raise UserError(
-                f"{folder}: answers or sees otherwise than {folders[0]}; an ensemble has one tree."
-            )
+    members = load_members(folders)
+    about = members[0].about
     rejected = []
 
     def on_bad(row, reason):
         rejected.append({"id_str": row["id_str"], "reason": reason})
 
-    store, ids = open_galaxies(galaxies, first.about["image"], on_bad)
-    blocks = -(-len(ids) // BLOCK)
-    begin, end = (min(number * blocks // of * BLOCK, len(ids)) for number in (chunk, chunk + 1))
-    log.info("Chunk %d of %d: galaxies %s to %s of %s", chunk, of, begin, end, f"{len(ids):,}")
-    drawn = np.empty((end - begin, len(first.columns), len(members) * max(views, 1) * samples), np.float32)
-    for member in members:
-        member.backbone.compile(jit_compile=False)
+    batches, ids, begin = open_galaxies(galaxies, about["image"], chunk, of, on_bad)
+    log.info("Chunk %d of %d: %s galaxies", chunk + 1, of, f"{len(ids):,}")
+    drawn = np.empty((len(ids), len(about["columns"]), len(members) * max(views, 1) * samples), np.float32)
     done = 0
-    with progress(None, "predicting", total=end - begin) as bar:
-        for names, pixels, _ in datasets.stored_batches(store, BLOCK, begin, end):
+    with progress(None, "predicting", total=len(ids)) as meter:
+        for names, pixels, _ in batches:
             values = _draw_block(members, names, pixels, begin + done, samples, views, seed)
             drawn[done : done + len(names)] = values
             done += len(names)
-            bar.update(len(names))
+            meter.update(len(names))
     bad = {row["id_str"] for row in rejected}
-    keep = np.array([name not in bad for name in ids[begin:end]], bool)
+    keep = np.array([name not in bad for name in ids], bool)
     with whole(output.rejected) as partial:
         pd.DataFrame(rejected, columns=["id_str", "reason"]).to_csv(partial, index=False)
     with whole(output.predictions) as partial:
-        write_predictions(
-            partial, ids[begin:end][keep], drawn[keep], first.about, len(members), samples, views, seed
-        )
+        write_predictions(partial, ids[keep], drawn[keep], about, len(members), samples, views, seed)
     log.info("%s galaxies predicted, %s images could not be read", f"{keep.sum():,}", f"{len(rejected):,}")
 
 
 def _draw_block(members, names, pixels, start, samples, views, seed):
     """Concentrations of one block, (galaxies, answers, members * views * samples)."""
     count = len(names)
+    image = members[0].about["image"]
+    # A smaller last block is filled up: dropout's masks have the shape of the block.
+    fill = [(0, BLOCK - count), (0, 0), (0, 0), (0, 0)]
+    views = [
+        np.pad(datasets.cut_views(pixels, names, image, seed, view), fill) for view in range(views) or [None]
+    ]
     values = []
     for number, member in enumerate(members):
-        image = member.about["image"]
-        for view in range(max(views, 1)):
-            batch = datasets.cut_views(pixels, names, image, seed, view if views else None)
-            # A smaller last block is filled up: dropout's masks have the shape of the block.
-            batch = np.pad(batch, [(0, BLOCK - count), (0, 0), (0, 0), (0, 0)])
+        for view, batch in enumerate(views):
             features = member.backbone.predict_on_batch(batch)
             reseed(member.head, hash_of([seed, number, view, start]))
             tiled = np.repeat(features[None], samples, axis=0).reshape(samples * BLOCK, -1)
@@ -140,7 +174,7 @@ class Predictor:
     """
 
     def __init__(self, folders):
-        self.members = [models.load_model(folder) for folder in folders]
+        self.members = load_members(folders)
         self.about = self.members[0].about
 
     def predict(self, images, samples=30, views=0, seed=42, credible_level=0.9):
@@ -158,15 +192,19 @@ class Predictor:
 
         Raises:
             BadImage: an image that cannot be read.
+            UserError: no image.
         """
         images = [images] if isinstance(images, (str, Path)) else list(images)
+        if not images:
+            raise UserError("No image is given, expected at least one; name its file.")
         table = pd.DataFrame({"id_str": [stem(Path(path).name) for path in images]})
         table = table.assign(archive="", member="", file_loc=[str(path) for path in images])
         store = datasets.from_catalog([table], [], self.about["image"])
-        blocks = [
-            _draw_block(self.members, names, pixels, number * BLOCK, samples, views, seed)
-            for number, (names, pixels, _) in enumerate(datasets.stored_batches(store, BLOCK))
-        ]
+        with datasets.images_read(store):
+            blocks = [
+                _draw_block(self.members, names, pixels, number * BLOCK, samples, views, seed)
+                for number, (names, pixels, _) in enumerate(datasets.stored_batches(store, BLOCK))
+            ]
         return describe(table["id_str"], np.concatenate(blocks), self.members[0], credible_level)
 
 
@@ -180,6 +218,6 @@ def load(*folders):
         A `Predictor`.
 
     Raises:
-        UserError: not a model folder.
+        UserError: no folder, not a model folder, or models that do not belong together.
     """
     return Predictor(folders)

@@ -10,7 +10,7 @@ from zoolib import datasets, fitting, models
 from zoolib.likelihood import TreeLoss
 from zoolib.logs import UserError, log, whole
 from zoolib.provenance import hash_of, versions
-from zoolib.shards import read_sidecar
+from zoolib.tfrecords import read_sidecar
 from zoolib.trees import DecisionTree
 
 
@@ -68,6 +68,12 @@ def build_network(tree, image, settings):
     if settings["start_from"]:
         start = models.load_model(settings["start_from"])
         models.check_same_use(start.about, tree, image, settings["start_from"])
+        half = start.about["training"]["mixed_precision"]
+        if half != settings["mixed_precision"]:
+            raise UserError(
+                f"train.mixed_precision is {settings['mixed_precision']}, but the model in train.start_from"
+                f" ({settings['start_from']}) has {half}; set train.mixed_precision to the model's value."
+            )
         return start.network
     keras.config.set_dtype_policy("mixed_float16" if settings["mixed_precision"] else "float32")
     channels = datasets.image_shape(image)[2]
@@ -76,7 +82,7 @@ def build_network(tree, image, settings):
     return models.join(backbone, head)
 
 
-def train_member(train, validation, tree, image, settings, seed, ensemble, member, output, folder):
+def train_member(train, validation, tree, image, settings, seed, ensemble, member, output, folder, code=""):
     """Train one member of an ensemble with the Dirichlet-multinomial loss over the whole tree.
 
     Args:
@@ -90,6 +96,7 @@ def train_member(train, validation, tree, image, settings, seed, ensemble, membe
         member: number of the member.
         output: attributes model, about, history: the files to write.
         folder: for the checkpoint and TensorBoard's log.
+        code: fingerprint of the code; a checkpoint of other code is not gone on from.
 
     Raises:
         UserError: shards that do not fit, fewer galaxies than a batch, no galaxies to validate on.
@@ -108,6 +115,7 @@ def train_member(train, validation, tree, image, settings, seed, ensemble, membe
         *(f"{learn.count:,}", f"{check.count:,}"),
     )
     identity = {
+        "code": code,
         "settings": settings,
         "image": image,
         "tree": tree.to_dict(),
@@ -126,16 +134,17 @@ def train_member(train, validation, tree, image, settings, seed, ensemble, membe
             shuffle=settings["shuffle"],
         )
 
-    history, best = fitting.fit(
-        network,
-        TreeLoss(tree),
-        batches,
-        datasets.central_batches(check, settings["batch_size"]),
-        settings,
-        folder=folder,
-        fingerprint=hash_of(identity),
-        seed=own_seed,
-    )
+    with datasets.images_read(learn, check):
+        history, best = fitting.fit(
+            network,
+            TreeLoss(tree),
+            batches,
+            datasets.central_batches(check, settings["batch_size"]),
+            settings,
+            folder=folder,
+            fingerprint=hash_of(identity),
+            seed=own_seed,
+        )
     about = {
         "kind": "concentrations",
         "tree": tree.to_dict(),

@@ -1,0 +1,128 @@
+"""Prediction: samples that differ and can be repeated, whatever the chunks; bad images; Python's way in."""
+
+import json
+import re
+from types import SimpleNamespace
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from stored import IMAGE, TREE, files, train_member
+from zoolib import datasets, models, predict
+from zoolib.images import BadImage
+from zoolib.logs import UserError
+
+
+def predict_all(stored, folder, out, of=1, samples=3, views=0, galaxies=None):
+    values, ids = [], []
+    for chunk in range(of):
+        output = SimpleNamespace(predictions=out / f"{chunk}.hdf5", rejected=out / f"{chunk}.csv")
+        predict.predict_chunk(
+            galaxies or files(stored, "train")[1], [folder], chunk, of, samples, views, seed=3, output=output
+        )
+        with h5py.File(output.predictions) as file:
+            values.append(file["predictions"][:])
+            ids += list(file["id_str"].asstr())
+    return np.concatenate(values), ids
+
+
+def test_samples_differ_and_can_be_repeated(stored, model_folder, tmp_path):
+    values, ids = predict_all(stored, model_folder, tmp_path)
+    assert values.shape == (40, 4, 3)
+    assert ids == pd.read_parquet(stored / "train.parquet")["id_str"].tolist()
+    assert np.abs(values[:, :, 0] - values[:, :, 1]).max() > 0
+    np.testing.assert_array_equal(predict_all(stored, model_folder, tmp_path / "again")[0], values)
+
+
+def test_the_number_of_chunks_changes_nothing(stored, model_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(predict, "BLOCK", 7)
+    one, ids = predict_all(stored, model_folder, tmp_path / "one", views=2)
+    assert one.shape[2] == 6
+    for of in (2, 5, 9):
+        several, ids_again = predict_all(stored, model_folder, tmp_path / str(of), of=of, views=2)
+        assert ids == ids_again
+        np.testing.assert_array_equal(one, several)
+
+
+def test_images_and_shards_give_the_same_posteriors(stored, model_folder, tmp_path):
+    from_shards, _ = predict_all(stored, model_folder, tmp_path / "shards")
+    catalog = [str(stored / "train.parquet")]
+    from_images, _ = predict_all(stored, model_folder, tmp_path / "images", galaxies=catalog)
+    np.testing.assert_allclose(from_shards, from_images, rtol=1e-5)
+
+
+def test_a_bad_image_is_a_line_in_the_rejects(stored, model_folder, tmp_path):
+    table = pd.read_parquet(stored / "train.parquet")
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"")
+    table.loc[3, "file_loc"] = str(broken)
+    table.to_parquet(tmp_path / "catalog.parquet")
+    values, ids = predict_all(
+        stored, model_folder, tmp_path, galaxies=[str(tmp_path / "catalog.parquet")], of=2
+    )
+    assert len(values) == len(ids) == 39
+    assert table["id_str"][3] not in ids
+    rejected = pd.concat([pd.read_csv(tmp_path / f"{chunk}.csv") for chunk in range(2)])
+    assert list(rejected["id_str"]) == [table["id_str"][3]]
+    assert "broken.png" in rejected["reason"].iloc[0]
+
+
+def test_python_users_predict_one_image(stored, model_folder):
+    described = predict.load(model_folder).predict(stored / "3.png", samples=5)
+    assert list(described["id_str"]) == ["3"]
+    assert described[["a_x_fraction", "a_y_fraction"]].sum(axis=1).iloc[0] == pytest.approx(1)
+    assert described["a_x_low"].iloc[0] < described["a_x_fraction"].iloc[0] < described["a_x_high"].iloc[0]
+
+
+def test_models_that_do_not_belong_together_end_in_a_sentence(stored, model_folder, tmp_path):
+    about = json.loads((model_folder / "model.json").read_text())
+    about["columns"] = about["columns"][::-1]
+    (tmp_path / "model.json").write_text(json.dumps(about))
+    (tmp_path / "model.keras").write_bytes((model_folder / "model.keras").read_bytes())
+    with pytest.raises(UserError, match="an ensemble has one tree"):
+        predict.predict_chunk(
+            files(stored, "val")[1], [model_folder, tmp_path], 0, 1, 1, 0, 1, SimpleNamespace()
+        )
+
+
+def test_samples_are_ordered_by_member_then_view_then_draw(stored, tmp_path):
+    # Without dropout every draw is the answer for its member and view.
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for epochs, folder in enumerate(folders, start=1):
+        train_member(stored, folder, epochs=epochs, dropout=0.0)
+    output = SimpleNamespace(predictions=tmp_path / "all.hdf5", rejected=tmp_path / "all.csv")
+    predict.predict_chunk(files(stored, "val")[1], folders, 0, 1, 3, 2, seed=3, output=output)
+    with h5py.File(output.predictions) as file:
+        values = file["predictions"][:]
+    assert values.shape == (12, 4, 2 * 2 * 3)
+    batches, _, _ = predict.open_galaxies(files(stored, "val")[1], IMAGE, 0, 1, None)
+    names, pixels, _ = next(iter(batches))
+    for number, folder in enumerate(folders):
+        for view in range(2):
+            cut = datasets.cut_views(pixels, names, IMAGE, 3, view)
+            expected = models.load_model(folder).network.predict(cut, verbose=0)
+            for draw in range(3):
+                found = values[:, :, (number * 2 + view) * 3 + draw]
+                np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_python_users_get_sentences(model_folder, tmp_path):
+    predictor = predict.load(model_folder)
+    (tmp_path / "empty.png").write_bytes(b"")
+    with pytest.raises(BadImage, match="empty.png"):
+        predictor.predict(tmp_path / "empty.png")
+    with pytest.raises(UserError, match="No image is given"):
+        predictor.predict([])
+    with pytest.raises(UserError, match="No model folder is given"):
+        predict.load()
+    with pytest.raises(UserError, match=re.escape("no model.keras")):
+        predict.load(tmp_path)
+
+
+def test_a_table_in_zoobots_convention_is_predicted(stored, model_folder, tmp_path):
+    table = pd.DataFrame({"id_str": ["a", "b"], "file_loc": [str(stored / "1.png"), str(stored / "2.png")]})
+    table.to_csv(tmp_path / "mine.csv", index=False)
+    values, ids = predict_all(stored, model_folder, tmp_path, galaxies=[str(tmp_path / "mine.csv")], of=3)
+    assert ids == ["a", "b"]
+    assert values.shape == (2, len(TREE.columns), 3)
