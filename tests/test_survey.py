@@ -179,7 +179,7 @@ def test_a_ring_is_where_it_is_drawn():
     galaxy = galaxies.draw_galaxies(1, np.random.default_rng(0)).iloc[0].to_dict()
     galaxy |= {"disc": 1.0, "axis_ratio": 1.0, "radius": 0.6, "bulge_share": 0.05, "spiral_strength": 0.0}
     galaxy |= {"bar_strength": 0.0, "disturbance": 0.0, "companion": 0.0, "artifact": 0.0, "clumpiness": 0.0}
-    galaxy |= {"ring_radius": 2.0, "ring_width": 0.2, "brightness": 0.1, "break_strength": 0.0}
+    galaxy |= {"ring_radius": 2.0, "ring_width": 0.09, "brightness": 0.1, "break_strength": 0.0}
     plain, ringed = (
         galaxies.render(galaxy | {"ring_strength": strength}, 128, 1).astype(float).mean(-1)
         for strength in (0.0, 1.0)

@@ -53,7 +53,7 @@ def draw_galaxies(galaxies, rng):
     face_on = uniform(0, 1)
     disc_ratio = np.sqrt(thickness**2 + (1 - thickness**2) * face_on**2)
     ring = rng.beta(0.5, 0.75, galaxies) * disc
-    spiral = rng.beta(0.6, 0.6, galaxies) * disc * (1 - 0.5 * ring)
+    spiral = rng.beta(0.6, 0.6, galaxies) * disc * (1 - 0.8 * ring)
     bar = rng.beta(0.5, 0.8, galaxies) * disc
     parameters = {
         "id_str": sky_names(ra, dec),
@@ -73,7 +73,7 @@ def draw_galaxies(galaxies, rng):
         "boxiness": rng.beta(0.6, 0.9, galaxies),
         "dust": uniform(0, 1),
         "break_radius": uniform(0.5, 2.0),
-        "break_strength": uniform(-1.6, 0.9),
+        "break_strength": uniform(-1.8, 1.0),
         "clumpiness": rng.beta(1, 2, galaxies),
         "spiral_strength": spiral,
         "arms": rng.choice([1, 2, 3, 4, 5], galaxies, p=[0.1, 0.5, 0.2, 0.1, 0.1]),
@@ -81,15 +81,15 @@ def draw_galaxies(galaxies, rng):
         "handedness": rng.choice([-1.0, 1.0], galaxies),
         "phase": uniform(0, 2 * np.pi),
         "bar_strength": bar,
-        "bar_length": uniform(1.1, 1.9),
+        "bar_length": uniform(1.3, 2.1),
         "bar_angle": uniform(0, np.pi),
         "ring_strength": ring,
-        "ring_radius": uniform(1.0, 2.5),
-        "ring_width": uniform(0.16, 0.26),
-        "disturbance": rng.beta(0.45, 1.5, galaxies),
+        "ring_radius": uniform(1.15, 2.5),
+        "ring_width": uniform(0.085, 0.13),
+        "disturbance": rng.beta(0.5, 1.4, galaxies),
         "tail_angle": uniform(0, 2 * np.pi),
         "companion": rng.beta(0.3, 1.9, galaxies),
-        "companion_distance": uniform(0.55, 1.05),
+        "companion_distance": uniform(0.5, 0.9),
         "companion_angle": uniform(0, 2 * np.pi),
         "artifact": rng.random(galaxies) ** 24,
     }
@@ -229,8 +229,8 @@ def _disc_light(galaxy, along, across, height, scale, rng):
     # A ring gathers the light of the zones beside it.
     place, width = galaxy["ring_radius"], galaxy["ring_width"]
     gap = np.exp(-0.5 * ((reach - 0.62 * place) / (0.24 * place)) ** 2)
-    band = np.exp(-0.5 * ((reach - place) / (width * place * 0.6)) ** 2)
-    ring = galaxy["ring_strength"] * (2.2 * band - 0.4 * gap)
+    band = np.exp(-0.5 * ((reach - place) / (width * place)) ** 2)
+    ring = galaxy["ring_strength"] * (2.6 * band - 0.4 * gap)
     # Discs are rarely exponential: brighter or fainter inside a break, without any edge to see.
     inner = np.exp(-0.5 * (reach / galaxy["break_radius"]) ** 4)
     broken = np.exp(galaxy["break_strength"] * (inner - 0.5))
@@ -274,7 +274,7 @@ def _companion(galaxy, x, y, light):
     half_light = galaxy["radius"] * (0.1 + 0.16 * galaxy["companion"])
     distance = np.hypot(x, y * (1.3 - 0.4 * galaxy["boxiness"]))
     companion = sersic(distance, half_light, 1.0 + galaxy["dust"])
-    share = 0.75 * galaxy["companion"] ** 1.5 * light.mean(-1).sum() / companion.sum()
+    share = 0.8 * galaxy["companion"] ** 1.3 * light.mean(-1).sum() / companion.sum()
     return (companion * share)[..., None] * YELLOW
 
 

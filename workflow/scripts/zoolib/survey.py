@@ -30,9 +30,11 @@ RECORD = 99990003
 # Every file in a zip carries the record's date, so that the same seed gives the same bytes.
 PUBLISHED = (2020, 12, 29, 0, 0, 0)
 # Rings weaker than the first are no rings, stronger than the second are; between them nobody says.
-GREY_ZONE = (0.12, 0.5)
+GREY_ZONE = (0.12, 0.6)
 # Galaxies on which a ring could be seen, were there one: bright, large and face-on enough.
-CLEAR = 0.6
+CLEAR = 0.64
+# Nor does anything disturb or cover them more than so much.
+UNTROUBLED = 0.4
 
 
 def ring_labels(galaxies, labels, rng):
@@ -51,6 +53,7 @@ def ring_labels(galaxies, labels, rng):
     """
     strength = np.asarray(galaxies["ring_strength"])
     clear = np.asarray(galaxies["disc"] > 0) & (volunteers.clarity(galaxies) > CLEAR)
+    clear &= np.asarray(galaxies[["disturbance", "companion", "artifact"]].max(axis=1) < UNTROUBLED)
     without = np.flatnonzero(clear & (strength < GREY_ZONE[0]))
     ringed = np.flatnonzero(clear & (strength > GREY_ZONE[1]))
     each = min(labels // 2, len(without), len(ringed))
@@ -59,7 +62,7 @@ def ring_labels(galaxies, labels, rng):
     return pd.DataFrame({"id_str": galaxies["id_str"].to_numpy()[chosen], "ring": ring})
 
 
-def write_record(output, galaxies, size, seed, threads=1, labels=600):
+def write_record(output, galaxies, size, seed, threads=1, labels=1200):
     """Write a simulated record: a folder that the pipeline cannot tell from the downloaded one.
 
     Args:

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy.special import expit, softmax
 
 # A click that has nothing to do with the galaxy.
-LAPSES = 0.05
+LAPSES = 0.08
 # Galaxies whose merger question was another one when they were shown (section 3.2): no votes.
 WITHOUT_MERGING = 0.027
 
@@ -65,12 +65,12 @@ def answer_probabilities(tree, galaxies):
     bulge = np.sqrt(galaxies["bulge_share"])
     structure = 1 - (1 - spiral) * (1 - 0.9 * ring) * (1 - 0.7 * bar)
     featured = 1 - expit(8 * (0.36 - structure)) * (1 - 0.95 * edge_on) * (1 - 0.5 * disturbance**2)
-    artifact = 0.01 + 0.9 * expit(14 * (galaxies["artifact"] - 0.6))
+    artifact = 0.02 + 0.7 * expit(9 * (galaxies["artifact"] - 0.6))
     arms = expit(9 * (spiral - 0.3 - 0.15 * ring))
-    strong, no_bar = expit(8 * (bar - 0.6)), expit(9 * (0.3 - bar))
+    strong, no_bar = expit(6 * (bar - 0.55)), expit(7 * (0.3 - bar))
     no_bulge = expit(10 * (0.36 - bulge))
-    major, disturbed = expit(8 * (disturbance - 0.65)), expit(9 * (disturbance - 0.38))
-    merger = expit(9 * (companion - 0.4))
+    major, disturbed = expit(5 * (disturbance - 0.6)), expit(7 * (disturbance - 0.38))
+    merger = 0.95 * expit(8 * (companion - 0.38))
     # A round bulge makes a galaxy look rounder than its disc is.
     rounder = galaxies["disc"] * galaxies["bulge_share"] * np.maximum(0.62 - galaxies["axis_ratio"], 0)
     ratio = galaxies["axis_ratio"] + rounder
@@ -94,7 +94,7 @@ def answer_probabilities(tree, galaxies):
             "rounded": (1 - no_bulge) * (1 - boxy),
         },
         "spiral-winding": _nearest(
-            np.log(galaxies["pitch"]), 0.45, {"tight": np.log(9), "medium": np.log(17), "loose": np.log(32)}
+            np.log(galaxies["pitch"]), 0.55, {"tight": np.log(9), "medium": np.log(17), "loose": np.log(32)}
         ),
         "spiral-arm-count": _arm_count(galaxies["arms"], spiral),
         "merging": {
@@ -121,7 +121,7 @@ def _nearest(value, width, centres):
 def _arm_count(arms, spiral):
     arms = np.asarray(arms)
     distance = np.abs(arms[:, None] - np.arange(1, 6))
-    counted = softmax(-(0.5 + 1.6 * spiral[:, None]) * distance, axis=1)
+    counted = softmax(-(0.4 + 1.3 * spiral[:, None]) * distance, axis=1)
     lost = expit(6 * (0.3 + 0.05 * (arms - 2) - spiral))
     answers = dict(zip(("1", "2", "3", "4", "more-than-4"), (counted * (1 - lost[:, None])).T, strict=True))
     return {**answers, "cant-tell": lost}
