@@ -10,12 +10,7 @@ rule build_catalog:
         val="results/{run}/catalog/val.parquet",
         test="results/{run}/catalog/test.parquet",
         rejected="results/{run}/catalog/rejected.csv",
-        summary=report(
-            "results/{run}/catalog/summary.csv",
-            caption="../workflow/report/catalog_summary.rst",
-            category="Data",
-            labels={"table": "catalogue, counts at each cut"},
-        ),
+        summary="results/{run}/catalog/summary.csv",
     log:
         "logs/{run}/build_catalog.log",
     benchmark:

@@ -16,18 +16,8 @@ rule evaluate_predictions:
         test=f"results/{{run}}/catalog/{EVALUATED_SPLIT}.parquet",
         train="results/{run}/catalog/train.parquet",
     output:
-        scores=report(
-            "results/{run}/evaluate/scores.csv",
-            caption="../workflow/report/scores.rst",
-            category="Scores",
-            labels={"table": "scores of each question"},
-        ),
-        losses=report(
-            "results/{run}/evaluate/losses.csv",
-            caption="../workflow/report/losses.rst",
-            category="Scores",
-            labels={"table": "test loss beside a constant predictor's"},
-        ),
+        scores="results/{run}/evaluate/scores.csv",
+        losses="results/{run}/evaluate/losses.csv",
         confusion="results/{run}/evaluate/confusion.csv",
         metrics="results/{run}/evaluate/metrics.json",
     log:
@@ -153,13 +143,7 @@ rule evaluate_task:
         test="results/{run}/finetune/{task}/test.parquet",
         train="results/{run}/finetune/{task}/train.parquet",
     output:
-        scores=report(
-            "results/{run}/evaluate/{task}/scores.csv",
-            caption="../workflow/report/task_scores.rst",
-            category="Finetuning",
-            subcategory="{task}",
-            labels={"table": "scores"},
-        ),
+        scores="results/{run}/evaluate/{task}/scores.csv",
         confusion="results/{run}/evaluate/{task}/confusion.csv",
     log:
         "logs/{run}/evaluate_task/{task}.log",
@@ -245,12 +229,7 @@ if ZENODO["simulate"]:
             task_test=expand("results/{{run}}/finetune/{task}/test.parquet", task=TASKS),
             task_scores=expand("results/{{run}}/evaluate/{task}/scores.csv", task=TASKS),
         output:
-            learning=report(
-                "results/{run}/evaluate/learning.csv",
-                caption="../workflow/report/learning.rst",
-                category="Scores",
-                labels={"table": "what was learned, between trivial and true"},
-            ),
+            learning="results/{run}/evaluate/learning.csv",
         log:
             "logs/{run}/compare_with_truth.log",
         benchmark:

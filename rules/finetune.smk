@@ -10,13 +10,7 @@ rule build_task_catalog:
         val="results/{run}/finetune/{task}/val.parquet",
         test="results/{run}/finetune/{task}/test.parquet",
         rejected="results/{run}/finetune/{task}/rejected.csv",
-        summary=report(
-            "results/{run}/finetune/{task}/summary.csv",
-            caption="../workflow/report/catalog_summary.rst",
-            category="Finetuning",
-            subcategory="{task}",
-            labels={"table": "catalogue, counts at each cut"},
-        ),
+        summary="results/{run}/finetune/{task}/summary.csv",
     log:
         "logs/{run}/build_task_catalog/{task}.log",
     benchmark:

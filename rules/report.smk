@@ -1,6 +1,22 @@
 # Stage report: what Snakemake's own report shows; `make report` writes it as one HTML file.
 
-DATA_AND_TRAINING = ["catalog/summary.csv", "shards/rejected.csv", "evaluate/learning_curves.svg"]
+# Table: caption, category, task, what the report calls it.
+TABLES = {
+    "report/configuration": ("configuration", "Run", None, "configuration"),
+    "report/provenance": ("provenance", "Run", None, "versions and data"),
+}
+if TRAINED:
+    TABLES["catalog/summary"] = ("catalog_summary", "Data", None, "galaxies left after each cut")
+    TABLES["shards/rejected"] = ("rejected", "Data", None, "images that could not be read")
+if EVALUATED:
+    TABLES["evaluate/scores"] = ("scores", "Scores", None, "scores of each question")
+    TABLES["evaluate/losses"] = ("losses", "Scores", None, "test loss beside a constant predictor's")
+if EVALUATED and ZENODO["simulate"]:
+    TABLES["evaluate/learning"] = ("learning", "Scores", None, "what was learned, between trivial and true")
+for task in TASKS:
+    summary = ("catalog_summary", "Finetuning", task, "galaxies left after each cut")
+    TABLES[f"finetune/{task}/summary"] = summary
+    TABLES[f"evaluate/{task}/scores"] = ("task_scores", "Finetuning", task, "scores")
 
 
 rule describe_run:
@@ -8,18 +24,8 @@ rule describe_run:
         about=[model_files(ensemble_folders(name), "model.json") for name in TRAINED],
         tasks=expand("results/{{run}}/finetune/{task}/model.json", task=TASKS),
     output:
-        configuration=report(
-            "results/{run}/report/configuration.csv",
-            caption="../workflow/report/configuration.rst",
-            category="Run",
-            labels={"table": "configuration"},
-        ),
-        provenance=report(
-            "results/{run}/report/provenance.csv",
-            caption="../workflow/report/provenance.rst",
-            category="Run",
-            labels={"table": "versions and data"},
-        ),
+        configuration="results/{run}/report/configuration.csv",
+        provenance="results/{run}/report/provenance.csv",
     log:
         "logs/{run}/describe_run.log",
     benchmark:
@@ -37,14 +43,41 @@ rule describe_run:
         "../workflow/scripts/describe_run.py"
 
 
+rule show_tables:
+    # Snakemake's report shows HTML; CSV it only offers for download.
+    input:
+        expand("results/{{run}}/{table}.csv", table=TABLES),
+    output:
+        [
+            report(
+                f"results/{{run}}/report/{table}.html",
+                caption=f"../workflow/report/{caption}.rst",
+                category=category,
+                subcategory=task,
+                labels={"table": what},
+            )
+            for table, (caption, category, task, what) in TABLES.items()
+        ],
+    log:
+        "logs/{run}/show_tables.log",
+    benchmark:
+        "benchmarks/{run}/show_tables.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        code=fingerprint("show_tables", "report_tables"),
+    script:
+        "../workflow/scripts/show_tables.py"
+
+
 rule report:
     input:
-        expand(
-            "results/{run}/{table}",
-            run=RUN,
-            table=DATA_AND_TRAINING if TRAINED else [],
-        ),
         rules.evaluate.input,
+        expand("results/{run}/evaluate/learning_curves.svg", run=RUN if TRAINED else []),
         expand(
             "results/{run}/evaluate/confusion_{subset}.svg",
             run=RUN,
@@ -55,7 +88,6 @@ rule report:
             run=RUN,
             question=QUESTIONS if EVALUATED else [],
         ),
-        expand("results/{run}/finetune/{task}/summary.csv", run=RUN, task=TASKS),
         expand("results/{run}/evaluate/{task}/gallery.png", run=RUN, task=TASKS),
-        f"results/{RUN}/report/configuration.csv",
+        f"results/{RUN}/report/report/configuration.html",
     localrule: True

@@ -35,12 +35,7 @@ rule check_rejected:
         abouts=shard_files(".json", *SPLITS),
         rejected=shard_files(".rejected.csv", *SPLITS),
     output:
-        rejected=report(
-            "results/{run}/shards/rejected.csv",
-            caption="../workflow/report/rejected.rst",
-            category="Data",
-            labels={"table": "images that could not be read"},
-        ),
+        rejected="results/{run}/shards/rejected.csv",
     log:
         "logs/{run}/check_rejected.log",
     benchmark:

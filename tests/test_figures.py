@@ -19,7 +19,7 @@ from zoolib.figures.style import in_words
 from zoolib.logs import UserError
 from zoolib.posteriors import describe
 from zoolib.predictions import describe_posteriors
-from zoolib.report_tables import write_configuration, write_provenance
+from zoolib.report_tables import show_tables, write_configuration, write_provenance
 from zoolib.trees import DecisionTree
 
 TREE = DecisionTree.from_dict(
@@ -254,11 +254,17 @@ def test_every_caption_is_there_and_is_valid(repo, simulate):
     wanted = {"workflow.rst"}
     for rules in (repo / "rules").glob("*.smk"):
         wanted |= set(re.findall(r"report/(\w+\.rst)", rules.read_text()))
+        tables = re.findall(r'\("(\w+)", "(?:Run|Data|Scores|Finetuning)"', rules.read_text())
+        wanted |= {f"{caption}.rst" for caption in tables}
+    assert {"scores.rst", "gallery.rst"} <= wanted
     assert wanted <= {path.name for path in folder.glob("*.rst")}
     about = SimpleNamespace(
-        config={"run": "demo", "zenodo": {"record": 4573248, "simulate": simulate, "sample": None}},
+        config={
+            "run": "demo",
+            "zenodo": {"record": 4573248, "simulate": simulate, "sample": None},
+            "evaluate": {"min_votes": 34, "confident": 0.8},
+        },
         wildcards=SimpleNamespace(task="rings", subset="all", run="demo"),
-        params=SimpleNamespace(min_votes=34, confident=0.8),
     )
     for path in folder.glob("*.rst"):
         template = jinja2.Template(path.read_text(), undefined=jinja2.StrictUndefined)
@@ -266,3 +272,14 @@ def test_every_caption_is_there_and_is_valid(repo, simulate):
         settings = {"halt_level": 2, "report_level": 2}
         html = docutils.core.publish_parts(text, writer="html5", settings_overrides=settings)["body"]
         assert len(re.findall(r"[.:](?:\s|<)", html)) >= 2, f"{path} says too little"
+
+
+def test_tables_become_pages(tmp_path):
+    (tmp_path / "scores.csv").write_text("question,count,accuracy\nbar,3,0.66666667\nrings & arms,0,\n")
+    (tmp_path / "rejected.csv").write_text("id_str,reason\n")
+    pages = [tmp_path / "scores.html", tmp_path / "rejected.html"]
+    show_tables([tmp_path / "scores.csv", tmp_path / "rejected.csv"], pages)
+    scores, rejected = (page.read_text() for page in pages)
+    assert "<td>0.6667</td>" in scores
+    assert "rings &amp; arms" in scores
+    assert "None." in rejected

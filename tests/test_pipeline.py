@@ -22,6 +22,7 @@ AFTER_PREDICTION = {
     "draw_confusion": 2,
     "draw_gallery": 1,
     "draw_task": 1,
+    "show_tables": 1,
 }
 AFTER_TRAINING = AFTER_PREDICTION | {"finetune_task": 1, "draw_learning_curves": 1, "describe_run": 1}
 
@@ -86,7 +87,13 @@ def test_another_learning_rate_repeats_no_shards(completed, tmp_path):
 
 def test_another_credible_level_repeats_no_prediction(completed, tmp_path):
     level = overlay(tmp_path, "level", {"predict": {"credible_level": 0.5}})
-    expected = {"describe_posteriors": 2, "draw_gallery": 1, "draw_task": 1, "describe_run": 1}
+    expected = {
+        "describe_posteriors": 2,
+        "draw_gallery": 1,
+        "draw_task": 1,
+        "describe_run": 1,
+        "show_tables": 1,
+    }
     assert planned(completed, *TEST, level) == expected
 
 
@@ -206,7 +213,7 @@ def test_another_runs_model_is_taken_as_it_is(completed, tmp_path):
         {"run": "survey", "predict": {"targets": [target], "chunks": 1}, "evaluate": {"target": None}},
     )
     jobs = {"list_galaxies": 1, "predict_chunk": 1, "describe_posteriors": 1, "collect_predictions": 1}
-    assert planned(completed, "--configfile", survey) == jobs | {"describe_run": 1}
+    assert planned(completed, "--configfile", survey) == jobs | {"describe_run": 1, "show_tables": 1}
 
 
 def test_every_profile_is_planned(completed, tmp_path):

@@ -9,6 +9,14 @@ from zoolib.logs import whole
 
 # What of a model's description tells where it comes from.
 ORIGIN = ("seed", "data", "versions", "scores")
+STYLE = """
+body {font: 15px/1.4 system-ui, sans-serif; margin: 1.5em; color: #222; background: #fff}
+table {border-collapse: collapse}
+th, td {padding: .35em 1em; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top}
+th {border-bottom: 2px solid #222}
+td {font-variant-numeric: tabular-nums; overflow-wrap: anywhere; max-width: 44em}
+"""
+PAGE = "<!DOCTYPE html><html><meta charset='utf-8'><style>{style}</style><body>{table}</body></html>\n"
 
 
 def write_configuration(configuration, output):
@@ -73,3 +81,21 @@ def flatten(value, name=""):
 def _write(rows, columns, output):
     with whole(output) as partial:
         pd.DataFrame(rows, columns=columns).to_csv(partial, index=False)
+
+
+def show_tables(tables, pages):
+    """Make pages out of CSV tables: Snakemake's report shows HTML, and only offers CSV for download.
+
+    Args:
+        tables: CSV files.
+        pages: HTML files to write, in the same order.
+    """
+    for table, page in zip(tables, pages, strict=True):
+        content = pd.read_csv(table)
+        shown = content.to_html(
+            index=False, na_rep="", float_format="{:.4g}".format, border=0, justify="left"
+        )
+        if content.empty:
+            shown = "<p>None.</p>"
+        with whole(page) as partial:
+            partial.write_text(PAGE.format(style=STYLE, table=shown))
