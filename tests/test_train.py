@@ -1,5 +1,7 @@
 """Training: the data order, resuming bit for bit, and what a member leaves behind."""
 
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pandas as pd
@@ -7,6 +9,7 @@ import pytest
 from stored import IMAGE, SETTINGS, TREE, files, train_member
 from zoolib import datasets, train
 from zoolib.logs import UserError
+from zoolib.shards import write_shard
 from zoolib.trees import DecisionTree
 
 
@@ -54,6 +57,21 @@ def test_without_shards_the_batches_are_the_same(stored):
     ):
         np.testing.assert_array_equal(pixels, again)
         np.testing.assert_array_equal(labels, labels_again)
+
+
+@pytest.mark.parametrize(("encoding", "tolerance"), [("jpeg", 12), ("raw", 0.51)])
+def test_other_encodings_train_on_the_same_pixels(stored, tmp_path, encoding, tolerance):
+    image = IMAGE | {"encoding": encoding}
+    output = SimpleNamespace(
+        shard=tmp_path / "0.tfrecord", about=tmp_path / "0.json", rejected=tmp_path / "0.rejected.csv"
+    )
+    write_shard(stored / "val.parquet", 0, 1, image, output)
+    other, _ = train.open_store([output.shard], [output.about], TREE, image)
+    lossless, _ = train.open_store(*files(stored, "val"), TREE, IMAGE)
+    pairs = zip(datasets.central_batches(other, 4), datasets.central_batches(lossless, 4), strict=True)
+    differences = [np.abs(one[0].numpy() - two[0].numpy()) for one, two in pairs]
+    assert np.mean(differences) < tolerance
+    assert len(differences) == 3
 
 
 def test_a_member_learns_and_describes_itself(stored, tmp_path):
