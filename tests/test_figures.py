@@ -275,11 +275,12 @@ def test_every_caption_is_there_and_is_valid(repo, simulate):
 
 
 def test_tables_become_pages(tmp_path):
-    (tmp_path / "scores.csv").write_text("question,count,accuracy\nbar,3,0.66666667\nrings & arms,0,\n")
+    (tmp_path / "scores.csv").write_text("question,count,mean_accuracy\nbar,3,0.66666667\nrings & arms,0,\n")
     (tmp_path / "rejected.csv").write_text("id_str,reason\n")
     pages = [tmp_path / "scores.html", tmp_path / "rejected.html"]
     show_tables([tmp_path / "scores.csv", tmp_path / "rejected.csv"], pages)
     scores, rejected = (page.read_text() for page in pages)
     assert "<td>0.6667</td>" in scores
+    assert "<th>mean accuracy</th>" in scores
     assert "rings &amp; arms" in scores
     assert "None." in rejected

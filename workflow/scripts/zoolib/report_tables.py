@@ -14,7 +14,7 @@ body {font: 15px/1.4 system-ui, sans-serif; margin: 1.5em; color: #222; backgrou
 table {border-collapse: collapse}
 th, td {padding: .35em 1em; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top}
 th {border-bottom: 2px solid #222}
-td {font-variant-numeric: tabular-nums; overflow-wrap: anywhere; max-width: 44em}
+td {font-variant-numeric: tabular-nums; overflow-wrap: break-word; max-width: 44em}
 """
 PAGE = "<!DOCTYPE html><html><meta charset='utf-8'><style>{style}</style><body>{table}</body></html>\n"
 
@@ -91,7 +91,7 @@ def show_tables(tables, pages):
         pages: HTML files to write, in the same order.
     """
     for table, page in zip(tables, pages, strict=True):
-        content = pd.read_csv(table)
+        content = pd.read_csv(table).rename(columns=lambda name: name.replace("_", " "))
         shown = content.to_html(
             index=False, na_rep="", float_format="{:.4g}".format, border=0, justify="left"
         )
