@@ -100,11 +100,14 @@ def test_a_sample_reads_single_images_out_of_the_remote_archives(repo_copy, serv
             "split": {"train": 0.5, "val": 0.25, "test": 0.25},
         },
     )
+    server.forget()
     snakemake(repo_copy, "shards", "--configfile", configuration, ZENODO_URL=server.url)
-    summary = (repo_copy / "results/sampled/catalog/summary.csv").read_text()
-    assert "12" in summary
+    splits = [repo_copy / f"results/sampled/catalog/{split}.parquet" for split in ("train", "val", "test")]
+    assert sum(len(pd.read_parquet(path)) for path in splits) == 12
     sample = repo_copy / "results/sampled/download/sample.zip"
     assert 12 * 60_000 < sample.stat().st_size < 12 * 400_000
+    read = sum(count for name, count in server.served.items() if name.endswith(".zip"))
+    assert sample.stat().st_size * 0.9 < read < sample.stat().st_size * 1.5
 
 
 def test_fits_cutouts_and_galaxy_zoo_2(repo_copy, real_data, tmp_path):

@@ -162,13 +162,11 @@ def test_shards_of_another_tree_end_in_a_sentence(stored):
 
 def test_a_checkpoint_of_other_code_is_not_gone_on_from(stored, tmp_path, monkeypatch):
     monkeypatch.setattr(train.Path, "unlink", lambda *args, **keywords: None)
-    whole = train_member(stored, tmp_path / "whole", epochs=1, code="new")
-    train_member(stored, tmp_path / "changed", epochs=1, learning_rate=0.01, code="old")
+    train_member(stored, tmp_path / "changed", epochs=1, code="old")
     monkeypatch.setattr(train.fitting.keras.Model, "fit", refuse_to_train)
     train_member(stored, tmp_path / "changed", epochs=1, code="old")
     with pytest.raises(Interrupted):
         train_member(stored, tmp_path / "changed", epochs=1, code="new")
-    assert whole is not None
 
 
 def refuse_to_train(*args, **keywords):
