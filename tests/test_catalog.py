@@ -48,11 +48,11 @@ class Survey:
                 archive.writestr(f"top/{name[:2]}/{name}.png", png())
         self.entry = {"name": "small", "tree": TREE, "archives": [str(folder / "images.zip")], "min_votes": 0}
 
-    def build(self, table, /, suffix="csv", split=SPLIT, seed=1, stratify=False, **entry):
+    def build(self, table, /, suffix="csv", split=SPLIT, seed=1, **entry):
         path = self.folder / f"table.{suffix}"
         table.to_csv(path, index=False) if suffix == "csv" else table.to_parquet(path)
         entries = [{**self.entry, "table": str(path), **entry}]
-        build_catalog(entries, split, seed, self.output, stratify)
+        build_catalog(entries, split, seed, self.output)
         return self
 
     def __getitem__(self, split):
@@ -122,23 +122,6 @@ def test_shares_and_order_are_those_of_the_hash():
     assert hash_positions(["J0"], 42)[0] == pytest.approx(0x981FEE43D1FD485B / 2**64, abs=1e-15)
 
 
-def test_classes_are_cut_in_the_order_of_the_hash(survey):
-    table = galaxies().assign(ring=[1.0] * 20 + [0.0] * 40)
-    survey.build(table, tree=None, labels=["ring"], stratify=True)
-    counts = [survey[split]["ring"].value_counts().to_dict() for split in catalog.SPLITS]
-    assert counts == [{1.0: 14, 0.0: 28}, {1.0: 2, 0.0: 4}, {1.0: 4, 0.0: 8}]
-    rings = [survey[split].query("ring == 1")["id_str"] for split in catalog.SPLITS]
-    assert (np.diff(hash_positions(pd.concat(rings), 1)) > 0).all()
-    about = read_catalog(survey.output.train)
-    assert about.tree is None and about.columns == ["ring"] and about.table["ring"].dtype == np.float32
-
-
-def test_votes_are_cut_by_their_most_frequent_first_answer(survey):
-    table = galaxies().assign(shape_smooth=[9] * 20 + [1] * 40, shape_disk=5)
-    survey.build(table, stratify=True)
-    assert [(survey[split]["shape_smooth"] == 9).sum() for split in catalog.SPLITS] == [14, 2, 4]
-
-
 def test_selection_is_counted_and_not_rejected(survey):
     table = galaxies()
     survey.build(table, min_votes=20, query="redshift < 0.3 and `shape_smooth` >= 0")
@@ -166,17 +149,6 @@ def test_votes_that_are_none_reject_their_row(survey, value, found):
         " where nobody was asked."
     )
     assert len(survey.all) == 59 and "J003" not in set(survey.all["id_str"])
-
-
-def test_labels_may_be_any_number_but_not_blank(survey):
-    table = galaxies().assign(mass=np.linspace(-2, 2, 60))
-    table.loc[5, "mass"] = np.nan
-    survey.build(table, tree=None, labels=["mass"])
-    assert (
-        list(survey.rejected.index) == ["J005"]
-        and "the label 'mass': found a blank" in survey.rejected["J005"]
-    )
-    assert len(survey.all) == 59 and survey.all["mass"].min() == -2
 
 
 def test_a_galaxy_listed_twice(survey):
@@ -249,9 +221,6 @@ def test_several_tables_of_one_tree_are_put_together(survey):
     entries = [{**survey.entry, "table": str(path)} for path in paths]
     build_catalog(entries, SPLIT, 1, survey.output)
     assert len(survey.all) == 60 and sorted(survey.rejected.index) == [f"J{n:03d}" for n in range(30, 35)]
-    other = {"name": "rings", "questions": {"ring": {"answers": ["yes", "no"]}}}
-    with pytest.raises(UserError, match="one tree a run for now"):
-        build_catalog([entries[0], {**entries[1], "tree": other}], SPLIT, 1, survey.output)
 
 
 @pytest.mark.parametrize(
@@ -266,7 +235,7 @@ def test_several_tables_of_one_tree_are_put_together(survey):
         (lambda t: t, {"id": "name"}, "has no column 'name', which catalogs.small.id names"),
         (lambda t: t, {"location": "where"}, "has no column 'where', which catalogs.small.location names"),
         (lambda t: t, {"query": "redshft < 1"}, "redshft"),
-        (lambda t: t, {"query": "redshift <"}, "catalogs[].query"),
+        (lambda t: t, {"query": "redshift <"}, "catalogs.small.query"),
         (lambda t: t, {"query": "redshift + 1"}, "does not say yes or no"),
         (lambda t: t, {"query": "redshift > 9"}, "none is left"),
         (lambda t: t, {"min_votes": 99}, "none is left by the step 'enough votes"),
@@ -287,7 +256,6 @@ def test_several_tables_of_one_tree_are_put_together(survey):
         (lambda t: t, {"archives": None, "images": "nowhere"}, "nowhere: there is no such folder"),
         (lambda t: t, {"table": "no.csv"}, "no.csv: there is no such table"),
         (lambda t: t, {"table": __file__}, "expected a table that ends in"),
-        (lambda t: t, {"tree": None, "labels": ["ring"]}, "has no column 'ring'"),
     ],
 )
 def test_a_wrong_table_stops_the_run_with_one_sentence(survey, change, entry, words):
@@ -365,31 +333,3 @@ def test_galaxy_zoo_2_by_its_published_names(survey, repo, real_data):
     assert (found["bar_no"] == votes["t03_bar_a07_no_bar_count"]).all()
     assert (found["spiral-winding_loose"] == votes["t10_arms_winding_a30_loose_count"]).all()
     assert found["file_loc"].iloc[0] == str(real_data / "images" / f"{found.index[0]}.png")
-
-
-def test_real_rings(survey, real_data):
-    entry = {
-        "name": "rings",
-        "labels": ["ring"],
-        "table": str(real_data / "rings.csv"),
-        "images": str(real_data),
-    }
-    build_catalog([entry], SPLIT, 42, survey.output, stratify=True)
-    assert [survey[split]["ring"].sum() for split in catalog.SPLITS] == [84, 12, 24]
-    assert len(survey.all) == 240
-
-
-def test_images_are_read_where_no_shards_are_written(survey):
-    table = galaxies()
-    with zipfile.ZipFile(survey.folder / "images.zip", "w") as archive:
-        for number, name in enumerate(table["id_str"]):
-            archive.writestr(f"top/{name}.png", {3: b"", 4: png()[:40], 5: b"<html>"}.get(number, png()))
-    entries = [{**survey.entry, "table": str(survey.folder / "table.csv")}]
-    table.to_csv(survey.folder / "table.csv", index=False)
-    with pytest.raises(UserError, match=r"3 of 60 images \(5.0%\) cannot be read.*J003.png"):
-        build_catalog(entries, SPLIT, 1, survey.output, max_rejected=0.04)
-    assert survey.nothing_written()
-    build_catalog(entries, SPLIT, 1, survey.output, max_rejected=0.05)
-    assert sorted(survey.rejected.index) == ["J003", "J004", "J005"]
-    assert "0 bytes" in survey.rejected["J003"] and "not an image" in survey.rejected["J005"]
-    assert not set(survey.rejected.index) & set(survey.all["id_str"])

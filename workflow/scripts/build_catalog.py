@@ -1,4 +1,4 @@
-"""Make the catalogue of each split from tables of votes or labels and from images."""
+"""Make the catalogue of each split from tables of votes and from images."""
 
 from zoolib.catalog import build_catalog
 from zoolib.logs import log_to
@@ -9,6 +9,4 @@ with log_to(snakemake.log[0]):
         split=snakemake.params.split,
         seed=snakemake.params.seed,
         output=snakemake.output,
-        stratify=snakemake.params.get("stratify", False),
-        max_rejected=snakemake.params.get("max_rejected"),
     )

@@ -81,7 +81,7 @@ def check_agreement(config, trees_folder):
         UserError: names the key, what was found and what is allowed.
     """
     _check_names(config)
-    trees = _load_trees(config["catalogs"], trees_folder)
+    trees = _load_trees(config, trees_folder)
     _check_shares(config)
     _check_source(config["zenodo"], config)
     _check_places(config)
@@ -120,6 +120,9 @@ def _check_shares(config):
     splits = {"split": config["split"]}
     splits |= {f"finetune.tasks[{number}].split": task["split"] for number, task in tasks}
     for where, shares in splits.items():
+        # A task may name a column, or leave the choice to its folders.
+        if not isinstance(shares, dict):
+            continue
         total = sum(shares.values())
         if abs(total - 1) > 1e-6:
             found = ", ".join(f"{name} {share:g}" for name, share in shares.items())
@@ -130,7 +133,7 @@ def _check_source(zenodo, config):
     given = [key for key in ("local", "sample", "simulate") if zenodo[key]]
     if len(given) > 1:
         raise wrong(f"zenodo.{given[0]} and zenodo.{given[1]} exclude each other; set one to null.")
-    names = [(f"{key}.table", entry["table"]) for key, entry in _entries(config)]
+    names = [(f"{key}.table", entry["table"]) for key, entry in _entries(config) if entry["table"]]
     names += [(f"{key}.archives", name) for key, entry in _entries(config) for name in entry["archives"]]
     of_record = [(key, name) for key, name in names if not is_path(name)]
     if not of_record:
@@ -189,7 +192,9 @@ def _check_places(config):
     table, archive = "a table (CSV or Parquet) that is there", "a zip that is there"
     images, model = "a folder of images that is there", "a folder with model.keras and model.json"
     for key, entry in _entries(config):
-        check(f"{key}.table", entry["table"] if is_path(entry["table"]) else "", Path.is_file, table)
+        check(f"{key}.table", entry["table"] if is_path(entry["table"] or "") else "", Path.is_file, table)
+        folders = "a folder with one folder of images a class, or a zip of it, that is there"
+        check(f"{key}.folders", entry.get("folders"), Path.exists, folders)
         for name in entry["archives"]:
             check(f"{key}.archives", name if is_path(name) else "", Path.is_file, archive)
         if entry["archives"] and entry["images"]:
@@ -268,15 +273,18 @@ def _check_targets(config):
         )
 
 
-def _load_trees(catalogs, trees_folder):
+def _load_trees(config, trees_folder):
     trees = {}
-    for number, entry in enumerate(catalogs):
-        tree = load_tree(entry["tree"], trees_folder, f"catalogs[{number}].tree")
-        first = trees.setdefault(catalogs[0]["name"], tree)
-        if tree != first:
-            raise wrong(
-                f"catalogs[{number}].tree is '{entry['tree']}', but the first catalogue has"
-                f" '{catalogs[0]['tree']}'; expected one tree a run."
-            )
-        trees[entry["name"]] = tree
+    for number, entry in enumerate(config["catalogs"]):
+        trees[entry["name"]] = load_tree(entry["tree"], trees_folder, f"catalogs[{number}].tree")
+    try:
+        DecisionTree.union(list(trees.values()))
+    except UserError as error:
+        raise wrong(f"catalogs: {error}") from None
+    names = list(dict.fromkeys(tree.name for tree in trees.values()))
+    if config["zenodo"]["simulate"] and len(names) > 1:
+        raise wrong(
+            f"catalogs have the trees {', '.join(names)}, but zenodo.simulate knows the truth of one campaign"
+            " alone; list catalogues of one tree, or the files of another run's simulation by their paths."
+        )
     return trees

@@ -45,14 +45,26 @@ def index(paths):
     Raises:
         UserError: a part is no readable zip, or two different images share a base name.
     """
-    contents = []
-    for path in map(str, paths):
-        try:
-            contents.append((path, _opened(path).infolist()))
-        except (zipfile.BadZipFile, OSError) as error:
-            raise _broken(path, error) from error
-    found = by_base_name(contents)
+    found = by_base_name([(path, read_infos(path)) for path in map(str, paths)])
     return {name: Member(path, info.filename) for name, (path, info) in found.items()}
+
+
+def read_infos(path):
+    """The contents of a local archive.
+
+    Args:
+        path: of the zip.
+
+    Returns:
+        A list of `zipfile.ZipInfo`.
+
+    Raises:
+        UserError: no such archive, or no readable one.
+    """
+    try:
+        return _opened(str(path)).infolist()
+    except (zipfile.BadZipFile, OSError) as error:
+        raise _broken(path, error) from error
 
 
 def by_base_name(contents):

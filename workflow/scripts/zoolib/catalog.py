@@ -2,9 +2,7 @@
 
 import hashlib
 import json
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zoolib import locations
-from zoolib.images import BadImage, load_row
-from zoolib.logs import UserError, log, whole
-from zoolib.tables import IDS, LOCATIONS, find_column, read_names, read_numbers, read_table, select
+from zoolib.logs import UserError, whole
+from zoolib.selection import Cuts, find_images, listed_twice, read_rows
+from zoolib.tables import read_numbers, read_table
 from zoolib.trees import DecisionTree
 
 SPLITS = ("train", "val", "test")
@@ -28,61 +26,64 @@ class Catalog:
         table: one row a galaxy: id_str, archive, member, file_loc, then `columns`.
         columns: names of the votes' or the labels' columns.
         tree: the `DecisionTree` of the votes; None for labels.
+        about: what else the file's metadata say, plain values.
     """
 
     table: pd.DataFrame
     columns: list
     tree: DecisionTree | None
+    about: dict = field(default_factory=dict)
 
 
-def build_catalog(catalogs, split, seed, output, stratify=False, max_rejected=None):
-    """Make the catalogue of each split from tables of votes or labels and from images.
+def build_catalog(catalogs, split, seed, output):
+    """Make the catalogue of each split from tables of votes and from images.
 
-    The cuts, in this order: the query; a name; usable votes or labels; named once; enough votes; an
+    The cuts, in this order: the query; a name; usable votes; named once; enough votes; an
     image; the split. What the query and `min_votes` leave out is selection, and is counted. What
     cannot be used is counted too, and is a line of `rejected.csv` with its sentence.
 
+    Tables of different trees are different campaigns. A galaxy of several campaigns becomes one row with
+    the votes of all of them, after the cut on votes, which is each campaign's own.
+
     A galaxy that is listed twice with the same votes is used once, as first listed. Listed with
     different votes it is not used at all: nothing says which of them are true, and the order of rows
-    must not decide it.
+    must not decide it. Both hold for the tables of one campaign.
 
     Args:
         catalogs: a list of mappings with `name`; `table`, a Parquet or CSV file; `tree`, in the form
-            of `DecisionTree.to_dict(published=True)`, or `labels`, columns to keep as numbers;
-            `archives`, a list of zips, or `images`, a folder; and, if wanted, `min_votes` (for the
-            tree's first question), `query` (pandas), `id` and `location` (names of columns).
+            of `DecisionTree.to_dict(published=True)`; `archives`, a list of zips, or `images`, a folder;
+            and, if wanted, `min_votes` (on the first question of the entry's tree), `query` (pandas),
+            `id` and `location` (names of columns).
         split: {"train": share, "val": share, "test": share}, together 1.
         seed: whole number.
         output: has the paths `train`, `val`, `test` (Parquet), `rejected` (id_str, reason) and
             `summary` (step, galaxies).
-        stratify: cut each class by itself, in the order of the hash, so that the shares hold in each;
-            a class is a value of the labels, or the first question's most frequent answer.
-        max_rejected: where no shards are written that would tell, read every image, reject those that
-            cannot be read, and stop if they are more than this share; None reads none.
 
     Raises:
-        UserError: a table, column, query, folder or archive that is missing or wrong; catalogues of
-            different trees; no galaxy left; too many unreadable images; an empty split.
+        UserError: a table, column, query, folder or archive that is missing or wrong; no galaxy left; an
+            empty split.
     """
     shares = [split[name] for name in SPLITS]
     if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
         raise UserError(f"split: the shares of {', '.join(SPLITS)} are {shares}; expected 1 in total.")
-    tree, columns = _what_to_keep(catalogs)
-    cuts = _Cuts()
+    tree = DecisionTree.union([DecisionTree.from_dict(entry["tree"]) for entry in catalogs])
+    columns, cuts = tree.columns, Cuts()
     tables = [_usable_rows(entry, tree, columns, cuts).assign(entry=n) for n, entry in enumerate(catalogs)]
     table = pd.concat(tables, ignore_index=True)
-    table = cuts.reject("listed once", table, _listed_twice(table, columns))
-    if tree and table["min_votes"].any():
-        votes = table[tree.questions[0].columns].sum(axis=1)
+    campaigns = [part for _, part in table.groupby("campaign", sort=False)]
+    sentences = pd.concat([listed_twice(part, columns) for part in campaigns])
+    table = cuts.reject("listed once", table, sentences[table.index])
+    if table["min_votes"].any():
+        # A row has votes of its own campaign only, so this sum is the number of its volunteers.
+        votes = table[tree.first_columns].sum(axis=1)
         table = cuts.select("enough votes (catalogs[].min_votes)", table, votes >= table["min_votes"])
     places, sentences = _find_images(table, catalogs)
-    table = cuts.reject("with an image", table.assign(**places), sentences)
-    if max_rejected is not None:
-        table = cuts.reject("with an image that can be read", table, _unreadable(table, max_rejected))
-    classes = None
-    if stratify:
-        classes = [table[tree.questions[0].columns].idxmax(axis=1)] if tree else columns
-    parts = cut(table, shares, seed, classes)
+    table = table.assign(**places)
+    if len(campaigns) > 1:
+        table, sentences = _one_row_a_galaxy(table, columns, sentences)
+        cuts.count("galaxies of all campaigns together", table)
+    table = cuts.reject("with an image", table, sentences)
+    parts = cut(table, shares, seed)
     for name, part in zip(SPLITS, parts, strict=True):
         cuts.count(f"split {name}", part)
         if part.empty:
@@ -97,17 +98,15 @@ def build_catalog(catalogs, split, seed, output, stratify=False, max_rejected=No
             lines.to_csv(partial, index=False)
 
 
-def cut(table, shares, seed, classes=None):
+def cut(table, shares, seed):
     """Cut a table into splits by a hash of each galaxy's name and the seed.
 
-    Without classes a galaxy's split depends on its name alone, not on the rows' order nor on which
-    other galaxies there are.
+    A galaxy's split depends on its name alone, not on the rows' order nor on which other galaxies there are.
 
     Args:
         table: a data frame with `id_str`.
         shares: the splits' shares, together 1.
         seed: whole number.
-        classes: cut each class by itself: anything that `DataFrame.groupby` takes.
 
     Returns:
         One data frame a split, sorted by the hash, so that any slice of it is a random sample.
@@ -115,9 +114,6 @@ def cut(table, shares, seed, classes=None):
     position = hash_positions(table["id_str"], seed)
     table = table.assign(position=position).sort_values(["position", "id_str"])
     position = table["position"].to_numpy()
-    if classes is not None:
-        groups = table.groupby(classes)
-        position = ((groups.cumcount() + 0.5) / groups["id_str"].transform("size")).to_numpy()
     number = np.searchsorted(np.cumsum(shares)[:-1], position, side="right")
     table = table.drop(columns="position")
     return [table[number == split].reset_index(drop=True) for split in range(len(shares))]
@@ -140,13 +136,18 @@ def hash_positions(names, seed):
 def write_catalog(catalog, path):
     """Write a catalogue as Parquet; the file's metadata say which tree or labels it holds.
 
+    A column `repeats`, how often an epoch shows the galaxy, is written where the table has it.
+
     Args:
         catalog: a `Catalog`.
         path: the file.
     """
     kinds = dict.fromkeys(catalog.columns, np.int32 if catalog.tree else np.float32)
     table = catalog.table[["id_str", *locations.PLACES, *catalog.columns]].astype(kinds)
-    about = {"tree": catalog.tree.to_dict() if catalog.tree else None, "columns": catalog.columns}
+    if "repeats" in catalog.table:
+        table["repeats"] = catalog.table["repeats"].astype(np.int32)
+    tree = catalog.tree.to_dict() if catalog.tree else None
+    about = {"tree": tree, "columns": catalog.columns, **catalog.about}
     arrow = pa.Table.from_pandas(table, preserve_index=False)
     arrow = arrow.replace_schema_metadata({**arrow.schema.metadata, b"zoolib": json.dumps(about).encode()})
     with whole(path) as partial:
@@ -170,158 +171,36 @@ def read_catalog(path):
     if about is None:
         raise UserError(f"{path}: is not a catalogue of this project; make it with the target 'catalog'.")
     about = json.loads(about)
-    tree = DecisionTree.from_dict(about["tree"], path) if about["tree"] else None
-    return Catalog(table, about["columns"], tree)
-
-
-@dataclass
-class _Cuts:
-    """Counts what is left after each step, and keeps why the rest is not."""
-
-    steps: dict = field(default_factory=dict)
-    lines: list = field(default_factory=list)
-
-    def count(self, step, table):
-        self.steps[step] = self.steps.get(step, 0) + len(table)
-        log.info("%s: %s galaxies", step, f"{len(table):,}")
-        return table
-
-    def select(self, step, table, chosen):
-        left = table[chosen].reset_index(drop=True)
-        if left.empty:
-            raise UserError(
-                f"catalogs: of {len(table)} galaxies none is left by the step '{step}'; relax it."
-            )
-        return self.count(step, left)
-
-    def reject(self, step, table, sentences):
-        bad = sentences != ""
-        self.lines.append(pd.DataFrame({"id_str": table["id_str"][bad], "reason": sentences[bad]}))
-        if bad.all():
-            first = f": {sentences.iloc[0]}" if len(table) else "."
-            raise UserError(
-                f"catalogs: none of {len(table)} galaxies passes the step '{step}', the first{first}"
-            )
-        if bad.any():
-            log.info("%s rejected, the first: %s", f"{bad.sum():,}", sentences[bad].iloc[0])
-        return self.count(step, table[~bad].reset_index(drop=True))
-
-    def rejected(self):
-        return pd.concat(self.lines, ignore_index=True)
-
-    def summary(self):
-        return pd.DataFrame({"step": self.steps.keys(), "galaxies": self.steps.values()})
-
-
-def _what_to_keep(catalogs):
-    trees = [DecisionTree.from_dict(entry["tree"]) if entry.get("tree") else None for entry in catalogs]
-    labels = [list(entry.get("labels") or []) for entry in catalogs]
-    if any(tree != trees[0] for tree in trees) or any(names != labels[0] for names in labels):
-        raise UserError(
-            "catalogs: the entries have different trees or labels; one tree a run for now, so give them the"
-            " same tree or run once for each."
-        )
-    return trees[0], trees[0].columns if trees[0] else labels[0]
+    tree, columns = about.pop("tree"), about.pop("columns")
+    return Catalog(table, columns, DecisionTree.from_dict(tree, path) if tree else None, about)
 
 
 def _usable_rows(entry, tree, columns, cuts):
-    path, origin = entry["table"], Path(entry["table"]).name
-    found = {}
+    # The namings of published tables belong to the entry's own tree.
+    own, naming = DecisionTree.from_dict(entry["tree"]), {}
 
-    def choose(available):
-        key = f"catalogs.{entry['name']}"
-        found["id"] = find_column(available, entry.get("id"), IDS, path, f"{key}.id")
-        found["location"] = find_column(available, entry.get("location"), LOCATIONS, path, f"{key}.location")
-        if found["id"] is None:
-            raise UserError(
-                f"{path}: has no column {' or '.join(IDS)} with the galaxies' names; name it in {key}.id."
-            )
-        if tree:
-            # Namings of a table belong to the entry's own copy of the tree.
-            naming = DecisionTree.from_dict(entry["tree"]).vote_columns(available, path)
-        else:
-            absent = [column for column in columns if column not in available]
-            if absent:
-                raise UserError(
-                    f"{path}: has no column '{absent[0]}', which is to be a label; mend its name."
-                )
-            naming = {column: column for column in columns}
-        found["numbers"] = naming
-        needed = {found["id"], found["location"], *naming.values()}
-        # A query may ask for any column.
-        return [column for column in available if entry.get("query") or column in needed]
+    def votes(available):
+        found = own.vote_columns(available, entry["table"])
+        naming.update(zip(tree.columns_of(own.name), found.values(), strict=True))
+        return naming.values()
 
-    words = [name for name in (*IDS, *LOCATIONS, entry.get("id"), entry.get("location")) if name]
-    table = read_table(path, choose, words)
-    if table.empty:
-        raise UserError(f"{path}: holds no rows; get the table again.")
-    cuts.count(f"rows of {origin}", table)
-    table["row"] = np.arange(1, len(table) + 1)
-    if entry.get("query"):
-        chosen = select(table.drop(columns="row"), entry["query"], origin)
-        table = cuts.select(f"query ({entry['query']})", table, chosen)
-    names, sentences = read_names(table, found["id"], table["row"].to_numpy(), origin)
-    numbers, wrong = read_numbers(table, found["numbers"], tree is not None, table["row"].to_numpy(), origin)
-    location = table[found["location"]].fillna("").astype(str) if found["location"] else ""
-    rows = pd.DataFrame({"id_str": names, "location": location}, index=table.index)
-    rows = rows.assign(table=path, row=table["row"], min_votes=entry.get("min_votes") or 0)
-    rows = pd.concat([rows, numbers], axis=1)
-    what = "votes" if tree else "labels"
-    return cuts.reject(f"with a name and usable {what}", rows, sentences.where(sentences != "", wrong))
+    table, rows, sentences = read_rows(entry, votes, cuts, f"catalogs.{entry['name']}")
+    numbers, wrong = read_numbers(table, naming, rows["place"])
+    rows = rows.assign(min_votes=entry.get("min_votes") or 0, campaign=own.name)
+    # What other campaigns ask, nobody was asked here.
+    rows = pd.concat([rows, numbers.reindex(columns=columns, fill_value=0.0)], axis=1)
+    return cuts.reject("with a name and usable votes", rows, sentences.where(sentences != "", wrong))
 
 
-def _listed_twice(table, columns):
-    """A sentence for each row whose galaxy other rows have too, "" for the one that is used."""
-    sentences = pd.Series("", index=table.index, dtype=object)
-    twice = table[table["id_str"].duplicated(keep=False)]
-    distinct = twice[["id_str", *columns]].drop_duplicates()["id_str"]
-    contradicted = set(distinct[distinct.duplicated()])
-    first = {}
-    for index, name, path, row in twice[["id_str", "table", "row"]].itertuples():
-        place = f"{Path(path).name}, row {row}"
-        if name in contradicted:
-            sentences[index] = (
-                f"{place}: the galaxy '{name}' is listed more than once and with different numbers;"
-                " keep the true row."
-            )
-        elif name in first:
-            sentences[index] = (
-                f"{place}: the galaxy '{name}' is listed already ({first[name]}), which is used."
-            )
-        first.setdefault(name, place)
-    return sentences
+def _one_row_a_galaxy(table, columns, sentences):
+    """Put a galaxy's campaigns together: all its votes, and the first image that was found."""
+    table = table.assign(reason=sentences, missing=sentences != "").sort_values("missing", kind="stable")
+    votes = table.groupby("id_str")[columns].sum()
+    galaxies = table.drop_duplicates("id_str").sort_index().reset_index(drop=True)
+    galaxies[columns] = votes.loc[galaxies["id_str"]].to_numpy()
+    return galaxies, galaxies["reason"]
 
 
 def _find_images(table, catalogs):
-    places, sentences = [], []
-    for number, entry in enumerate(catalogs):
-        rows = table[table["entry"] == number]
-        if entry.get("archives"):
-            found = locations.in_archives(rows["id_str"], rows["location"], entry["archives"])
-        else:
-            beside = Path(entry["table"]).parent
-            found = locations.in_folder(rows["id_str"], rows["location"], entry.get("images"), beside)
-        places.append(found[0])
-        sentences.append(found[1])
-    return pd.concat(places), pd.concat(sentences)
-
-
-def _unreadable(table, max_rejected):
-    def why(row):
-        try:
-            # The size is none of the reasons; a small one is soon resampled.
-            load_row(row, 16, color=False)
-        except BadImage as error:
-            return str(error)
-        return ""
-
-    with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(why, table[locations.PLACES].to_dict("records")))
-    sentences = pd.Series(found, index=table.index, dtype=object)
-    bad = sentences[sentences != ""]
-    if len(bad) > max_rejected * len(table):
-        raise UserError(
-            f"shards.max_rejected: {len(bad)} of {len(table)} images ({len(bad) / len(table):.1%}) cannot be"
-            f" read, allowed are {max_rejected:.1%}; mend them or raise the limit; the first: {bad.iloc[0]}"
-        )
-    return sentences
+    found = [find_images(table[table["entry"] == number], entry) for number, entry in enumerate(catalogs)]
+    return pd.concat([places for places, _ in found]), pd.concat([sentences for _, sentences in found])

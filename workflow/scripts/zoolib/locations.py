@@ -39,7 +39,7 @@ def in_archives(names, files, paths):
     return places, _missing(names, files, places["member"] == "", searched)
 
 
-def in_folder(names, files, folder, beside):
+def in_folder(names, files, folder, beside, key="catalogs[]"):
     """Find galaxies among image files.
 
     A file that the table names is looked for in the folder, then beside the table, then anywhere
@@ -50,6 +50,7 @@ def in_folder(names, files, folder, beside):
         files: (galaxies,) Series of the file that the table names, "" where it names none.
         folder: the folder of images; None where the table alone says where they are.
         beside: the folder of the table.
+        key: what error messages call the table's entry of the configuration.
 
     Returns:
         (data frame of archive, member and file_loc, a sentence for each galaxy without an image and
@@ -60,11 +61,11 @@ def in_folder(names, files, folder, beside):
     """
     if folder is None and not (files != "").any():
         raise UserError(
-            "catalogs[].images: neither archives nor a folder of images is given, and the table has no column"
+            f"{key}.images: neither archives nor a folder of images is given, and the table has no column"
             " file_loc; give one of them."
         )
     if folder is not None and not Path(folder).is_dir():
-        raise UserError(f"{folder}: there is no such folder of images; mend catalogs[].images.")
+        raise UserError(f"{folder}: there is no such folder of images; mend {key}.images.")
     bases = [base for base in (folder, beside) if base is not None]
     found = pd.Series(None, index=names.index, dtype=object)
     for base in bases:

@@ -69,13 +69,14 @@ def find_column(columns, wanted, usual, origin, key):
     return wanted or next((name for name in usual if name in columns), None)
 
 
-def select(table, query, origin):
+def select(table, query, origin, key="catalogs[].query"):
     """Which rows a query chooses.
 
     Args:
         table: a data frame.
         query: a `pandas.DataFrame.query` expression over its columns.
         origin: the table, for the error message.
+        key: the configuration's key, for the error message.
 
     Returns:
         (rows,) boolean.
@@ -89,12 +90,12 @@ def select(table, query, origin):
     except Exception as error:
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise UserError(
-            f"catalogs[].query: pandas cannot apply '{query}' to {origin} ({reason}); mend the expression,"
+            f"{key}: pandas cannot apply '{query}' to {origin} ({reason}); mend the expression,"
             " names with a hyphen need backticks."
         ) from None
     if not isinstance(chosen, pd.Series) or not pd.api.types.is_bool_dtype(chosen.dtype):
         raise UserError(
-            f"catalogs[].query: '{query}' does not say yes or no for each row of {origin}; expected a"
+            f"{key}: '{query}' does not say yes or no for each row of {origin}; expected a"
             " comparison such as 'redshift < 0.1'."
         )
     return chosen.fillna(False).to_numpy(bool)
@@ -129,15 +130,13 @@ def read_names(table, column, rows, origin):
     return names.astype(str).where(~blank, ""), sentences
 
 
-def read_numbers(table, columns, votes, rows, origin):
-    """The votes or labels of galaxies, and what is wrong with them.
+def read_numbers(table, columns, places):
+    """The votes of galaxies, and what is wrong with them.
 
     Args:
         table: a data frame.
         columns: {name of the result's column: the table's column}.
-        votes: True for whole numbers of 0 or more, False for any number.
-        rows: (rows,) each row's number in its file, counted from 1.
-        origin: the table, for the sentences.
+        places: what sentences call each row.
 
     Returns:
         (data frame of float64, a sentence for each row that cannot be used and "" for the others).
@@ -147,20 +146,18 @@ def read_numbers(table, columns, votes, rows, origin):
     numbers = np.empty((len(table), len(cells)))
     for position, cell in enumerate(cells):
         numbers[:, position] = pd.to_numeric(cell, errors="coerce").to_numpy(float, na_value=np.nan)
-    wrong = ~np.isfinite(numbers)
-    expected = "expected a number."
-    if votes:
-        # Comparisons with NaN are False, and such cells are wrong already.
-        with np.errstate(invalid="ignore"):
-            wrong |= (numbers < 0) | (numbers > LARGEST) | (numbers != np.floor(numbers))
-        expected = "expected a whole number of 0 or more, and 0 where nobody was asked."
+    # Comparisons with NaN are False, and such cells are wrong already.
+    with np.errstate(invalid="ignore"):
+        wrong = ~np.isfinite(numbers) | (numbers < 0) | (numbers > LARGEST) | (numbers != np.floor(numbers))
     sentences = pd.Series("", index=table.index, dtype=object)
-    kind = "votes" if votes else "label"
     for row in np.flatnonzero(wrong.any(axis=1)):
         position = wrong[row].argmax()
         name = cells[position].name
         found = _found(cells[position].iloc[row], numbers[row, position])
-        sentences.iloc[row] = f"{origin}, row {rows[row]}: the {kind} '{name}': found {found}, {expected}"
+        sentences.iloc[row] = (
+            f"{places[row]}: the votes '{name}': found {found}, expected a whole number of 0 or"
+            " more, and 0 where nobody was asked."
+        )
     return pd.DataFrame(numbers, index=table.index, columns=list(columns)), sentences
 
 

@@ -1,39 +1,14 @@
 """Decision trees: the questions of a Galaxy Zoo campaign, their answers, and what leads to what."""
 
-from dataclasses import dataclass, field, replace
+import re
+import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
 from zoolib.logs import UserError
-
-
-@dataclass(frozen=True)
-class Question:
-    """One question of a tree.
-
-    Attributes:
-        name: e.g. `bar`.
-        answers: e.g. `("strong", "weak", "no")`.
-        after: columns of the answers that lead here, e.g. `("disk-edge-on_no",)`; empty when
-            every volunteer is asked.
-        start: index of the first answer among all answers of the tree.
-    """
-
-    name: str
-    answers: tuple
-    after: tuple
-    start: int
-
-    @property
-    def columns(self):
-        """Catalogue columns of the answers, `{question}_{answer}`."""
-        return [f"{self.name}_{answer}" for answer in self.answers]
-
-    @property
-    def slice(self):
-        """Where the answers lie among all answers of the tree."""
-        return slice(self.start, self.start + len(self.answers))
+from zoolib.questions import read_cuts, read_questions
 
 
 @dataclass(frozen=True)
@@ -46,6 +21,8 @@ class DecisionTree:
         source: where the tree is published.
         questions: a tuple of `Question`.
         published: {name of a table's naming: {our column: the table's column}}.
+        suffix: what tables of several campaigns append to a question, `{question}-{suffix}_{answer}`.
+        cuts: a tuple of `Cut`.
     """
 
     name: str
@@ -53,6 +30,8 @@ class DecisionTree:
     source: str
     questions: tuple
     published: dict = field(default_factory=dict, compare=False)
+    suffix: str = field(default="", compare=False)
+    cuts: tuple = field(default=(), compare=False)
 
     @classmethod
     def load(cls, path):
@@ -89,28 +68,32 @@ class DecisionTree:
         Questions that are listed before their parents are moved behind them.
 
         Args:
-            content: {"name", "title", "source", "questions": {name: {"answers", "after"}},
-                "published"}.
+            content: {"name", "title", "source", "suffix", "questions": {name: {"answers", "after",
+                "campaign"}}, "cuts": {name: {"answers", "above" or "below", "votes"}}, "published"}.
             origin: what an error message calls it.
 
         Returns:
             The tree.
 
         Raises:
-            UserError: an unknown parent, a cycle, a repeated answer, fewer than two answers.
+            UserError: an unknown parent, a cycle, a repeated answer, fewer than two answers, a cut that
+                is none.
         """
         if not isinstance(content, dict) or not isinstance(content.get("questions"), dict):
             raise UserError(f"{origin}: expected a mapping with the key 'questions'; see config/trees/.")
-        unknown = set(content) - {"name", "title", "source", "questions", "published"}
+        known = ("name", "title", "source", "suffix", "questions", "cuts", "published")
+        unknown = set(content) - set(known)
         if unknown:
             raise UserError(
-                f"{origin}: unknown key '{min(map(str, unknown))}';"
-                " a tree has name, title, source, questions, published."
+                f"{origin}: unknown key '{min(map(str, unknown))}'; a tree has {', '.join(known)}."
             )
-        questions = [_question(str(name), entry, origin) for name, entry in content["questions"].items()]
-        if not questions:
-            raise UserError(f"{origin}: a tree needs at least one question, found none.")
-        questions = _parents_first(questions, origin)
+        name, suffix = str(content.get("name", "tree")), str(content.get("suffix") or "")
+        if not re.fullmatch(r"[A-Za-z0-9-]*", suffix):
+            raise UserError(
+                f"{origin}: the suffix '{suffix}' should be letters, digits and -, such as dr5, which the"
+                " columns of tables append to a question."
+            )
+        questions = read_questions(content["questions"], name, origin)
         published = content.get("published") or {}
         if not isinstance(published, dict) or not all(isinstance(c, dict) for c in published.values()):
             raise UserError(
@@ -118,11 +101,13 @@ class DecisionTree:
                 " to the table's; see config/trees/gz2.yaml."
             )
         tree = cls(
-            name=str(content.get("name", "tree")),
-            title=str(content.get("title", content.get("name", "tree"))),
+            name=name,
+            title=str(content.get("title", name)),
             source=str(content.get("source", "")),
-            questions=tuple(questions),
+            questions=questions,
             published=published,
+            suffix=suffix,
+            cuts=read_cuts(content.get("cuts") or {}, questions, origin),
         )
         for naming, columns in tree.published.items():
             strange = sorted(set(columns) - set(tree.columns))
@@ -137,8 +122,8 @@ class DecisionTree:
         """The tree as plain values; `from_dict` reads them back.
 
         Args:
-            published: with the namings of published tables, which reading a table needs and a
-                trained model does not.
+            published: with the namings of published tables and the suggested cuts, which a trained
+                model knows nothing of: whoever mends them need not train again.
 
         Returns:
             A dict that JSON can say.
@@ -146,8 +131,66 @@ class DecisionTree:
         questions = {}
         for question in self.questions:
             questions[question.name] = {"answers": list(question.answers), "after": list(question.after)}
+            if question.campaign != self.name:
+                questions[question.name]["campaign"] = question.campaign
         content = {"name": self.name, "title": self.title, "source": self.source, "questions": questions}
-        return {**content, "published": self.published} if published else content
+        if self.suffix:
+            content["suffix"] = self.suffix
+        if not published:
+            return content
+        cuts = {}
+        for cut in self.cuts:
+            limit = {"below": cut.below} if cut.above is None else {"above": cut.above}
+            cuts[cut.name] = {"answers": list(cut.answers), **limit, "votes": cut.votes}
+        return {**content, "cuts": cuts, "published": self.published}
+
+    @classmethod
+    def union(cls, trees):
+        """One tree of the questions of several campaigns, for one model of them all.
+
+        A question is called `{question}-{suffix}`, as in tables of several campaigns. Trees without
+        suffixes of their own have their names as suffixes. A single tree, however often it is listed,
+        is returned as it is.
+
+        Args:
+            trees: a list of `DecisionTree`.
+
+        Returns:
+            The tree; each question's `campaign` tells where it came from, and `first` what its
+            volunteers were asked first.
+
+        Raises:
+            UserError: two different trees have one name.
+        """
+        distinct = [tree for number, tree in enumerate(trees) if tree not in trees[:number]]
+        names = [tree.name for tree in distinct]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice:
+            raise UserError(f"two different trees are called '{twice}'; give one of them another 'name'.")
+        if len(distinct) == 1:
+            return distinct[0]
+        suffixes = [tree.suffix or tree.name for tree in distinct]
+        if len(set(suffixes)) < len(suffixes):
+            suffixes = names
+        questions, cuts = {}, {}
+        for tree, suffix in zip(distinct, suffixes, strict=True):
+            called = {}
+            for question in tree.questions:
+                name = f"{question.name}-{suffix}"
+                called |= dict(zip(question.columns, question.columns_with(suffix), strict=True))
+                after = [called[column] for column in question.after]
+                questions[name] = {"answers": list(question.answers), "after": after, "campaign": tree.name}
+            for name, cut in tree.to_dict(published=True)["cuts"].items():
+                cuts[f"{name}-{suffix}"] = {**cut, "answers": [called[column] for column in cut["answers"]]}
+        return cls.from_dict(
+            {
+                "name": "+".join(names),
+                "title": " and ".join(tree.title for tree in distinct),
+                "source": "; ".join(tree.source for tree in distinct if tree.source),
+                "questions": questions,
+                "cuts": cuts,
+            }
+        )
 
     @property
     def columns(self):
@@ -157,6 +200,46 @@ class DecisionTree:
     def parents(self, question):
         """Indices of the answers that lead to a question; empty for one that everybody is asked."""
         return [self.columns.index(column) for column in question.after]
+
+    def __str__(self):
+        """The tree as indented text: each question, its answers, and what each answer leads to."""
+        plural = "s" if len(self.questions) > 1 else ""
+        lines = [f"{self.title}: {len(self.questions)} question{plural}, {len(self.columns)} answers"]
+        shown = set()
+
+        def write(question, indent):
+            following = [[q for q in self.questions if column in q.after] for column in question.columns]
+            if question in shown:
+                lines.append(f"{indent}{question.name}, as above")
+            elif not any(following):
+                lines.append(f"{indent}{question.name}: {', '.join(question.answers)}")
+            else:
+                lines.append(f"{indent}{question.name}")
+                for answer, questions in zip(question.answers, following, strict=True):
+                    lines.append(f"{indent}  = {answer}")
+                    for inner in questions:
+                        write(inner, indent + "      ")
+            shown.add(question)
+
+        for question in self.questions:
+            if not question.after:
+                write(question, "  ")
+        return "\n".join(lines)
+
+    def first(self, question):
+        """The first question of a question's campaign: its votes are the number of volunteers."""
+        return next(other for other in self.questions if other.campaign == question.campaign)
+
+    @property
+    def first_columns(self):
+        """Columns of the answers to each campaign's first question."""
+        firsts = [question for question in self.questions if question == self.first(question)]
+        return [column for question in firsts for column in question.columns]
+
+    def columns_of(self, campaign):
+        """Columns of one campaign's answers, in the order of its own tree."""
+        questions = [question for question in self.questions if question.campaign == campaign]
+        return [column for question in questions for column in question.columns]
 
     def vote_columns(self, available, origin):
         """Find the votes of this tree in a table, by our names or by a published naming.
@@ -173,6 +256,9 @@ class DecisionTree:
         """
         available = set(available)
         namings = {"question_answer": {column: column for column in self.columns}}
+        if self.suffix:
+            suffixed = [column for q in self.questions for column in q.columns_with(self.suffix)]
+            namings["suffix"] = dict(zip(self.columns, suffixed, strict=True))
         for naming, columns in self.published.items():
             namings[naming] = {column: columns.get(column, column) for column in self.columns}
         missing = {naming: sorted(set(columns.values()) - available) for naming, columns in namings.items()}
@@ -199,53 +285,11 @@ class _EachKeyOnce(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _question(name, entry, origin):
-    if not isinstance(entry, dict) or not isinstance(entry.get("answers"), list):
-        raise UserError(f"{origin}: question '{name}' needs a list 'answers', found {entry!r}.")
-    unknown = set(entry) - {"answers", "after"}
-    if unknown:
-        raise UserError(
-            f"{origin}: question '{name}' has the unknown key '{min(map(str, unknown))}';"
-            " it may have answers, after."
-        )
-    # YAML reads a bare yes or no as true or false; an answer is a word.
-    words = {True: "yes", False: "no"}
-    answers = tuple(words[a] if isinstance(a, bool) else str(a) for a in entry["answers"])
-    if len(answers) < 2 or len(set(answers)) < len(answers):
-        raise UserError(
-            f"{origin}: question '{name}' needs two or more different answers,"
-            f" found {', '.join(answers) or 'none'}."
-        )
-    after = entry.get("after") or []
-    after = [after] if isinstance(after, str) else after
-    if not isinstance(after, list | tuple) or not all(isinstance(column, str) for column in after):
-        raise UserError(
-            f"{origin}: the 'after' of question '{name}' must be an answer such as 'bar_yes', or a list of"
-            f" answers, found {entry['after']!r}."
-        )
-    return Question(name, answers, tuple(after), start=0)
-
-
-def _parents_first(questions, origin):
-    owner = {column: question.name for question in questions for column in question.columns}
-    if len(owner) < sum(len(question.answers) for question in questions):
-        raise UserError(f"{origin}: two answers share a column name; rename a question or an answer.")
-    for question in questions:
-        for column in question.after:
-            if column not in owner:
-                raise UserError(
-                    f"{origin}: question '{question.name}' follows the answer '{column}', which no question"
-                    f" has; the answers are named question_answer, e.g. '{next(iter(owner))}'."
-                )
-    placed, waiting = [], list(questions)
-    while waiting:
-        names = {question.name for question in placed}
-        ready = next((q for q in waiting if {owner[column] for column in q.after} <= names), None)
-        if ready is None:
-            stuck = ", ".join(question.name for question in waiting)
-            raise UserError(
-                f"{origin}: the questions {stuck} wait for each other in a cycle; mend their 'after'."
-            )
-        placed.append(replace(ready, start=sum(len(question.answers) for question in placed)))
-        waiting.remove(ready)
-    return placed
+if __name__ == "__main__":
+    # PYTHONPATH=workflow/scripts python -m zoolib.trees gz_hubble my_survey/tree.yaml
+    trees = Path(__file__).parents[3] / "config" / "trees"
+    try:
+        for path in sys.argv[1:]:
+            print(DecisionTree.load(path if path.endswith(".yaml") else trees / f"{path}.yaml"))
+    except UserError as error:
+        sys.exit(str(error))
