@@ -29,11 +29,43 @@ rule train_member:
     params:
         code=fingerprint("train_member", "train"),
         image=config["image"],
-        train={key: value for key, value in config["train"].items() if key != "ensembles"},
+        # The steps themselves, so that an edit of their file trains anew.
+        train={key: value for key, value in config["train"].items() if key != "ensembles"}
+        | {"augmentation": AUGMENTATIONS[0]},
         tree=TREE,
         seed=config["seed"],
     script:
         "../workflow/scripts/train_member.py"
+
+
+rule draw_augmentations:
+    input:
+        shards=shard_files(SHARD_SUFFIX, "train"),
+        about=shard_files(".json", "train"),
+    output:
+        report(
+            "results/{run}/train/augmentations.png",
+            caption="../workflow/report/augmentations.rst",
+            category="Training",
+            labels={"figure": "augmentations", "model": "all members"},
+        ),
+    log:
+        "logs/{run}/draw_augmentations.log",
+    benchmark:
+        "benchmarks/{run}/draw_augmentations.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        code=fingerprint("draw_augmentations", "figures.augmentations"),
+        image=config["image"],
+        augmentations=AUGMENTATIONS,
+        seed=config["seed"],
+    script:
+        "../workflow/scripts/draw_augmentations.py"
 
 
 rule train:

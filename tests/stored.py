@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 from zoolib import models, train
+from zoolib.augment import PAPER
 from zoolib.catalog import Catalog, write_catalog
 from zoolib.shards import write_shard
 from zoolib.trees import DecisionTree
@@ -17,6 +18,8 @@ TREE = DecisionTree.from_dict(
 IMAGE = {"size": 24, "crop": 0.75, "final_size": 18, "color": False, "encoding": "png"}
 SETTINGS = {
     "backbone": "tiny",
+    "head": "dirichlet",
+    "augmentation": PAPER,
     "dropout": 0.3,
     "learning_rate": 0.01,
     "batch_size": 8,
@@ -60,7 +63,7 @@ def files(folder, split, suffix=".tfrecord"):
     return [f"{stem}{suffix}" for stem in stems], [f"{stem}.json" for stem in stems]
 
 
-def train_member(stored, folder, suffix=".tfrecord", code="", shards=None, **changes):
+def train_member(stored, folder, suffix=".tfrecord", code="", shards=None, member=0, **changes):
     """Train a member on the stored galaxies; `changes` are settings."""
     output = SimpleNamespace(
         model=folder / "model.keras", about=folder / "model.json", history=folder / "history.csv"
@@ -73,7 +76,7 @@ def train_member(stored, folder, suffix=".tfrecord", code="", shards=None, **cha
         settings={**SETTINGS, **changes},
         seed=1,
         ensemble="metrics",
-        member=0,
+        member=member,
         output=output,
         folder=folder,
         code=code,

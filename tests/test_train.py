@@ -6,16 +6,22 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 from stored import IMAGE, SETTINGS, TREE, files, train_member
 from zoolib import datasets, train
+from zoolib.augment import PAPER
 from zoolib.logs import UserError
+from zoolib.predict import predict_chunk
+from zoolib.predictions import open_predictions
 from zoolib.shards import write_shard
 from zoolib.trees import DecisionTree
 
 
 def batches_of(store, first_epoch=0, epochs=3, **changes):
     settings = {"batch_size": 8, "seed": 5, "shuffle": 16, **changes}
-    batches, steps = datasets.training_batches(store, epochs=epochs, first_epoch=first_epoch, **settings)
+    batches, steps = datasets.training_batches(
+        store, PAPER, epochs=epochs, first_epoch=first_epoch, **settings
+    )
     return [(pixels.numpy(), labels.numpy()) for pixels, labels in batches], steps
 
 
@@ -68,7 +74,7 @@ def test_other_encodings_train_on_the_same_pixels(stored, tmp_path, encoding, to
     write_shard(stored / "val.parquet", 0, 1, image, output)
     other, _ = train.open_store([output.shard], [output.about], TREE, image)
     lossless, _ = train.open_store(*files(stored, "val"), TREE, IMAGE)
-    pairs = zip(datasets.central_batches(other, 4), datasets.central_batches(lossless, 4), strict=True)
+    pairs = zip(*(datasets.central_batches(store, PAPER, 4) for store in (other, lossless)), strict=True)
     differences = [np.abs(one[0].numpy() - two[0].numpy()) for one, two in pairs]
     assert np.mean(differences) < tolerance
     assert len(differences) == 3
@@ -83,7 +89,50 @@ def test_a_member_learns_and_describes_itself(stored, tmp_path):
     assert model.about["columns"] == TREE.columns
     assert model.about["training"]["galaxies"] == 40
     assert not (tmp_path / "checkpoint.npz").exists()
-    assert list((tmp_path / "tensorboard").rglob("events.*"))
+    # Everybody was asked the first question, and its volunteers who said x the second.
+    table = pd.read_parquet(stored / "val.parquet")
+    asked = (table[["b_u", "b_v"]].sum(axis=1) > 0).mean()
+    sums = history["val_loss_a"] + asked * history["val_loss_b"]
+    np.testing.assert_allclose(sums, history["val_loss"], rtol=1e-5)
+    assert (history["loss_a"] < history["loss"]).all()
+
+
+@pytest.mark.parametrize("head", ["dirichlet_wide", "multinomial"])
+def test_other_heads_learn_and_say_what_they_hold(stored, tmp_path, head):
+    model = train_member(stored, tmp_path, head=head, epochs=3)
+    history = pd.read_csv(tmp_path / "history.csv")
+    assert history["loss"].iloc[-1] < history["loss"].iloc[0]
+    assert (model.kind == "probabilities") == (head == "multinomial")
+    assert model.about["training"]["head"] == head
+    with pytest.raises(UserError, match=f"train.head is dirichlet, but .* has {head}; set train.head"):
+        train.build_network(TREE, IMAGE, {**SETTINGS, "start_from": str(tmp_path)})
+
+
+def test_the_same_training_gives_the_same_predictions_and_another_member_others(stored, tmp_path):
+    def predicted(name, **changes):
+        train_member(stored, tmp_path / name, epochs=2, **changes)
+        output = SimpleNamespace(predictions=tmp_path / f"{name}.hdf5", rejected=tmp_path / f"{name}.csv")
+        sidecars = files(stored, "val")[1]
+        predict_chunk(sidecars, [tmp_path / name], 0, 1, samples=3, views=2, seed=1, output=output)
+        with open_predictions(output.predictions) as opened:
+            return opened.values[:]
+
+    one, again, other = predicted("one"), predicted("again"), predicted("other", member=1)
+    np.testing.assert_array_equal(one, again)
+    assert np.abs(one - other).max() > 0.01
+
+
+def test_tensorboard_shows_one_training_and_its_questions(stored, tmp_path):
+    train_member(stored, tmp_path, epochs=1)
+    first = set((tmp_path / "tensorboard").rglob("events.*"))
+    train_member(stored, tmp_path, epochs=1, learning_rate=0.02)
+    second = set((tmp_path / "tensorboard").rglob("events.*"))
+    assert len(first) == len(second) == 2
+    assert not first & second
+    tags = set()
+    for event in tf.data.TFRecordDataset([str(path) for path in second]):
+        tags.update(value.tag for value in tf.compat.v1.Event.FromString(event.numpy()).summary.value)
+    assert {"epoch_loss", "epoch_loss_a", "epoch_loss_b"} <= tags
 
 
 def test_the_best_weights_are_kept(stored, tmp_path):
@@ -91,7 +140,7 @@ def test_the_best_weights_are_kept(stored, tmp_path):
     history = pd.read_csv(tmp_path / "history.csv")
     store, _ = train.open_store(*files(stored, "val"), TREE, IMAGE)
     model.network.compile(loss=train.TreeLoss(TREE), jit_compile=False)
-    loss = model.network.evaluate(datasets.central_batches(store, 8), verbose=0)
+    loss = model.network.evaluate(datasets.central_batches(store, PAPER, 8), verbose=0)
     assert loss == pytest.approx(history["val_loss"].min(), rel=1e-5)
 
 

@@ -1,6 +1,7 @@
 """The loop that training and finetuning share: early stopping, checkpoints, resuming."""
 
 import json
+import shutil
 import time
 import zipfile
 from pathlib import Path
@@ -9,7 +10,9 @@ import keras
 import numpy as np
 import pandas as pd
 
+from zoolib.blocks import nested_layers
 from zoolib.logs import UserError, log, whole
+from zoolib.optimizers import build_optimizer
 
 # What early stopping must remember to go on as if nothing had happened.
 STOPPING_STATE = ("best", "wait", "best_epoch", "stopped_epoch")
@@ -34,6 +37,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.stopping = stopping
         self.history = []
         self.finished = False
+        self.last = None
         self._state = self._read()
         self._started = time.monotonic()
 
@@ -88,6 +92,7 @@ class Checkpoint(keras.callbacks.Callback):
         row = {"epoch": epoch + 1, "loss": float(logs["loss"]), "val_loss": float(logs["val_loss"])}
         row["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         row["seconds"] = round(time.monotonic() - self._started, 2)
+        row.update({name: float(value) for name, value in logs.items() if name not in row})
         if not np.isfinite([row["loss"], row["val_loss"]]).all():
             raise UserError(
                 f"The loss became {row['loss']} in training and {row['val_loss']} in validation in epoch"
@@ -99,6 +104,7 @@ class Checkpoint(keras.callbacks.Callback):
         for name, variables in self._variables().items():
             for number, variable in enumerate(variables):
                 arrays[f"{name}{number}"] = keras.ops.convert_to_numpy(variable)
+        self.last = self.model.get_weights()
         best = self.stopping.best_weights or []
         arrays.update({f"best{number}": weights for number, weights in enumerate(best)})
         about = {
@@ -120,6 +126,9 @@ class Checkpoint(keras.callbacks.Callback):
         """Give the model its best weights, when training had ended before it was interrupted."""
         if self._state is not None:
             about, arrays = self._state
+            for number, variable in enumerate(self.model.variables):
+                variable.assign(arrays[f"model{number}"])
+            self.last = self.model.get_weights()
             self.model.set_weights([arrays[f"best{number}"] for number in range(about["best"])])
 
 
@@ -127,7 +136,7 @@ def _plain(value):
     return value.item() if isinstance(value, np.generic) else value
 
 
-def fit(network, loss, training, validation, settings, folder, fingerprint, seed, metrics=()):
+def fit(network, loss, training, validation, settings, folder, fingerprint, seed, metrics=(), rates=None):
     """Train until the validation loss no longer improves; keep the best weights.
 
     Interrupted at any moment and called again, it goes on after the last whole epoch, and on a CPU
@@ -138,15 +147,18 @@ def fit(network, loss, training, validation, settings, folder, fingerprint, seed
         loss: a Keras loss.
         training: first_epoch -> (dataset of batches, steps an epoch), see `datasets`.
         validation: a dataset of batches, walked once an epoch.
-        settings: learning_rate, epochs, patience.
+        settings: learning_rate, epochs, patience (None trains all epochs), and what
+            `optimizers.build_optimizer` knows.
         folder: for the checkpoint and TensorBoard's log.
         fingerprint: of everything that the training depends on.
         seed: whole number.
         metrics: Keras metrics to log.
+        rates: {variable's path: its learning rate as a share of the others'}.
 
     Returns:
-        (history: pandas.DataFrame with a row an epoch: epoch, loss, val_loss, learning_rate,
-        seconds; best_epoch: number of the epoch whose weights the model now has, from 1).
+        (history: pandas.DataFrame with a row an epoch: epoch, loss, val_loss, learning_rate, seconds,
+        and the metrics in training and, as `val_…`, in validation; the weights of the last epoch, where
+        the network has those of the best).
 
     Raises:
         UserError: the loss is no longer a number.
@@ -154,11 +166,15 @@ def fit(network, loss, training, validation, settings, folder, fingerprint, seed
     folder = Path(folder)
     keras.utils.set_random_seed(seed)
     stopping = keras.callbacks.EarlyStopping(
-        monitor="val_loss", mode="min", patience=settings["patience"], restore_best_weights=True
+        monitor="val_loss",
+        mode="min",
+        patience=settings["patience"] or settings["epochs"],
+        restore_best_weights=True,
     )
     checkpoint = Checkpoint(folder, fingerprint, stopping)
-    optimizer = keras.optimizers.Adam(settings["learning_rate"])
-    if any(layer.compute_dtype == "float16" for layer in network.get_layer("backbone").layers):
+    batches, steps = training(checkpoint.first_epoch)
+    optimizer = build_optimizer(settings, steps, rates)
+    if any(layer.compute_dtype == "float16" for layer in nested_layers(network)):
         # Keras does it by itself for a new model, and not for a loaded one.
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     # Compiled by XLA a training step is ten times slower on a CPU, and starts slowly on a GPU.
@@ -175,7 +191,9 @@ def fit(network, loss, training, validation, settings, folder, fingerprint, seed
         checkpoint.set_model(network)
         checkpoint.restore_best()
     else:
-        batches, steps = training(checkpoint.first_epoch)
+        if not checkpoint.first_epoch:
+            # What another training wrote there would be drawn into the same curves.
+            shutil.rmtree(folder / "tensorboard", ignore_errors=True)
         network.fit(
             batches,
             validation_data=validation,
@@ -186,5 +204,4 @@ def fit(network, loss, training, validation, settings, folder, fingerprint, seed
             shuffle=False,
             verbose=0,
         )
-    history = pd.DataFrame(checkpoint.history)
-    return history, int(history["val_loss"].idxmin()) + 1
+    return pd.DataFrame(checkpoint.history), checkpoint.last

@@ -1,4 +1,4 @@
-"""The Dirichlet-multinomial likelihood of volunteers' votes, on any Keras backend.
+"""The likelihood of volunteers' votes, Dirichlet-multinomial or multinomial, on any Keras backend.
 
 Every ratio of gamma functions is a rising factorial, Γ(a + k) / Γ(a). Written as a difference of
 log-gammas it loses all its digits for large `a` in float32; here the Stirling series of both ends
@@ -10,6 +10,8 @@ from keras import ops
 
 # The Stirling series is used from here on; below, the recurrence Γ(a + 1) = a Γ(a) leads up to it.
 STIRLING_FROM = 8
+# Its logarithm, and votes divided by it, are numbers in float32 even when a loss is scaled up.
+SMALLEST_PROBABILITY = 1e-25
 
 
 def log_rising_factorial(start, steps):
@@ -36,8 +38,12 @@ def _stirling_tail(x):
     return inverse * (1 / 12 - inverse * inverse * (1 / 360 - inverse * inverse / 1260))
 
 
-def dirichlet_multinomial_loss(votes, concentrations):
-    """Negative log likelihood of the votes on one question, multinomial coefficient included.
+def _over_answers(values):
+    return ops.sum(values, axis=-1)
+
+
+def dirichlet_multinomial_loss(votes, concentrations, add=_over_answers):
+    """Negative log likelihood of the votes on a question, multinomial coefficient included.
 
     Walmsley et al. 2022 (arXiv:2102.08414), equation 6. A question that nobody was asked
     contributes exactly 0 and a gradient of exactly 0.
@@ -45,37 +51,65 @@ def dirichlet_multinomial_loss(votes, concentrations):
     Args:
         votes: (galaxies, answers), whole numbers >= 0.
         concentrations: (galaxies, answers), > 0.
+        add: sums over the answers; `question_losses` sums over those of each question.
 
     Returns:
-        (galaxies,), in nats, float32.
+        (galaxies,) or whatever shape `add` gives, in nats, float32.
     """
     votes = ops.cast(votes, "float32")
     concentrations = ops.cast(concentrations, "float32")
-    total = ops.sum(votes, axis=-1)
-    coefficient = log_rising_factorial(ops.ones_like(total), total) - ops.sum(
-        log_rising_factorial(ops.ones_like(votes), votes), axis=-1
-    )
-    answered = ops.sum(log_rising_factorial(concentrations, votes), axis=-1)
-    asked = log_rising_factorial(ops.sum(concentrations, axis=-1), total)
-    return asked - answered - coefficient
+    answered = add(log_rising_factorial(concentrations, votes))
+    asked = log_rising_factorial(add(concentrations), add(votes))
+    return asked - answered - _log_coefficient(votes, add)
 
 
-def question_losses(tree, votes, concentrations):
+def multinomial_loss(votes, probabilities, add=_over_answers):
+    """Negative log likelihood of the votes on a question, each an independent draw.
+
+    A question that nobody was asked contributes exactly 0 and a gradient of exactly 0. A probability
+    that underflows counts as 1e-25, and its gradient as 0.
+
+    Args:
+        votes: (galaxies, answers), whole numbers >= 0.
+        probabilities: (galaxies, answers), >= 0, each row sums to 1.
+        add: sums over the answers; `question_losses` sums over those of each question.
+
+    Returns:
+        (galaxies,) or whatever shape `add` gives, in nats, float32.
+    """
+    votes = ops.cast(votes, "float32")
+    probabilities = ops.maximum(ops.cast(probabilities, "float32"), SMALLEST_PROBABILITY)
+    return -add(votes * ops.log(probabilities)) - _log_coefficient(votes, add)
+
+
+def _log_coefficient(votes, add):
+    total = add(votes)
+    arrangements = log_rising_factorial(ops.ones_like(total), total)
+    return arrangements - add(log_rising_factorial(ops.ones_like(votes), votes))
+
+
+# By what a model's outputs are, see `models.GalaxyModel.kind`.
+LOSSES = {"concentrations": dirichlet_multinomial_loss, "probabilities": multinomial_loss}
+
+
+def question_losses(tree, votes, outputs, kind="concentrations"):
     """Losses of every question of a tree.
 
     Args:
         tree: a `DecisionTree`.
         votes: (galaxies, answers of all questions).
-        concentrations: (galaxies, answers of all questions).
+        outputs: (galaxies, answers of all questions), of the model.
+        kind: what the outputs are, `concentrations` or `probabilities`.
 
     Returns:
         (galaxies, questions), in nats.
     """
-    losses = [
-        dirichlet_multinomial_loss(votes[:, question.slice], concentrations[:, question.slice])
-        for question in tree.questions
-    ]
-    return ops.stack(losses, axis=-1)
+
+    # All answers at once: a tree question by question is ten times as many operations to trace and run.
+    def add(values):
+        return ops.stack([ops.sum(values[:, q.slice], axis=-1) for q in tree.questions], axis=-1)
+
+    return LOSSES[kind](votes, outputs, add)
 
 
 class TreeLoss(keras.losses.Loss):
@@ -83,12 +117,45 @@ class TreeLoss(keras.losses.Loss):
 
     Args:
         tree: a `DecisionTree`, in the order of the model's outputs.
+        kind: what the outputs are, `concentrations` or `probabilities`.
     """
 
-    def __init__(self, tree):
+    def __init__(self, tree, kind="concentrations"):
         super().__init__(name="tree_loss", reduction="sum_over_batch_size")
         self.tree = tree
+        self.kind = kind
 
-    def call(self, votes, concentrations):
+    def call(self, votes, outputs):
         """Return the loss of each galaxy, (galaxies,) in nats."""
-        return ops.sum(question_losses(self.tree, votes, concentrations), axis=-1)
+        return ops.sum(question_losses(self.tree, votes, outputs, self.kind), axis=-1)
+
+
+class QuestionLosses(keras.metrics.Metric):
+    """What training logs: the loss of each question, mean over the galaxies that were asked it.
+
+    Args:
+        tree: a `DecisionTree`, in the order of the model's outputs.
+        kind: what the outputs are, `concentrations` or `probabilities`.
+    """
+
+    def __init__(self, tree, kind="concentrations"):
+        super().__init__(name="question_losses")
+        self.tree = tree
+        self.kind = kind
+        shape = (len(tree.questions),)
+        self.total = self.add_variable(shape, "zeros", name="total")
+        self.asked = self.add_variable(shape, "zeros", name="asked")
+
+    def update_state(self, votes, outputs, sample_weight=None):
+        """Add a batch: votes and outputs are (galaxies, answers); all galaxies weigh the same."""
+        losses = question_losses(self.tree, votes, outputs, self.kind)
+        answered = [ops.any(votes[:, question.slice] > 0, axis=-1) for question in self.tree.questions]
+        asked = ops.cast(ops.stack(answered, axis=-1), losses.dtype)
+        # Where nobody was asked, the loss is 0.
+        self.total.assign_add(ops.sum(losses, axis=0))
+        self.asked.assign_add(ops.sum(asked, axis=0))
+
+    def result(self):
+        """Return {`loss_{question}`: nats per galaxy asked}; not a number where none was."""
+        means = self.total / self.asked
+        return {f"loss_{question.name}": means[index] for index, question in enumerate(self.tree.questions)}

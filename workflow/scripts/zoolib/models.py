@@ -18,6 +18,12 @@ from zoolib.trees import DecisionTree
 # The published head's concentrations lie between 1 and 101 (Walmsley et al. 2022, section 5.1).
 SMALLEST_CONCENTRATION = 1.0
 CONCENTRATION_RANGE = 100.0
+# The wide head's have no upper end, and below this one they leave the range in which the likelihood is
+# exact in float32; ten times a softplus reaches 0.1 and 1,000 with like effort.
+WIDE_FLOOR = 0.01
+WIDE_SCALE = 10.0
+# What each head's outputs are, by its name in `train.head`.
+KINDS = {"dirichlet": "concentrations", "dirichlet_wide": "concentrations", "multinomial": "probabilities"}
 
 
 @dataclass
@@ -105,51 +111,59 @@ def _tiny(x):
     return layers.GlobalAveragePooling2D()(x)
 
 
-def tree_head(features, tree, dropout):
-    """The published head: dropout, one number per answer, a sigmoid stretched from 1 to 101.
+def tree_head(features, tree, dropout, head="dirichlet"):
+    """A head that answers a tree: dropout, one number per answer, and what makes an output of it.
 
-    Float32 from the dense layer on, whatever the precision of the backbone.
+    `dirichlet` is the published head, a sigmoid stretched from 1 to 101 (Walmsley et al. 2022, section
+    5.1); `dirichlet_wide` has a softplus and concentrations from 0.01 up; `multinomial` has a softmax
+    over the answers of each question. Float32 from the dense layer on, whatever the precision of the
+    backbone.
 
     Args:
         features: numbers that the backbone gives for a galaxy.
         tree: a `DecisionTree`.
         dropout: share of the features dropped, in training and for each posterior sample.
+        head: a name in `KINDS`.
 
     Returns:
-        keras.Model named `head`, (galaxies, features) -> (galaxies, answers) concentrations.
+        keras.Model named `head`, (galaxies, features) -> (galaxies, answers), concentrations or
+        probabilities.
     """
     inputs = layers.Input((features,), name="features")
     x = layers.Dropout(dropout)(inputs)
-    # Concentrations start near 6, as little sure as a model that has learned nothing should be: from
-    # the 51 of a zero bias, the first epochs would go into unlearning.
-    bias = keras.initializers.Constant(-3)
-    x = layers.Dense(len(tree.columns), bias_initializer=bias, dtype="float32", name="answers")(x)
-    x = layers.Activation("sigmoid", dtype="float32")(x)
-    x = layers.Rescaling(CONCENTRATION_RANGE, offset=SMALLEST_CONCENTRATION, dtype="float32")(x)
-    return keras.Model(inputs, x, name="head")
+    outputs = _probabilities(x, tree) if head == "multinomial" else concentrations(x, tree, head)
+    return keras.Model(inputs, outputs, name="head")
 
 
-def label_head(features, outputs, units, dropout, activation):
-    """A head for a new label: dropout and dense layers in turn (Zoobot's finetuning guide).
+def concentrations(x, tree, head="dirichlet"):
+    """The last layers of a head that gives concentrations: dense, and what makes them positive.
 
     Args:
-        features: numbers that the backbone gives for a galaxy.
-        outputs: how many numbers it returns.
-        units: sizes of the dense layers between, e.g. [64, 64].
-        dropout: share dropped before each dense layer.
-        activation: of the output, e.g. `sigmoid`.
+        x: (galaxies, features), a Keras tensor.
+        tree: a `DecisionTree`.
+        head: `dirichlet` or `dirichlet_wide`.
 
     Returns:
-        keras.Model named `head`, (galaxies, features) -> (galaxies, outputs).
+        (galaxies, answers), a Keras tensor.
     """
-    inputs = layers.Input((features,), name="features")
-    x = inputs
-    for size in units:
-        x = layers.Dropout(dropout)(x)
-        x = layers.Dense(size, activation="relu")(x)
-    x = layers.Dropout(dropout)(x)
-    x = layers.Dense(outputs, activation=activation, dtype="float32")(x)
-    return keras.Model(inputs, x, name="head")
+    # Concentrations start near 6, as little sure as a model that has learned nothing should be: from
+    # the 51 of a sigmoid's zero bias, the first epochs would go into unlearning.
+    if head == "dirichlet":
+        activation, bias, scale, smallest = "sigmoid", -3, CONCENTRATION_RANGE, SMALLEST_CONCENTRATION
+    else:
+        activation, bias, scale, smallest = "softplus", -0.25, WIDE_SCALE, WIDE_FLOOR
+    bias = keras.initializers.Constant(bias)
+    x = layers.Dense(len(tree.columns), bias_initializer=bias, dtype="float32", name="answers")(x)
+    x = layers.Activation(activation, dtype="float32")(x)
+    return layers.Rescaling(scale, offset=smallest, dtype="float32")(x)
+
+
+def _probabilities(x, tree):
+    shares = []
+    for question in tree.questions:
+        answers = layers.Dense(len(question.answers), dtype="float32", name=f"answers_{question.name}")(x)
+        shares.append(layers.Softmax(dtype="float32")(answers))
+    return layers.Concatenate(dtype="float32")(shares) if len(shares) > 1 else shares[0]
 
 
 def join(backbone, head):
@@ -157,7 +171,7 @@ def join(backbone, head):
 
     Args:
         backbone: from `build_backbone` or a loaded model.
-        head: from `tree_head` or `label_head`.
+        head: from `tree_head` or `label_heads.labels_head`.
 
     Returns:
         keras.Model.

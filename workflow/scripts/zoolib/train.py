@@ -5,9 +5,11 @@ from pathlib import Path
 
 import keras
 import pandas as pd
+import tensorflow as tf
 
 from zoolib import datasets, fitting, models
-from zoolib.likelihood import TreeLoss
+from zoolib.blocks import nested_layers
+from zoolib.likelihood import QuestionLosses, TreeLoss
 from zoolib.logs import UserError, log, whole
 from zoolib.provenance import hash_of, versions
 from zoolib.tfrecords import read_sidecar
@@ -63,27 +65,75 @@ def build_network(tree, image, settings):
         keras.Model.
 
     Raises:
-        UserError: `start_from` is a model for another tree or other images.
+        UserError: `start_from` is a model for another tree or other images, or has another head.
     """
     if settings["start_from"]:
         start = models.load_model(settings["start_from"])
         models.check_same_use(start.about, tree, image, settings["start_from"])
-        half = start.about["training"]["mixed_precision"]
-        if half != settings["mixed_precision"]:
-            raise UserError(
-                f"train.mixed_precision is {settings['mixed_precision']}, but the model in train.start_from"
-                f" ({settings['start_from']}) has {half}; set train.mixed_precision to the model's value."
-            )
+        for key in ("mixed_precision", "head"):
+            found = start.about["training"].get(key, "dirichlet")
+            if found != settings[key]:
+                raise UserError(
+                    f"train.{key} is {settings[key]}, but the model in train.start_from"
+                    f" ({settings['start_from']}) has {found}; set train.{key} to the model's value."
+                )
         return start.network
     keras.config.set_dtype_policy("mixed_float16" if settings["mixed_precision"] else "float32")
     channels = datasets.image_shape(image)[2]
     backbone = models.build_backbone(settings["backbone"], image["final_size"], channels)
-    head = models.tree_head(backbone.output_shape[-1], tree, settings["dropout"])
+    head = models.tree_head(backbone.output_shape[-1], tree, settings["dropout"], settings["head"])
     return models.join(backbone, head)
 
 
+def devices():
+    """Where a member trains: on all GPUs of the job, each with its share of every batch, or on one device.
+
+    Returns:
+        tf.distribute.Strategy.
+    """
+    if len(tf.config.list_logical_devices("GPU")) > 1:
+        return tf.distribute.MirroredStrategy()
+    return tf.distribute.get_strategy()
+
+
+def normalize_together(network, together):
+    """Whether BatchNorm takes its statistics over the whole batch, or over each device's share of it.
+
+    Args:
+        network: keras.Model.
+        together: True for the whole batch.
+    """
+    for layer in nested_layers(network):
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.synchronized = together
+
+
+def filled_batches(batches, count, batch_size):
+    """Batches that several devices can share equally; the mean loss over all of them stays what it was.
+
+    A device that gets no galaxy of the last batch would stop with an error. So that batch is filled up
+    with galaxies whose votes, and so whose losses, are 0, and all weigh a little more for it.
+
+    Args:
+        batches: dataset of (images, votes), of which the last may be smaller.
+        count: galaxies in all batches.
+        batch_size: galaxies in all batches but the last.
+
+    Returns:
+        A dataset of (images, votes, weights).
+    """
+    weight = -(-count // batch_size) * batch_size / count
+
+    def fill(*batch):
+        missing = batch_size - tf.shape(batch[0])[0]
+        filled = [tf.pad(part, [[0, missing]] + [[0, 0]] * (part.shape.rank - 1)) for part in batch]
+        return *filled, tf.fill([batch_size], weight)
+
+    return batches.map(fill)
+
+
 def train_member(train, validation, tree, image, settings, seed, ensemble, member, output, folder, code=""):
-    """Train one member of an ensemble with the Dirichlet-multinomial loss over the whole tree.
+    """Train one member of an ensemble with the likelihood of the votes over the whole tree.
 
     Args:
         train: (files, sidecars) of the shards to learn from.
@@ -99,7 +149,8 @@ def train_member(train, validation, tree, image, settings, seed, ensemble, membe
         code: fingerprint of the code; a checkpoint of other code is not gone on from.
 
     Raises:
-        UserError: shards that do not fit, fewer galaxies than a batch, no galaxies to validate on.
+        UserError: shards that do not fit, fewer galaxies than a batch, no galaxies to validate on, a batch
+            that the GPUs cannot share equally.
     """
     tree = DecisionTree.from_dict(tree)
     learn, learn_hash = open_store(*train, tree, image)
@@ -108,7 +159,18 @@ def train_member(train, validation, tree, image, settings, seed, ensemble, membe
         raise UserError("split.val: there is no galaxy to validate on; raise split.val or select more.")
     own_seed = member_seed(seed, ensemble, member)
     keras.utils.set_random_seed(own_seed)
-    network = build_network(tree, image, settings)
+    kind = models.KINDS[settings["head"]]
+    strategy = devices()
+    shares = strategy.num_replicas_in_sync
+    if settings["batch_size"] % shares:
+        # The mean over shares of unequal size is not the mean over the batch.
+        raise UserError(
+            f"train.batch_size: {settings['batch_size']} galaxies cannot be shared equally by the {shares}"
+            f" GPUs of this job; choose a multiple of {shares}, or ask for fewer GPUs."
+        )
+    with strategy.scope():
+        network = build_network(tree, image, settings)
+    normalize_together(network, shares > 1)
     log.info(
         "%s, member %s: %s with %s parameters, %s galaxies to learn from, %s to validate on",
         *(ensemble, member, settings["backbone"], f"{network.count_params():,}"),
@@ -127,6 +189,7 @@ def train_member(train, validation, tree, image, settings, seed, ensemble, membe
     def batches(first_epoch):
         return datasets.training_batches(
             learn,
+            settings["augmentation"],
             settings["batch_size"],
             own_seed,
             epochs=settings["epochs"],
@@ -134,19 +197,26 @@ def train_member(train, validation, tree, image, settings, seed, ensemble, membe
             shuffle=settings["shuffle"],
         )
 
-    with datasets.images_read(learn, check):
-        history, best = fitting.fit(
+    judged = datasets.central_batches(check, settings["augmentation"], settings["batch_size"])
+    if shares > 1:
+        judged = filled_batches(judged, check.count, settings["batch_size"])
+    with strategy.scope(), datasets.images_read(learn, check):
+        history, _ = fitting.fit(
             network,
-            TreeLoss(tree),
+            TreeLoss(tree, kind),
             batches,
-            datasets.central_batches(check, settings["batch_size"]),
+            judged,
             settings,
             folder=folder,
             fingerprint=hash_of(identity),
             seed=own_seed,
+            metrics=[QuestionLosses(tree, kind)],
         )
+    best = int(history["val_loss"].idxmin()) + 1
+    # Other Keras backends cannot read a model that says otherwise.
+    normalize_together(network, False)
     about = {
-        "kind": "concentrations",
+        "kind": kind,
         "tree": tree.to_dict(),
         "columns": tree.columns,
         "image": image,

@@ -1,26 +1,36 @@
-"""Learning curves: training and validation loss of every member, epoch by epoch."""
+"""Learning curves: training and validation loss of every member, epoch by epoch, and of every question."""
 
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from zoolib.figures.style import COLORS, FAINT, INK, drawing, in_words
 
+# Small panels side by side, one a question.
+ACROSS = 5
+
 
 def draw_learning_curves(histories, names, outputs, title, loss="Loss (nats per galaxy)"):
     """Draw the losses of one or several trainings.
 
     Args:
-        histories: CSV files with the columns epoch, loss, val_loss and, where a training had several,
-            stage.
+        histories: CSV files with the columns epoch, loss, val_loss; loss_{question} and
+            val_loss_{question} where a tree was learned; stage where a training had several.
         names: what the legend calls each.
         outputs: paths to write, svg or png.
         title: of the figure.
         loss: label of the vertical axis.
     """
-    with drawing(outputs, figsize=(10, 6), layout="constrained") as figure:
-        panel = figure.subplots()
-        for index, (path, name) in enumerate(zip(histories, names, strict=True)):
-            _draw_training(panel, pd.read_csv(path), COLORS[index % len(COLORS)], name)
+    tables = [pd.read_csv(path) for path in histories]
+    questions = [
+        column.removeprefix("val_loss_") for column in tables[0].columns if column.startswith("val_loss_")
+    ]
+    rows = -(-len(questions) // ACROSS)
+    with drawing(outputs, figsize=(10 if not rows else 12, 6 + 2.3 * rows), layout="constrained") as figure:
+        heights = [6] + [2.3] * rows
+        grid = figure.add_gridspec(1 + rows, ACROSS, height_ratios=heights)
+        panel = figure.add_subplot(grid[0, :])
+        for index, (table, name) in enumerate(zip(tables, names, strict=True)):
+            _draw_training(panel, table, COLORS[index % len(COLORS)], name)
         panel.plot([], [], color=INK, lw=2.5, label="validation")
         panel.plot([], [], color=INK, ls=":", lw=2, label="training")
         panel.plot([], [], "o", color=INK, ms=9, label="best epoch: its weights are kept")
@@ -30,6 +40,28 @@ def draw_learning_curves(histories, names, outputs, title, loss="Loss (nats per 
         panel.set_title(title, loc="left", fontsize=18, pad=28)
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.grid(axis="y")
+        for number, question in enumerate(questions):
+            small = figure.add_subplot(grid[1 + number // ACROSS, number % ACROSS])
+            _draw_question(small, tables, question)
+            if number % ACROSS == 0:
+                small.set_ylabel("per galaxy asked", fontsize=12)
+
+
+def _draw_question(panel, tables, question):
+    for index, table in enumerate(tables):
+        color = COLORS[index % len(COLORS)]
+        panel.plot(table["epoch"], table[f"loss_{question}"], color=color, ls=":", lw=1.5)
+        panel.plot(table["epoch"], table[f"val_loss_{question}"], color=color, lw=1.8)
+    # The first epochs of validation, before BatchNorm's statistics have settled, would flatten the rest.
+    seen = pd.concat(table[[f"loss_{question}", f"val_loss_{question}"]].stack() for table in tables)
+    low, high = seen.min(), seen.quantile(0.95)
+    if high > low:
+        panel.set_ylim(low - 0.05 * (high - low), high + 0.1 * (high - low))
+    panel.set_title(in_words(question), loc="left", fontsize=12)
+    panel.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+    panel.yaxis.set_major_locator(MaxNLocator(3))
+    panel.tick_params(labelsize=11)
+    panel.grid(axis="y")
 
 
 def _draw_training(panel, history, color, name):
