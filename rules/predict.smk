@@ -70,6 +70,8 @@ rule describe_posteriors:
     params:
         code=fingerprint("describe_posteriors", "predictions"),
         credible_level=config["predict"]["credible_level"],
+        # Its cuts name samples.
+        tree=CUT_TREE,
     script:
         "../workflow/scripts/describe_posteriors.py"
 
@@ -103,9 +105,34 @@ rule collect_predictions:
         "../workflow/scripts/collect_predictions.py"
 
 
+rule rank_galaxies:
+    input:
+        parts=expand(
+            "results/{{run}}/predict/{{target}}/catalog/{chunk}.parquet",
+            chunk=range(config["predict"]["chunks"]),
+        ),
+    output:
+        ranked="results/{run}/predict/{target}/label_next.csv",
+    log:
+        "logs/{run}/rank_galaxies/{target}.log",
+    benchmark:
+        "benchmarks/{run}/rank_galaxies/{target}.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        code=fingerprint("rank_galaxies", "predictions"),
+    script:
+        "../workflow/scripts/rank_galaxies.py"
+
+
 rule predict:
     input:
         expand("results/{run}/predict/{target}/predictions.hdf5", run=RUN, target=TARGETS),
+        expand("results/{run}/predict/{target}/label_next.csv", run=RUN, target=TARGETS),
         expand(
             "results/{run}/predict/{target}/catalog/{chunk}.parquet",
             run=RUN,

@@ -1,50 +1,22 @@
+"""Fractions, probabilities and tables of posteriors, against the published ones and SciPy."""
+
 import json
 from types import SimpleNamespace
 
-import h5py
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 import pytest
-from scipy import optimize, stats
+from drawn import SMALL, some_concentrations, some_probabilities
+from scipy import stats
 from zoolib import posteriors
-from zoolib.logs import UserError
-from zoolib.predictions import describe_posteriors, open_predictions, read_described
+from zoolib.information import information
+from zoolib.intervals import credible_intervals, highest_density_intervals
 from zoolib.trees import DecisionTree
-
-SMALL = DecisionTree.from_dict(
-    {
-        "name": "small",
-        "questions": {
-            "shape": {"answers": ["smooth", "disk", "star"]},
-            "edge": {"answers": ["yes", "no"], "after": "shape_disk"},
-            # Two ways lead to it.
-            "bulge": {"answers": ["big", "small"], "after": ["edge_no", "shape_smooth"]},
-        },
-    }
-)
 
 
 @pytest.fixture(scope="module")
 def tree(repo):
     return DecisionTree.load(repo / "config" / "trees" / "gz_decals_5.yaml")
-
-
-def some_concentrations(galaxies, tree, samples, seed=0):
-    random = np.random.default_rng(seed)
-    logits = random.normal(-2, 1.5, (galaxies, len(tree.columns), 1))
-    logits = logits + random.normal(0, 0.5, (galaxies, len(tree.columns), samples))
-    return 1 + 100 / (1 + np.exp(-logits))
-
-
-def write_predictions(path, values, columns, **attributes):
-    with h5py.File(path, "w") as file:
-        file["predictions"] = values.astype("float32")
-        names = [f"galaxy {index}" for index in range(len(values))]
-        file.create_dataset("id_str", data=names, dtype=h5py.string_dtype())
-        file.create_dataset("label_cols", data=columns, dtype=h5py.string_dtype())
-        file.attrs.update(attributes)
-    return path
 
 
 def test_the_published_posteriors_come_out(real_data, tree):
@@ -74,34 +46,6 @@ def test_entropy_in_nats():
     np.testing.assert_allclose(posteriors.entropies(fractions, SMALL), [[np.log(3), 0, np.log(2)]])
 
 
-@pytest.mark.parametrize("level", [0.5, 0.9, 0.99])
-def test_intervals_against_root_finding_on_scipy(tree, level):
-    concentrations = some_concentrations(4, tree, 25)
-    low, high = posteriors.credible_intervals(concentrations, tree, level)
-    for question in tree.questions:
-        totals = concentrations[:, question.slice].sum(axis=1)
-        for galaxy in range(4):
-            answer = question.slice.start + galaxy % len(question.answers)
-            a = concentrations[galaxy, answer]
-            mixture = stats.beta(a, totals[galaxy] - a)
-            for end, mass in ((low, (1 - level) / 2), (high, (1 + level) / 2)):
-                exact = optimize.brentq(lambda x, m=mixture, p=mass: m.cdf(x).mean() - p, 0, 1, xtol=1e-10)
-                assert end[galaxy, answer] == pytest.approx(exact, abs=1e-5)
-
-
-@pytest.mark.parametrize("scale", [1e-2, 0.3, 1, 1e3, 1e5])
-def test_quantiles_of_wild_mixtures(scale):
-    # Components far apart, and so small that the density is infinite at the ends.
-    random = np.random.default_rng(1)
-    a, b = scale * random.uniform(0.01, 3, (2, 60, 5))
-    for probability in (0.005, 0.05, 0.5, 0.95, 0.995):
-        found = posteriors.beta_mixture_quantile(a, b, probability)
-        above = stats.beta.cdf(np.minimum(found + posteriors.TOLERANCE, 1)[:, None], a, b).mean(axis=1)
-        below = stats.beta.cdf(np.maximum(found - posteriors.TOLERANCE, 0)[:, None], a, b).mean(axis=1)
-        assert (above >= probability).all()
-        assert (below <= probability).all()
-
-
 def test_log_predictive_is_scipys_mixture():
     random = np.random.default_rng(2)
     concentrations = random.uniform(0.05, 90, (20, 4, 7))
@@ -118,46 +62,97 @@ def test_log_predictive_is_scipys_mixture():
     assert found[3] == 0
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_the_flat_catalogue_holds_what_the_functions_say(tmp_path, tree, threads):
-    values = some_concentrations(1100, tree, 2)
-    attributes = {"kind": "concentrations", "tree": json.dumps(tree.to_dict())}
-    path = write_predictions(tmp_path / "part.hdf5", values, tree.columns, **attributes)
-    describe_posteriors(path, tmp_path / "part.parquet", 0.8, threads)
-    table, about = read_described([tmp_path / "part.parquet"])
-    assert list(table["id_str"]) == [f"galaxy {index}" for index in range(1100)]
-    assert len(table.columns) == 1 + 3 * 34 + 2 * 10
-    assert about == {"tree": tree, "credible_level": 0.8}
-    fractions = posteriors.mean_fractions(values, tree)
-    low, high = posteriors.credible_intervals(values, tree, 0.8)
-    for name, expected in (("fraction", fractions), ("low", low), ("high", high)):
-        found = table[[f"{column}_{name}" for column in tree.columns]].to_numpy()
-        np.testing.assert_allclose(found, expected, atol=1e-4)
-    found = table[[f"{question.name}_asked" for question in tree.questions]]
-    np.testing.assert_allclose(found, posteriors.probability_asked(fractions, tree), atol=1e-5)
-    found = table[[f"{question.name}_entropy" for question in tree.questions]]
-    np.testing.assert_allclose(found, posteriors.entropies(fractions, tree), atol=1e-5)
-    assert [path.name for path in tmp_path.glob("*.parquet")] == ["part.parquet"]
+def test_log_predictive_of_probabilities_is_scipys_mixture():
+    values = some_probabilities(20, SMALL, 7)[:, :3]
+    votes = np.random.default_rng(2).integers(0, 30, (20, 3))
+    votes[3] = 0
+    # A sample that rules out an answer that was given.
+    values[5, :, 0] = [0, 0.25, 0.75]
+    found = posteriors.log_predictive(votes, values, "probabilities")
+    for galaxy in range(20):
+        total = int(votes[galaxy].sum())
+        each = [stats.multinomial.pmf(votes[galaxy], total, values[galaxy, :, s]) for s in range(7)]
+        assert found[galaxy] == pytest.approx(np.log(np.mean(each)), rel=1e-8, abs=1e-8)
+    assert found[3] == 0
 
 
-def test_a_chunk_without_galaxies_gives_an_empty_catalogue(tmp_path, tree):
-    attributes = {"kind": "concentrations", "tree": json.dumps(tree.to_dict())}
-    path = write_predictions(tmp_path / "part.hdf5", np.ones((0, 34, 2)), tree.columns, **attributes)
-    describe_posteriors(path, tmp_path / "part.parquet", 0.9)
-    assert pq.read_table(tmp_path / "part.parquet").num_rows == 0
-    assert "bar_asked" in pq.read_schema(tmp_path / "part.parquet").names
+def test_mean_fractions_of_probabilities_are_the_means_of_the_samples():
+    values = some_probabilities(5, SMALL, 9)
+    np.testing.assert_allclose(posteriors.mean_fractions(values, SMALL), values.mean(axis=2), rtol=1e-12)
 
 
-def test_probabilities_give_their_mean_and_quantiles(tmp_path):
-    values = np.random.default_rng(3).uniform(0, 1, (5, 1, 40))
-    path = write_predictions(tmp_path / "part.hdf5", values, ["ring"], kind="probabilities", tree="null")
-    describe_posteriors(path, tmp_path / "part.parquet", 0.9)
-    table, about = read_described([tmp_path / "part.parquet"])
-    assert list(table.columns) == ["id_str", "ring", "ring_low", "ring_high"]
-    assert about["tree"] is None
-    np.testing.assert_allclose(table["ring"], values.mean(axis=(1, 2)), atol=1e-6)
-    np.testing.assert_allclose(table["ring_low"], np.quantile(values[:, 0], 0.05, axis=1), atol=1e-6)
-    np.testing.assert_allclose(table["ring_high"], np.quantile(values[:, 0], 0.95, axis=1), atol=1e-6)
+def test_cuts_need_the_share_and_the_question():
+    fractions = np.array(
+        [
+            [0.30, 0.60, 0.10, 0.2, 0.8, 0.5, 0.5],  # a disc, seen face-on
+            [0.30, 0.60, 0.10, 0.3, 0.7, 0.5, 0.5],  # a disc, edge-on or not
+            [0.59, 0.40, 0.01, 0.2, 0.8, 0.5, 0.5],  # face-on if it were a disc; too few are asked
+        ]
+    )
+    found = posteriors.suggested_cuts(fractions, SMALL, SMALL.cuts)
+    assert {name: list(passed) for name, passed in found.items()} == {
+        "disk": [True, True, True],
+        "face-on": [True, False, False],
+        "no-star": [False, False, True],
+    }
+
+
+def test_the_cuts_of_table_2(tree):
+    """Walmsley et al. 2022, table 2, for the answers of GZD-5: share and fewest votes."""
+    found = {(cut.answers, cut.above, cut.below, cut.votes) for cut in tree.cuts}
+    single = [
+        ("smooth-or-featured_featured-or-disk", 0.7, None, 5),
+        ("smooth-or-featured_featured-or-disk", 0.3, None, 5),
+        ("smooth-or-featured_smooth", 0.7, None, 5),
+        ("disk-edge-on_yes", 0.8, None, 5),
+        ("disk-edge-on_yes", None, 0.3, 5),
+        ("bar_strong", 0.8, None, 20),
+        ("bar_weak", 0.8, None, 20),
+        ("has-spiral-arms_yes", 0.6, None, 20),
+        ("has-spiral-arms_yes", None, 0.3, 20),
+        ("edge-on-bulge_rounded", 0.6, None, 10),
+        ("edge-on-bulge_boxy", 0.3, None, 10),
+        ("edge-on-bulge_none", 0.5, None, 10),
+        ("merging_merger", 0.7, None, 10),
+        ("merging_merger", 0.3, None, 10),
+        ("merging_major-disturbance", 0.6, None, 10),
+        ("merging_minor-disturbance", 0.4, None, 10),
+    ]
+    expected = {((answer,), above, below, votes) for answer, above, below, votes in single}
+    expected |= {(("bar_strong", "bar_weak"), 0.6, None, 20)}
+    counts = [column for column in tree.columns if column.startswith("spiral-arm-count_")]
+    expected |= {((column,), 0.75, None, 30) for column in counts if not column.endswith("cant-tell")}
+    assert found == expected
+
+
+@pytest.mark.parametrize("kind", ["concentrations", "probabilities"])
+def test_a_described_galaxy_has_what_the_functions_say(kind):
+    draw = some_concentrations if kind == "concentrations" else some_probabilities
+    values = draw(30, SMALL, 8)
+    about = SimpleNamespace(kind=kind, tree=SMALL, columns=SMALL.columns)
+    table = posteriors.describe([f"galaxy {index}" for index in range(30)], values, about, 0.8, SMALL.cuts)
+    assert len(table.columns) == 1 + 5 * 7 + 3 * 3 + 1 + 3
+    fractions = posteriors.mean_fractions(values, SMALL)
+    low, high = credible_intervals(values, SMALL, 0.8, kind)
+    hd_low, hd_high = highest_density_intervals(values, SMALL, 0.8, kind)
+    of_answers = {"fraction": fractions, "low": low, "high": high, "hd_low": hd_low, "hd_high": hd_high}
+    for name, expected in of_answers.items():
+        found = table[[f"{column}_{name}" for column in SMALL.columns]]
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+    learned = information(values, SMALL, kind=kind)
+    of_questions = {
+        "asked": posteriors.probability_asked(fractions, SMALL),
+        "entropy": posteriors.entropies(fractions, SMALL),
+        "information": np.add.reduceat(learned, [0, 3, 5], axis=1),
+    }
+    for name, expected in of_questions.items():
+        found = table[[f"{question.name}_{name}" for question in SMALL.questions]]
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_allclose(table["information"], learned.sum(axis=1), rtol=1e-5)
+    for name, expected in posteriors.suggested_cuts(fractions, SMALL, SMALL.cuts).items():
+        assert table[f"cut_{name}"].dtype == bool
+        np.testing.assert_array_equal(table[f"cut_{name}"], expected)
+    assert 0 < table["cut_disk"].sum() < 30
 
 
 def test_describe_takes_a_tree_as_plain_values():
@@ -166,34 +161,3 @@ def test_describe_takes_a_tree_as_plain_values():
     table = posteriors.describe(["a", "b"], values, about, 0.9)
     assert list(table["id_str"]) == ["a", "b"]
     assert ((table["edge_yes_low"] < table["edge_yes_fraction"]) & (table["edge_yes_high"] <= 1)).all()
-
-
-@pytest.mark.parametrize("bad", [0.0, np.nan, -1.0])
-def test_a_missing_part_is_told_by_galaxy_and_answer(tmp_path, bad):
-    values = some_concentrations(3, SMALL, 2)
-    values[1, 6, 1] = bad
-    attributes = {"kind": "concentrations", "tree": json.dumps(SMALL.to_dict())}
-    path = write_predictions(tmp_path / "part.hdf5", values, SMALL.columns, **attributes)
-    with pytest.raises(UserError, match="part.hdf5: sample 1 of 'bulge_small' for galaxy 'galaxy 1'"):
-        describe_posteriors(path, tmp_path / "part.parquet", 0.9)
-    assert not list(tmp_path.glob("*.parquet"))
-    assert not list(tmp_path.glob(".*"))
-
-
-def test_files_that_are_no_predictions(tmp_path):
-    (tmp_path / "text.hdf5").write_text("no HDF5")
-    with pytest.raises(UserError, match="text.hdf5"), open_predictions(tmp_path / "text.hdf5"):
-        pass
-    with h5py.File(tmp_path / "empty.hdf5", "w"):
-        pass
-    with pytest.raises(UserError, match="'id_str' is missing"), open_predictions(tmp_path / "empty.hdf5"):
-        pass
-    path = write_predictions(
-        tmp_path / "other.hdf5",
-        np.ones((1, 2, 1)),
-        ["bar_yes", "bar_no"],
-        kind="concentrations",
-        tree=json.dumps(SMALL.to_dict()),
-    )
-    with pytest.raises(UserError, match="are not the answers of its tree"), open_predictions(path):
-        pass

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from stored import IMAGE, TREE, files, train_member
 from zoolib import datasets, models, predict
+from zoolib.augment import PAPER
 from zoolib.images import BadImage
 from zoolib.logs import UserError
 
@@ -100,7 +101,7 @@ def test_samples_are_ordered_by_member_then_view_then_draw(stored, tmp_path):
     names, pixels, _ = next(iter(batches))
     for number, folder in enumerate(folders):
         for view in range(2):
-            cut = datasets.cut_views(pixels, names, IMAGE, 3, view)
+            cut = datasets.cut_views(pixels, names, PAPER, IMAGE, 3, view)
             expected = models.load_model(folder).network.predict(cut, verbose=0)
             for draw in range(3):
                 found = values[:, :, (number * 2 + view) * 3 + draw]

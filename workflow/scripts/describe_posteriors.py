@@ -2,11 +2,13 @@
 
 from zoolib.logs import log_to
 from zoolib.predictions import describe_posteriors
+from zoolib.trees import DecisionTree
 
 with log_to(snakemake.log[0]):
     describe_posteriors(
         predictions=snakemake.input.predictions,
         output=snakemake.output.catalog,
         credible_level=snakemake.params.credible_level,
+        cuts=DecisionTree.from_dict(snakemake.params.tree).cuts,
         threads=snakemake.threads,
     )

@@ -1,46 +1,51 @@
-"""What posteriors say about a galaxy: equal mixtures of Dirichlets, one per posterior sample.
+"""What posteriors say about a galaxy: equal mixtures over the samples of a model's answers.
 
-A model gives every galaxy several samples (members, views, dropout draws) of the concentrations of
-each question's answers. Nothing here needs TensorFlow.
+A model gives every galaxy several samples (members, views, dropout draws): of the concentrations of
+each question's answers, so that the posterior is an equal mixture of Dirichlets, or, with the
+multinomial head, of their probabilities. `kind` says which. Nothing here needs TensorFlow.
+docs/posteriors.md has the formulas in one place.
 """
 
 import numpy as np
 import pandas as pd
 from scipy import special
 
+from zoolib.information import VOTES, information
+from zoolib.intervals import credible_intervals, highest_density_intervals
 from zoolib.trees import DecisionTree
 
-# Interval ends are bracketed to this share of the volunteers.
-TOLERANCE = 1e-4
+# A cut is made where at least this share of the volunteers is expected to be asked its question.
+RELEVANT = 0.5
 
 
-def expected_fractions(concentrations):
+def expected_fractions(values):
     """Mean posterior vote fraction of each answer.
 
     The mean of a Dirichlet is α / Σα; an equal mixture of them has the mean of the means
-    (Walmsley et al. 2022, section 5.1).
+    (Walmsley et al. 2022, section 5.1). Probabilities are fractions already, and Σ is 1.
 
     Args:
-        concentrations: (galaxies, answers, samples), the answers of one question, > 0.
+        values: (galaxies, answers, samples), the concentrations (> 0) or probabilities of the answers
+            of one question.
 
     Returns:
         (galaxies, answers), each row sums to 1.
     """
-    return (concentrations / concentrations.sum(axis=1, keepdims=True)).mean(axis=2)
+    return (values / values.sum(axis=1, keepdims=True)).mean(axis=2)
 
 
-def mean_fractions(concentrations, tree):
+def mean_fractions(values, tree):
     """Mean posterior vote fraction of each answer of a tree.
 
     Args:
-        concentrations: (galaxies, answers of all questions, samples), > 0.
+        values: (galaxies, answers of all questions, samples), concentrations (> 0) or probabilities.
         tree: a `DecisionTree`.
 
     Returns:
         (galaxies, answers of all questions), float64; those of one question sum to 1.
     """
-    concentrations = np.asarray(concentrations, dtype=float)
-    fractions = [expected_fractions(concentrations[:, question.slice]) for question in tree.questions]
+    values = np.asarray(values, dtype=float)
+    fractions = [expected_fractions(values[:, question.slice]) for question in tree.questions]
     return np.concatenate(fractions, axis=1)
 
 
@@ -85,146 +90,118 @@ def entropies(fractions, tree):
     return np.stack([terms[:, question.slice].sum(axis=1) for question in tree.questions], axis=1)
 
 
-def credible_intervals(concentrations, tree, level):
-    """Exact central credible interval of the vote fraction of each answer.
+def suggested_cuts(fractions, tree, cuts):
+    """Which galaxies pass the cuts that a tree suggests, such as "strongly barred".
 
-    The marginal of a Dirichlet is Beta(α, Σα - α), so that of a mixture is a mixture of Betas.
+    Walmsley et al. 2022 (table 2) ask for a share of the votes, and for a number of votes on the
+    question. Posteriors have no votes: instead at least half of the volunteers must be expected to be
+    asked the question. That holds its whole chain: a spiral must be likely featured and face-on first.
 
     Args:
-        concentrations: (galaxies, answers of all questions, samples), > 0.
+        fractions: (galaxies, answers of all questions), expected vote fractions.
         tree: a `DecisionTree`.
-        level: mass of the interval, between 0 and 1; as much lies below it as above.
+        cuts: `DecisionTree.cuts`; those of answers that the tree does not have are left out.
 
     Returns:
-        Two arrays (galaxies, answers of all questions), the lower and the upper ends.
+        {name of the cut: (galaxies,) boolean}.
     """
-    chosen = np.asarray(concentrations, dtype=float)
-    others = np.empty_like(chosen)
-    for question in tree.questions:
-        of_question = chosen[:, question.slice]
-        others[:, question.slice] = of_question.sum(axis=1, keepdims=True) - of_question
-    flat_shape = (-1, chosen.shape[2])
-    ends = [
-        beta_mixture_quantile(chosen.reshape(flat_shape), others.reshape(flat_shape), probability)
-        for probability in ((1 - level) / 2, (1 + level) / 2)
-    ]
-    return tuple(end.reshape(chosen.shape[:2]) for end in ends)
+    asked = probability_asked(fractions, tree)
+    passed = {}
+    for cut in cuts:
+        if not set(cut.answers) <= set(tree.columns):
+            continue
+        share = fractions[:, [tree.columns.index(answer) for answer in cut.answers]].sum(axis=1)
+        owners = [cut.answers[0] in question.columns for question in tree.questions]
+        likely = asked[:, owners.index(True)] >= RELEVANT
+        passed[cut.name] = likely & (share > cut.above if cut.above is not None else share < cut.below)
+    return passed
 
 
-def beta_mixture_quantile(a, b, probability, tolerance=TOLERANCE):
-    """Quantile of equal mixtures of Beta distributions.
-
-    Newton's method inside a bracket that always holds the quantile, from the quantile of the Beta
-    with the same mean and variance.
-
-    Args:
-        a, b: (mixtures, components), the parameters of the components, > 0.
-        probability: which quantile, between 0 and 1.
-        tolerance: greatest width of the final bracket.
-
-    Returns:
-        (mixtures,), each closer to the quantile than `tolerance`.
-    """
-    low, low_excess = np.zeros(len(a)), np.full(len(a), -probability)
-    high, high_excess = np.ones(len(a)), np.full(len(a), 1 - probability)
-    log_beta = special.betaln(a, b)
-    active = np.arange(len(a))
-    guess = np.clip(special.betaincinv(*_matched_beta(a, b), probability), tolerance / 2, 1 - tolerance / 2)
-    rounds = 0
-    while len(active):
-        rounds += 1
-        column = guess[:, None]
-        excess = special.betainc(a, b, column).mean(axis=1) - probability
-        below = excess < 0
-        low[active[below]], low_excess[active[below]] = guess[below], excess[below]
-        high[active[~below]], high_excess[active[~below]] = guess[~below], excess[~below]
-
-        going_on = high[active] - low[active] > tolerance
-        active, excess, column = active[going_on], excess[going_on], column[going_on]
-        a, b, log_beta = a[going_on], b[going_on], log_beta[going_on]
-        guess, below = guess[going_on], below[going_on]
-        with np.errstate(all="ignore"):
-            log_density = (a - 1) * np.log(column) + (b - 1) * np.log1p(-column) - log_beta
-            newton = guess - excess / np.exp(log_density).mean(axis=1)
-        # A little too far, so that the next round closes the bracket from the other side.
-        newton += np.where(below, 0.45, -0.45) * tolerance
-        inside = (newton > low[active]) & (newton < high[active])
-        # Halving the bracket now and then bounds the number of rounds whatever the mixture.
-        halved = (low[active] + high[active]) / 2
-        guess = np.where(inside & (rounds % 4 != 0), newton, halved)
-    return low - low_excess * (high - low) / (high_excess - low_excess)
-
-
-def _matched_beta(a, b):
-    """Parameters of the Beta with the mean and the variance of an equal mixture of Betas."""
-    total = a + b
-    means = a / total
-    mean = means.mean(axis=1)
-    variance = (means * (1 - means) / (total + 1) + means**2).mean(axis=1) - mean**2
-    matched = np.maximum(mean * (1 - mean) / variance - 1, 1e-3)
-    return mean * matched, (1 - mean) * matched
-
-
-def log_predictive(votes, concentrations):
+def log_predictive(votes, values, kind="concentrations"):
     """Log probability of the votes on one question, given the posterior and the number of votes.
 
     The votes follow an equal mixture of Dirichlet-multinomials, coefficient included (Walmsley et
-    al. 2022, equation 6 and section 5.1). Where nobody voted it is exactly 0.
+    al. 2022, equation 6 and section 5.1), or of multinomials where the samples are probabilities.
+    Where nobody voted it is exactly 0.
 
     Args:
         votes: (galaxies, answers), whole numbers >= 0.
-        concentrations: (galaxies, answers, samples), > 0.
+        values: (galaxies, answers, samples), concentrations (> 0) or probabilities.
+        kind: what the values are, `concentrations` or `probabilities`.
 
     Returns:
         (galaxies,), in nats.
     """
     votes = np.asarray(votes, dtype=float)
-    concentrations = np.asarray(concentrations, dtype=float)
+    values = np.asarray(values, dtype=float)
     total = votes.sum(axis=1)
     coefficient = special.gammaln(total + 1) - special.gammaln(votes + 1).sum(axis=1)
-    answered = special.gammaln(concentrations + votes[:, :, None]) - special.gammaln(concentrations)
-    sums = concentrations.sum(axis=1)
-    asked = special.gammaln(sums + total[:, None]) - special.gammaln(sums)
-    of_samples = answered.sum(axis=1) - asked
+    if kind == "concentrations":
+        answered = special.gammaln(values + votes[:, :, None]) - special.gammaln(values)
+        sums = values.sum(axis=1)
+        asked = special.gammaln(sums + total[:, None]) - special.gammaln(sums)
+        of_samples = answered.sum(axis=1) - asked
+    else:
+        of_samples = special.xlogy(votes[:, :, None], values).sum(axis=1)
     mixture = special.logsumexp(of_samples, axis=1) - np.log(of_samples.shape[1])
     return np.where(total > 0, coefficient + mixture, 0.0)
 
 
-def describe(id_str, values, about, credible_level):
+def describe(id_str, values, about, credible_level, cuts=()):
     """Describe posteriors in a flat table, one row a galaxy.
 
-    Concentrations give, for each answer, `{answer}_fraction`, `{answer}_low` and `{answer}_high`
-    (expected vote fraction and exact central credible interval), for each question
-    `{question}_asked` (share of volunteers it reaches) and `{question}_entropy` (nats).
-    Probabilities give `{label}`, `{label}_low` and `{label}_high`: mean and quantiles of the samples.
+    For each answer of a tree, `{answer}_fraction` (expected vote fraction), `{answer}_low` and
+    `{answer}_high` (central credible interval), `{answer}_hd_low` and `{answer}_hd_high`
+    (highest-density interval); for each question `{question}_asked` (share of volunteers it reaches),
+    `{question}_entropy` and `{question}_information` (nats); `information`, their sum; for each of the
+    cuts `cut_{name}` (boolean). Labels have `{label}` (mean probability), the same two
+    intervals, and `information` for one more label.
 
     Args:
         id_str: (galaxies,) names.
         values: (galaxies, answers, samples).
-        about: attributes kind (`concentrations` or e.g. `probabilities`), tree (a `DecisionTree`, its
-            plain values, or None for labels) and columns (names of the answers).
+        about: attributes kind (`concentrations`, `probabilities` or `values`), tree (a
+            `DecisionTree`, its plain values, or None for labels) and columns (names of the answers).
         credible_level: mass of the intervals, between 0 and 1.
+        cuts: `DecisionTree.cuts` of samples to tell.
 
     Returns:
-        pandas.DataFrame: id_str, then float32 columns.
+        pandas.DataFrame: id_str, then float32 and boolean columns.
     """
-    if about.kind == "concentrations":
-        tree = DecisionTree.from_dict(about.tree) if isinstance(about.tree, dict) else about.tree
-        fractions = mean_fractions(values, tree)
-        low, high = credible_intervals(values, tree, credible_level)
-        of_questions = (probability_asked(fractions, tree), entropies(fractions, tree))
-        names = [f"{answer}{end}" for answer in about.columns for end in ("_fraction", "_low", "_high")]
-        names += [f"{question.name}{end}" for question in tree.questions for end in ("_asked", "_entropy")]
-    else:
-        fractions = np.mean(values, axis=2)
-        low, high = np.quantile(values, [(1 - credible_level) / 2, (1 + credible_level) / 2], axis=2)
-        of_questions = ()
-        names = [f"{label}{end}" for label in about.columns for end in ("", "_low", "_high")]
-    blocks = [np.stack([fractions, low, high], axis=2)]
-    blocks += [np.stack(of_questions, axis=2)] if of_questions else []
-    columns = np.concatenate(
-        [block.reshape(len(values), np.prod(block.shape[1:])) for block in blocks], axis=1
-    )
-    table = pd.DataFrame(columns.astype(np.float32), columns=names)
-    table.insert(0, "id_str", np.asarray(id_str, dtype=str))
-    return table
+    tree = DecisionTree.from_dict(about.tree) if isinstance(about.tree, dict) else about.tree
+    values = np.asarray(values, dtype=float)
+    fractions = mean_fractions(values, tree) if tree else values.mean(axis=2)
+    of_answers = {
+        "_fraction" if tree else "": fractions,
+        **_ends("", credible_intervals(values, tree, credible_level, about.kind)),
+        **_ends("_hd", highest_density_intervals(values, tree, credible_level, about.kind)),
+    }
+    # Numbers that are no probabilities of votes have no information about them.
+    learned = np.full(values.shape[:2], np.nan)
+    if about.kind != "values":
+        learned = information(values, tree, votes=VOTES if tree else 1, kind=about.kind)
+    columns = _named(about.columns, of_answers)
+    if tree:
+        of_questions = {
+            "_asked": probability_asked(fractions, tree),
+            "_entropy": entropies(fractions, tree),
+            "_information": np.stack([learned[:, q.slice].sum(axis=1) for q in tree.questions], axis=1),
+        }
+        columns |= _named([question.name for question in tree.questions], of_questions)
+    columns["information"] = learned.sum(axis=1).astype(np.float32)
+    if tree:
+        columns |= {f"cut_{name}": passed for name, passed in suggested_cuts(fractions, tree, cuts).items()}
+    return pd.DataFrame({"id_str": np.asarray(id_str, dtype=str), **columns})
+
+
+def _ends(interval, ends):
+    return {f"{interval}_low": ends[0], f"{interval}_high": ends[1]}
+
+
+def _named(names, blocks):
+    """Columns of a table, {name and ending: (galaxies,) float32}, from {ending: (galaxies, names)}."""
+    return {
+        f"{name}{ending}": block[:, number].astype(np.float32)
+        for number, name in enumerate(names)
+        for ending, block in blocks.items()
+    }

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from zoolib import datasets, models
+from zoolib.augment import augmentation_of
 from zoolib.locations import read_places, stem
 from zoolib.logs import UserError, log, progress, whole
 from zoolib.posteriors import describe
@@ -37,13 +38,18 @@ def load_members(folders):
         raise UserError("No model folder is given, expected at least one; name a folder with model.keras.")
     members = [models.load_model(folder) for folder in folders]
     for folder, member in zip(folders, members, strict=True):
-        if (member.columns, member.about["image"]) != (members[0].columns, members[0].about["image"]):
+        if _use(member) != _use(members[0]):
             raise UserError(
                 f"{folder}: answers or sees otherwise than {folders[0]}; an ensemble has one tree."
             )
         # XLA is several times slower on a CPU.
         member.backbone.compile(jit_compile=False)
     return members
+
+
+def _use(member):
+    """What a model answers and what it sees."""
+    return member.columns, member.about["image"], augmentation_of(member.about)["steps"]
 
 
 def open_galaxies(galaxies, image, chunk, of, on_bad):
@@ -138,11 +144,11 @@ def predict_chunk(galaxies, folders, chunk, of, samples, views, seed, output):
 def _draw_block(members, names, pixels, start, samples, views, seed):
     """Concentrations of one block, (galaxies, answers, members * views * samples)."""
     count = len(names)
-    image = members[0].about["image"]
+    sight = augmentation_of(members[0].about), members[0].about["image"]
     # A smaller last block is filled up: dropout's masks have the shape of the block.
     fill = [(0, BLOCK - count), (0, 0), (0, 0), (0, 0)]
     views = [
-        np.pad(datasets.cut_views(pixels, names, image, seed, view), fill) for view in range(views) or [None]
+        np.pad(datasets.cut_views(pixels, names, *sight, seed, view), fill) for view in range(views) or [None]
     ]
     values = []
     for number, member in enumerate(members):

@@ -1,6 +1,7 @@
 """Files of predictions (HDF5 in Zoobot's layout): reading them, and describing them galaxy by galaxy."""
 
 import contextlib
+import itertools
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from zoolib.trees import DecisionTree
 
 # Galaxies that are in memory at once, for each thread.
 BLOCK = 512
+# Galaxies of a compressed piece of a file; a block is several.
+CHUNK = 128
 
 
 @dataclass(frozen=True)
@@ -26,11 +29,12 @@ class Predictions:
 
     Attributes:
         path: the file.
-        kind: what its numbers are, `concentrations` or e.g. `probabilities`.
-        tree: the `DecisionTree`, None where the numbers belong to labels instead.
+        kind: what its numbers are, `concentrations`, `probabilities`, or `values` of any sign.
+        tree: the `DecisionTree`, None where the numbers are about labels instead.
         columns: names of the answers, in the order of the second axis.
         id_str: (galaxies,) names of the galaxies.
         values: the HDF5 dataset (galaxies, answers, samples).
+        labels: of a finetuned task, plain values of each `Label`; None where the file says nothing of them.
     """
 
     path: str
@@ -39,6 +43,7 @@ class Predictions:
     columns: list
     id_str: np.ndarray
     values: h5py.Dataset
+    labels: list | None = None
 
     def blocks(self, size=BLOCK):
         """Read the galaxies in order, a block at a time.
@@ -55,15 +60,35 @@ class Predictions:
         for start in range(0, len(self.id_str), size):
             rows = slice(start, min(start + size, len(self.id_str)))
             values = self.values[rows].astype(float)
-            good = np.isfinite(values) & (values > 0 if self.kind == "concentrations" else values >= 0)
+            smallest = {"concentrations": np.nextafter(0, 1), "values": -np.inf}.get(self.kind, 0)
+            good = np.isfinite(values) & (values >= smallest)
             if not good.all():
                 galaxy, answer, sample = np.argwhere(~good)[0]
                 raise UserError(
                     f"{self.path}: sample {sample} of '{self.columns[answer]}' for galaxy"
                     f" '{self.id_str[start + galaxy]}' is {values[galaxy, answer, sample]:g}, expected a"
-                    f" positive number; a part of the predictions is missing or broken, predict it again."
+                    f" {'' if self.kind == 'values' else 'positive '}number; a part of the predictions is"
+                    " missing or broken, predict it again."
                 )
             yield rows, values
+
+    def map(self, function, threads=1):
+        """Apply a function to all galaxies, a block at a time.
+
+        Args:
+            function: called with what `blocks` yields, (slice of the galaxies, values).
+            threads: blocks that are in memory, and worked on, at once.
+
+        Yields:
+            What the function returns, in the order of the galaxies.
+
+        Raises:
+            UserError: as `blocks`.
+        """
+        blocks = self.blocks()
+        with ThreadPoolExecutor(threads) as pool:
+            while some := list(itertools.islice(blocks, threads)):
+                yield from pool.map(lambda block: function(*block), some)
 
 
 @contextlib.contextmanager
@@ -91,27 +116,29 @@ def open_predictions(path):
                 " predictions have predictions, id_str and label_cols."
             )
         kind = str(file.attrs.get("kind", "concentrations"))
-        tree = None
-        if kind == "concentrations":
-            if "tree" not in file.attrs:
-                raise UserError(f"{path}: the attribute 'tree' is missing; predict again with this project.")
-            tree = DecisionTree.from_dict(json.loads(file.attrs["tree"]), path)
+        content = json.loads(file.attrs.get("tree", "null"))
+        if kind == "concentrations" and content is None:
+            raise UserError(f"{path}: the attribute 'tree' is missing; predict again with this project.")
+        tree = DecisionTree.from_dict(content, path) if content else None
         columns = [str(name) for name in file["label_cols"].asstr()[:]]
         if tree and columns != tree.columns:
             raise UserError(
                 f"{path}: label_cols ({', '.join(columns[:3])}, …) are not the answers of its tree"
                 f" ({', '.join(tree.columns[:3])}, …); predict again with this project."
             )
-        yield Predictions(str(path), kind, tree, columns, file["id_str"].asstr()[:], file["predictions"])
+        labels = json.loads(file.attrs.get("labels", "null"))
+        names, values = file["id_str"].asstr()[:], file["predictions"]
+        yield Predictions(str(path), kind, tree, columns, names, values, labels)
 
 
-def describe_posteriors(predictions, output, credible_level, threads=1):
+def describe_posteriors(predictions, output, credible_level, cuts=(), threads=1):
     """Write the flat catalogue of a file of predictions, whose columns `posteriors.describe` names.
 
     Args:
         predictions: HDF5 of predictions.
         output: Parquet to write; its metadata hold kind, credible_level and tree.
         credible_level: mass of the intervals, between 0 and 1.
+        cuts: `DecisionTree.cuts` of samples to tell.
         threads: blocks of galaxies that are described at once.
 
     Raises:
@@ -119,38 +146,22 @@ def describe_posteriors(predictions, output, credible_level, threads=1):
     """
     with open_predictions(predictions) as opened, whole(output) as partial:
 
-        def table_of(block):
-            rows, values = block
-            described = describe(opened.id_str[rows], values, opened, credible_level)
+        def table_of(rows, values):
+            described = describe(opened.id_str[rows], values, opened, credible_level, cuts)
             return pa.Table.from_pandas(described, preserve_index=False)
 
-        empty = np.ones((0, *opened.values.shape[1:]))
+        empty = table_of(slice(0, 0), np.ones((0, *opened.values.shape[1:])))
         about = {"kind": opened.kind, "credible_level": str(credible_level)}
         about |= {"tree": json.dumps(opened.tree.to_dict())} if opened.tree else {}
-        columns = describe([], empty, opened, credible_level).columns[1:]
-        fields = [("id_str", pa.string()), *((name, pa.float32()) for name in columns)]
-        schema = pa.schema(fields, metadata=about)
+        schema = empty.schema.set(0, pa.field("id_str", pa.string())).with_metadata(about)
         with (
             pq.ParquetWriter(partial, schema) as writer,
-            ThreadPoolExecutor(threads) as pool,
             progress(None, "describing posteriors", total=len(opened.id_str)) as meter,
         ):
-            for blocks in _batches(opened.blocks(), threads):
-                for table in pool.map(table_of, blocks):
-                    writer.write_table(table.cast(schema))
-                    meter.update(len(table))
+            for table in opened.map(table_of, threads):
+                writer.write_table(table.cast(schema))
+                meter.update(len(table))
     log.info("%s: posteriors of %d galaxies", output, len(opened.id_str))
-
-
-def _batches(blocks, size):
-    """Lists of as many blocks as there are threads, so that only those are in memory."""
-    batch = []
-    for block in blocks:
-        batch.append(block)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    yield batch
 
 
 def read_described(parts, columns=None):
@@ -181,6 +192,30 @@ def read_described(parts, columns=None):
     return table, {"tree": tree, "credible_level": float(about[b"credible_level"])}
 
 
+def rank_galaxies(parts, output):
+    """List galaxies by how much a model would learn from volunteers' votes on them.
+
+    Args:
+        parts: Parquet parts of the flat catalogue, one a chunk.
+        output: CSV to write: rank (1 teaches most), id_str, information (nats; see
+            `information.information`).
+
+    Raises:
+        UserError: a part cannot be read.
+    """
+    table, _ = read_described(parts, ["information"])
+    table = table.sort_values(["information", "id_str"], ascending=[False, True])
+    table.insert(0, "rank", np.arange(1, len(table) + 1))
+    with whole(output) as partial:
+        table.to_csv(partial, index=False, float_format="%.6g")
+    if len(table) and not table["information"].any():
+        log.warning(
+            "The information is 0 for every galaxy, so the list is in no useful order: it is what posterior"
+            " samples disagree about, and there is one; predict with more samples, views or members."
+        )
+    log.info("%s: %s galaxies", output, f"{len(table):,}")
+
+
 def write_predictions(path, ids, values, about, members, samples, views, seed):
     """Write predictions as HDF5 in Zoobot's layout.
 
@@ -195,8 +230,10 @@ def write_predictions(path, ids, values, about, members, samples, views, seed):
         seed: of the run.
     """
     with h5py.File(path, "w") as file:
-        compression = {"compression": "gzip", "compression_opts": 4} if len(ids) else {}
-        file.create_dataset("predictions", data=values, **compression)
+        # Whole galaxies together, as they are read.
+        chunks = (min(CHUNK, len(ids)), *values.shape[1:])
+        layout = {"chunks": chunks, "compression": "gzip", "compression_opts": 4} if len(ids) else {}
+        file.create_dataset("predictions", data=values, **layout)
         file.create_dataset("id_str", data=list(ids), dtype=h5py.string_dtype())
         file.create_dataset("label_cols", data=list(about["columns"]), dtype=h5py.string_dtype())
         file.attrs.update(_attributes(about, members, samples, views, seed))
@@ -205,12 +242,14 @@ def write_predictions(path, ids, values, about, members, samples, views, seed):
 def _attributes(about, members, samples, views, seed):
     meaning = {
         "concentrations": "Dirichlet concentrations of each answer, one a sample",
-        "probabilities": "probabilities of each label, one a sample",
+        "probabilities": f"probabilities of each {'answer' if about['tree'] else 'label'}, one a sample",
+        "values": "what each label is, a number in its own units or a probability, one a sample",
     }
     return {
         "kind": about["kind"],
         "values": meaning[about["kind"]],
         "tree": json.dumps(about["tree"]),
+        "labels": json.dumps(about.get("labels")),
         "members": members,
         "views": views,
         "samples_per_view": samples,

@@ -1,0 +1,190 @@
+"""How fast posteriors are described, and in how much memory; writes the last section of docs/posteriors.md.
+
+Simulated concentrations are written as prediction jobs write them and read back as the pipeline reads
+them. Each measurement is a process of its own, so that its peak memory is its own.
+"""
+
+import argparse
+import datetime
+import importlib.metadata
+import multiprocessing
+import os
+import platform
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+
+REPO = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPO / "workflow" / "scripts"))
+
+from zoolib import information, intervals, posteriors  # noqa: E402
+from zoolib.predictions import (  # noqa: E402
+    collect_predictions,
+    describe_posteriors,
+    open_predictions,
+    write_predictions,
+)
+from zoolib.trees import DecisionTree  # noqa: E402
+
+PAGE, SECTION = REPO / "docs" / "posteriors.md", "## Speed\n"
+SAMPLES, PARTS, THREADS, LEVEL = 25, 40, 2, 0.9
+
+
+def write_part(tree, folder, number, galaxies, wide):
+    """Write one file of predictions, as `predict_chunk` does.
+
+    Args:
+        tree: the `DecisionTree` that is answered.
+        folder: where to.
+        number: of the part; seeds it.
+        galaxies: how many.
+        wide: concentrations from 0.01 to 1000 instead of from 1 to 101.
+    """
+    random = np.random.default_rng(number)
+    shape = (galaxies, len(tree.columns))
+    logits = random.normal(-2, 1.5, (*shape, 1)) + random.normal(0, 0.5, (*shape, SAMPLES))
+    values = np.clip(np.exp(2 * logits + 4), 0.01, 1000) if wide else 1 + 100 / (1 + np.exp(-logits))
+    ids = [f"galaxy {number}-{index}" for index in range(galaxies)]
+    about = {"kind": "concentrations", "tree": tree.to_dict(), "columns": tree.columns}
+    path = Path(folder) / "chunks" / f"{'wide' if wide else number}.hdf5"
+    write_predictions(path, ids, values.astype(np.float32), about, SAMPLES, 1, 1, number)
+
+
+def summarise(opened):
+    """Mean fractions, probability asked and entropy of all galaxies."""
+
+    def of_block(rows, values):
+        fractions = posteriors.mean_fractions(values, opened.tree)
+        asked = posteriors.probability_asked(fractions, opened.tree)
+        return fractions.sum(), asked.sum(), posteriors.entropies(fractions, opened.tree).sum()
+
+    return [sum(sums) for sums in zip(*opened.map(of_block, THREADS), strict=True)]
+
+
+def central(opened):
+    """Exact central intervals."""
+    for _ in opened.map(
+        lambda rows, values: intervals.credible_intervals(values, opened.tree, LEVEL), THREADS
+    ):
+        pass
+
+
+def highest_density(opened):
+    """Highest-density intervals."""
+    for _ in opened.map(
+        lambda rows, values: intervals.highest_density_intervals(values, opened.tree, LEVEL), THREADS
+    ):
+        pass
+
+
+def informed(opened):
+    """Mutual information between votes and model."""
+    for _ in opened.map(lambda rows, values: information.information(values, opened.tree), THREADS):
+        pass
+
+
+def catalogue(opened):
+    """The flat catalogue, as the rule `describe_posteriors` makes it."""
+    describe_posteriors(opened.path, f"{opened.path}.parquet", LEVEL, THREADS)
+
+
+def measure(function, path):
+    """Run a function on a file of predictions.
+
+    Args:
+        function: takes `Predictions`.
+        path: the file.
+
+    Returns:
+        (galaxies, seconds, seconds of processor time on all cores, peak memory of the process in bytes).
+    """
+    start, start_of_work = time.perf_counter(), time.process_time()
+    with open_predictions(path) as opened:
+        galaxies = len(opened.id_str)
+        function(opened)
+    seconds, work = time.perf_counter() - start, time.process_time() - start_of_work
+    status = Path("/proc/self/status").read_text()
+    peak = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
+    return galaxies, seconds, work, int(peak) * 1024
+
+
+def main(galaxies):
+    """Measure and write the section.
+
+    Args:
+        galaxies: how many are summarised; a multiple of the number of parts.
+    """
+    tree = DecisionTree.load(REPO / "config" / "trees" / "gz_decals_5.yaml")
+    spawn = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder:
+        chunks, every = Path(folder) / "chunks", Path(folder) / "predictions.hdf5"
+        chunks.mkdir()
+        of_part = galaxies // PARTS
+        with ProcessPoolExecutor(THREADS, mp_context=spawn) as pool:
+            jobs = [pool.submit(write_part, tree, folder, n, of_part, False) for n in range(PARTS)]
+            jobs.append(pool.submit(write_part, tree, folder, PARTS, of_part, True))
+            for job in jobs:
+                job.result()
+        rejected = chunks / "rejected.csv"
+        pd.DataFrame(columns=["id_str", "reason"]).to_csv(rejected, index=False)
+        output = SimpleNamespace(predictions=every, rejected=Path(folder) / "rejected.csv")
+        collect_predictions([chunks / f"{n}.hdf5" for n in range(PARTS)], [rejected], output)
+        size = sum(path.stat().st_size for path in chunks.glob("*.hdf5"))
+        print(f"{galaxies:,} galaxies written, {size / 1e9:.1f} GB", flush=True)
+        rows = []
+        for title, function, path in (
+            ("mean fractions, probability asked, entropy", summarise, every),
+            ("exact central intervals, one level", central, chunks / "0.hdf5"),
+            ("the same, concentrations from 0.01 to 1000", central, chunks / "wide.hdf5"),
+            ("highest-density intervals, one level", highest_density, chunks / "0.hdf5"),
+            ("the same, concentrations from 0.01 to 1000", highest_density, chunks / "wide.hdf5"),
+            ("information (N = 10)", informed, chunks / "0.hdf5"),
+            ("the whole flat catalogue, all of these", catalogue, chunks / "0.hdf5"),
+        ):
+            with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+                count, seconds, work, peak = pool.submit(measure, function, path).result()
+            speeds = f"{seconds:,.1f} | {count / seconds:,.0f} | {count / work:,.0f}"
+            rows.append(f"| {title} | {count:,} | {speeds} | {peak / 1e9:.2f} |")
+            print(rows[-1], flush=True)
+    write_section(tree, rows)
+
+
+def write_section(tree, rows):
+    """Replace the last section of the page.
+
+    Args:
+        tree: the `DecisionTree` that was answered.
+        rows: lines of the table.
+    """
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    processor = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("numpy", "scipy", "h5py")]
+    about = [
+        f"{processor or platform.machine()}, {os.cpu_count()} cores, {THREADS} threads",
+        f"Python {platform.python_version()}",
+        *versions,
+    ]
+    section = [
+        SECTION,
+        f"`make bench-posteriors`, {datetime.date.today():%d %B %Y}: {', '.join(about)}.",
+        f"{len(tree.columns)} answers × {SAMPLES} samples a galaxy, simulated concentrations from 1 to 101",
+        "unless stated otherwise. The times include reading blocks of galaxies from compressed HDF5.",
+        "",
+        "| what | galaxies | seconds | galaxies/s | galaxies per second of one core | peak memory (GB) |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        *rows,
+    ]
+    text = PAGE.read_text().split(SECTION)[0]
+    PAGE.write_text(text + "\n".join(section) + "\n")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--galaxies", type=int, default=1_000_000)
+    main(parser.parse_args().galaxies)
