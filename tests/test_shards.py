@@ -223,11 +223,11 @@ def test_real_galaxies_from_zips_and_from_fits(tmp_path, repo, real_data):
         assert pixels[28:36, 28:36].mean() > pixels[:4].mean() + 10
         assert votes.shape == (34,) and votes[:3].sum() >= 3
 
-    table = pd.DataFrame({"id_str": [f"example_{letter}" for letter in "abcde"]}).assign(ring=[0, 1, 0, 1, 0])
+    table = pd.DataFrame({"id_str": [f"example_{letter}" for letter in "abcde"], "ring_yes": 1, "ring_no": 0})
     table.to_csv(tmp_path / "fits.csv", index=False)
     entry = {
         "name": "fits",
-        "labels": ["ring"],
+        "tree": {"name": "rings", "questions": {"ring": {"answers": ["yes", "no"]}}},
         "table": str(tmp_path / "fits.csv"),
         "images": str(real_data / "fits"),
     }

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from zoolib.augment import apply_views, central_view, random_view
+from zoolib.augment import apply_views, augment, central_view, draw_numbers, random_views
 from zoolib.images import BadImage, load_row
 from zoolib.logs import UserError
 from zoolib.tfrecords import parse
@@ -149,7 +149,17 @@ def images_read(*stores):
         raise
 
 
-def training_batches(store, batch_size, seed, epochs, first_epoch=0, shuffle=8192, keep_last=False):
+def training_batches(
+    store,
+    augmentation,
+    batch_size,
+    seed,
+    epochs,
+    first_epoch=0,
+    shuffle=8192,
+    keep_last=False,
+    central=False,
+):
     """Shuffled, augmented batches, epoch after epoch.
 
     The order of files, the shuffle and the views depend on (seed, epoch) alone, so that a training
@@ -157,12 +167,14 @@ def training_batches(store, batch_size, seed, epochs, first_epoch=0, shuffle=819
 
     Args:
         store: the galaxies.
+        augmentation: {"name", "steps"}, from `augmentations.load_augmentation`.
         batch_size: galaxies a step.
         seed: whole number.
         epochs: number of the epoch at which to end.
         first_epoch: number of the first epoch.
         shuffle: galaxies in the shuffle buffer.
         keep_last: keep the last, smaller batch of an epoch.
+        central: show the upright, central view in every epoch instead of augmented ones.
 
     Returns:
         (dataset of (images (galaxies, final_size, final_size, channels) float32 0-255, labels
@@ -188,39 +200,99 @@ def training_batches(store, batch_size, seed, epochs, first_epoch=0, shuffle=819
 
         def augmented(record):
             id_str, pixels, labels = store.decode(record)
-            return pixels, random_view(store.image, seed, epoch, id_str), labels
+            return pixels, draw_numbers(augmentation, seed, epoch, id_str), labels
 
         galaxies = records.map(augmented, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         return galaxies.batch(batch_size, drop_remainder=not keep_last)
 
     batches = tf.data.Dataset.range(first_epoch, epochs).flat_map(of_epoch)
-    final = store.image["final_size"]
-    batches = batches.map(
-        lambda pixels, views, labels: (apply_views(pixels, views, final), labels),
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=True,
-    )
+
+    def seen(pixels, draws, labels):
+        if central:
+            return central_views(pixels, augmentation, store.image), labels
+        return augment(augmentation, pixels, draws, store.image), labels
+
+    batches = batches.map(seen, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return batches.prefetch(tf.data.AUTOTUNE), steps
 
 
-def central_batches(store, batch_size):
+def central_batches(store, augmentation, batch_size):
     """Every galaxy once, in order, upright and central.
 
     Args:
         store: the galaxies.
+        augmentation: {"name", "steps"}: that of the training, whose mean scale the views have.
         batch_size: galaxies a batch; the last one may be smaller.
 
     Returns:
         A dataset of (images (galaxies, final_size, final_size, channels) float32, labels).
     """
-    view = central_view(store.image)
-    final = store.image["final_size"]
 
     def cut(_, pixels, labels):
-        return apply_views(pixels, tf.tile(view[None], [tf.shape(pixels)[0], 1]), final), labels
+        return central_views(pixels, augmentation, store.image), labels
 
     batches = stored_batches(store, batch_size).map(cut, num_parallel_calls=2, deterministic=True)
     return batches.apply(tf.data.experimental.assert_cardinality(-(-store.count // batch_size))).prefetch(2)
+
+
+def central_views(pixels, augmentation, image):
+    """The upright, central view of each stored image.
+
+    Args:
+        pixels: (galaxies, size, size, channels).
+        augmentation: {"name", "steps"}: that of the training, whose mean scale the views have.
+        image: the `image` section of the configuration.
+
+    Returns:
+        (galaxies, final_size, final_size, channels) float32 tensor.
+    """
+    view = central_view(augmentation, image)
+    return apply_views(pixels, tf.tile(view[None], [tf.shape(pixels)[0], 1]), image["final_size"])
+
+
+def features(backbone, store, augmentation, batch_size):
+    """What a backbone makes of the central view of every galaxy.
+
+    Args:
+        backbone: keras.Model.
+        store: the galaxies.
+        augmentation: {"name", "steps"}: that of the backbone's training.
+        batch_size: galaxies that go through it at once.
+
+    Returns:
+        (features (galaxies, features), labels (galaxies, labels)), float32 arrays.
+    """
+    found = [
+        (backbone.predict_on_batch(pixels), labels.numpy())
+        for pixels, labels in central_batches(store, augmentation, batch_size)
+    ]
+    return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
+
+
+def array_batches(inputs, labels, batch_size, seed, epochs, first_epoch=0):
+    """Shuffled batches of numbers in memory, epoch after epoch; the order depends on (seed, epoch) alone.
+
+    Args:
+        inputs: (galaxies, features).
+        labels: (galaxies, labels).
+        batch_size: galaxies a step; the last batch of an epoch may be smaller.
+        seed: whole number.
+        epochs: number of the epoch at which to end.
+        first_epoch: number of the first epoch.
+
+    Returns:
+        (dataset of (inputs, labels), steps an epoch).
+    """
+    galaxies = tf.range(len(inputs), dtype=tf.int64)
+
+    def of_epoch(epoch):
+        order = tf.random.experimental.stateless_shuffle(
+            galaxies, seed=tf.stack([tf.constant(seed, tf.int64), epoch])
+        )
+        batches = tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
+        return batches.map(lambda chosen: (tf.gather(inputs, chosen), tf.gather(labels, chosen)))
+
+    return tf.data.Dataset.range(first_epoch, epochs).flat_map(of_epoch), -(-len(inputs) // batch_size)
 
 
 def stored_batches(store, batch_size, start=0, stop=None):
@@ -241,12 +313,16 @@ def stored_batches(store, batch_size, start=0, stop=None):
     return galaxies.batch(batch_size).prefetch(2)
 
 
-def cut_views(pixels, names, image, seed, view=None):
+def cut_views(pixels, names, augmentation, image, seed, view=None):
     """Cut one view out of each stored image of a batch.
+
+    Random views are moved like training's, but their light is left alone: noise, blur and dust make
+    an image worse, where the posterior is asked for the image that there is.
 
     Args:
         pixels: (galaxies, size, size, channels).
         names: (galaxies,) id_str.
+        augmentation: {"name", "steps"}: that of the model's training.
         image: the `image` section of the configuration.
         seed: whole number.
         view: number of a random view; None is the upright, central one.
@@ -255,13 +331,9 @@ def cut_views(pixels, names, image, seed, view=None):
         (galaxies, final_size, final_size, channels) float32 array.
     """
     if view is None:
-        transforms = tf.tile(central_view(image)[None], [len(pixels), 1])
-    else:
-        # Epochs count up from 0; views count down from -1, so that none repeats a training view.
-        before_training = tf.constant(-1 - view, tf.int64)
-        transforms = tf.map_fn(
-            lambda name: random_view(image, seed, before_training, name),
-            tf.constant(names),
-            fn_output_signature=tf.float32,
-        )
+        return central_views(pixels, augmentation, image).numpy()
+    # Epochs count up from 0; views count down from -1, so that none repeats a training view.
+    before_training = tf.constant(-1 - view, tf.int64)
+    draws = [draw_numbers(augmentation, seed, before_training, name) for name in names]
+    transforms = random_views(augmentation, tf.stack(draws), image)
     return apply_views(pixels, transforms, image["final_size"]).numpy()

@@ -1,0 +1,15 @@
+"""Draw what training sees of some galaxies, under each augmentation."""
+
+from zoolib.logs import log_to
+
+with log_to(snakemake.log[0]):
+    from zoolib.figures.augmentations import draw_augmentations
+
+    draw_augmentations(
+        shards=list(snakemake.input.shards),
+        sidecars=list(snakemake.input.about),
+        image=snakemake.params.image,
+        augmentations=snakemake.params.augmentations,
+        seed=snakemake.params.seed,
+        output=snakemake.output[0],
+    )

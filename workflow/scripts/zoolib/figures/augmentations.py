@@ -1,0 +1,89 @@
+"""Augmentations: the same galaxies as they are stored, and as training sees them under each list of steps."""
+
+from collections import Counter
+
+import pandas as pd
+import tensorflow as tf
+
+from zoolib import datasets
+from zoolib.augment import augment, draw_numbers
+from zoolib.figures.style import FAINT, drawing, in_words
+from zoolib.tfrecords import read_sidecar
+
+DOTS_AN_INCH = 100
+# In pixels of the picture.
+TILE, GAP, BETWEEN, MARGIN, HEADER = 150, 8, 22, 210, 84
+
+
+def draw_augmentations(shards, sidecars, image, augmentations, seed, output, galaxies=6, draws=2):
+    """Draw the first galaxies of some shards as they are stored and, below, under each augmentation.
+
+    Args:
+        shards: `.tfrecord` files, or the `.parquet` lists that stand in for them.
+        sidecars: their JSON sidecars.
+        image: the `image` section of the configuration.
+        augmentations: a list of {"name", "steps"}; the run trains with the first.
+        seed: whole number.
+        output: PNG to write.
+        galaxies: how many, side by side; fewer if there are fewer.
+        draws: rows an augmentation.
+
+    Raises:
+        UserError: shards of another size, or an image that cannot be read.
+    """
+    abouts = [read_sidecar(path, None, image) for path in sidecars]
+    if str(shards[0]).endswith(".parquet"):
+        store = datasets.from_catalog([pd.read_parquet(path) for path in shards], [], image)
+    else:
+        counts = [about["count"] for about in abouts]
+        store = datasets.from_shards(shards, counts, image, len(abouts[0]["columns"]))
+    with datasets.images_read(store):
+        names, pixels, _ = next(iter(datasets.stored_batches(store, galaxies, stop=galaxies)))
+    groups = [("As stored", "the whole image", [pixels.numpy()])]
+    for augmentation in augmentations:
+        rows = []
+        for number in range(draws):
+            numbers = [
+                draw_numbers(augmentation, seed, tf.constant(number, tf.int64), name) for name in names
+            ]
+            rows.append(augment(augmentation, pixels, tf.stack(numbers), image).numpy())
+        groups.append((in_words(augmentation["name"]), _told(augmentation), rows))
+    told = f"{draws} draws of each list of steps; this run trains with the first, {augmentations[0]['name']}"
+    _draw(groups, told, output)
+
+
+def _told(augmentation):
+    """The names of the steps, one a line."""
+    counts = Counter(name for step in augmentation["steps"] for name in step)
+    return "\n".join(
+        f"{in_words(name)}{f' × {count}' if count > 1 else ''}" for name, count in counts.items()
+    )
+
+
+def _draw(groups, told, output):
+    """Groups of rows of images at whole pixels: (name, explanation, [(galaxies, edge, edge, channels)])."""
+    across = len(groups[0][2][0])
+    width = MARGIN + across * (TILE + GAP) + GAP
+    height = HEADER + sum(len(rows) * (TILE + GAP) + BETWEEN for _, _, rows in groups)
+    size = (width / DOTS_AN_INCH, height / DOTS_AN_INCH)
+    with drawing([output], figsize=size, dpi=DOTS_AN_INCH) as figure:
+
+        def write(x, y, text, **settings):
+            figure.text(x / width, 1 - y / height, text, va="top", **settings)
+
+        write(20, 22, "What training sees of the same galaxies", fontsize=19)
+        write(20, 54, told, fontsize=12, color=FAINT)
+        top = HEADER
+        for name, explanation, rows in groups:
+            write(20, top + 4, name, fontsize=15)
+            write(20, top + 30, explanation, fontsize=11, color=FAINT, linespacing=1.35)
+            for images in rows:
+                for position, pixels in enumerate(images):
+                    left = MARGIN + position * (TILE + GAP)
+                    panel = figure.add_axes(
+                        (left / width, 1 - (top + TILE) / height, TILE / width, TILE / height)
+                    )
+                    panel.set_axis_off()
+                    panel.imshow(pixels.clip(0, 255) / 255, cmap="gray", vmin=0, vmax=1)
+                top += TILE + GAP
+            top += BETWEEN
