@@ -22,6 +22,7 @@ include: "rules/train.smk"
 include: "rules/predict.smk"
 include: "rules/finetune.smk"
 include: "rules/evaluate.smk"
+include: "rules/paper.smk"
 include: "rules/report.smk"
 
 

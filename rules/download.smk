@@ -85,8 +85,38 @@ if ZENODO["simulate"]:
             "../workflow/scripts/simulate_record.py"
 
 
+if URLS:
+
+    rule download_labels:
+        # The partial file lies beside the output here too.
+        output:
+            file="data/labels/{checksum}/{file}",
+        log:
+            "logs/download/{checksum}/{file}.log",
+        benchmark:
+            "benchmarks/download/{checksum}/{file}.tsv"
+        wildcard_constraints:
+            checksum="[0-9a-f]{12}",
+            file="[^/]+",
+        localrule: True
+        conda:
+            "../envs/cpu.yaml"
+        threads: 1
+        resources:
+            mem_mb=1000,
+            runtime=1440,
+            download=1,
+        params:
+            url=lambda wildcards: URLS[wildcards.checksum],
+        script:
+            "../workflow/scripts/download_labels.py"
+
+
 rule download:
     input:
-        [record_file(entry["table"]) for entry in config["catalogs"] + config["finetune"]["tasks"]],
+        more_tables("volunteers_1_and_2"),
+        more_tables("auto_posteriors"),
+        [record_file(entry["table"]) for entry in config["catalogs"]],
+        [labelled_files(task) for task in TASKS.values()],
         [archives_of(entry) for entry in config["catalogs"] + config["finetune"]["tasks"]],
     localrule: True

@@ -79,6 +79,18 @@ def test_learning_curves_name_the_best_epoch_of_the_last_stage(tmp_path):
     assert {"one, best 1.500", "two, best 2.250", "three, best 4.000", "Losses", "Unfrozen"} <= set(texts)
 
 
+def test_learning_curves_show_every_question(tmp_path):
+    history = pd.DataFrame({"epoch": [1, 2, 3], "loss": [4.0, 3, 2], "val_loss": [4.0, 3, 2]})
+    for question in ("bar", "bulge-size", "disk", "merging", "ring", "winding"):
+        history[f"loss_{question}"] = history[f"val_loss_{question}"] = history["loss"] / 6
+    # A question that nobody was asked has no loss.
+    history["loss_ring"] = history["val_loss_ring"] = np.nan
+    history.to_csv(tmp_path / "history.csv", index=False)
+    draw_learning_curves([tmp_path / "history.csv"] * 2, ["one", "two"], [tmp_path / "a.svg"], "Losses")
+    texts = svg_text(tmp_path / "a.svg")
+    assert {"Bar", "Bulge size", "Disk", "Merging", "Ring", "Winding", "two, best 2.000"} <= set(texts)
+
+
 @pytest.fixture
 def survey(tmp_path):
     """Forty galaxies, each of one colour of its own."""
@@ -155,34 +167,6 @@ def test_a_gallery_of_no_question(survey):
     output = survey.folder / "colour.png"
     with pytest.raises(UserError, match="'colour' is no question .* shape, edge-on"):
         gallery.draw_galleries([survey.folder / "flat.parquet"], survey.folder / "test.parquet", [output])
-
-
-def test_a_gallery_of_labels_goes_from_likely_to_unlikely(survey):
-    about = SimpleNamespace(kind="probabilities", tree=None, columns=["ring"])
-    probability = np.linspace(0, 1, 40)[:, None, None] * np.ones((1, 1, 2))
-    write_flat(survey.folder, survey.table["id_str"], probability, about)
-    survey.table.assign(ring=1).to_parquet(survey.folder / "test.parquet")
-    files = [survey.folder / "flat.parquet"], survey.folder / "test.parquet"
-    gallery.draw_label_gallery(*files, "ring", survey.folder / "ring.png", across=2)
-    likely, undecided, unlikely = colors_of_tiles(survey.folder / "ring.png", 3, 2)
-    assert likely == [color("g39"), color("g38")]
-    assert set(undecided) == {color("g19"), color("g20")}
-    assert unlikely == [color("g0"), color("g1")]
-
-
-def test_real_galaxies_in_a_gallery_have_their_colours(real_data, tmp_path):
-    rings = pd.read_csv(real_data / "rings.csv").head(3)
-    rings["file_loc"] = [str(real_data / path) for path in rings["file_loc"]]
-    rings.assign(archive="", member="").to_parquet(tmp_path / "test.parquet")
-    about = SimpleNamespace(kind="probabilities", tree=None, columns=["ring"])
-    write_flat(tmp_path, rings["id_str"], np.array([[[0.9]], [[0.5]], [[0.1]]]), about)
-    files = [tmp_path / "flat.parquet"], tmp_path / "test.parquet"
-    gallery.draw_label_gallery(*files, "ring", tmp_path / "ring.png", across=1)
-    with Image.open(tmp_path / "ring.png") as drawn, Image.open(rings["file_loc"][0]) as galaxy:
-        box = (gallery.MARGIN, gallery.HEADER, gallery.MARGIN + gallery.TILE, gallery.HEADER + gallery.TILE)
-        tile = np.asarray(drawn.convert("RGB").crop(box), dtype=float)
-        small = galaxy.convert("RGB").resize(tile.shape[:2], Image.Resampling.LANCZOS)
-        assert np.abs(tile - np.asarray(small, dtype=float)).mean() < 1
 
 
 def test_contact_sheet_holds_every_figure(survey, confusion):

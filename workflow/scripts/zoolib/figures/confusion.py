@@ -40,14 +40,21 @@ def draw_confusion(confusion, subset, outputs, truth="Volunteers say"):
         figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
         panels = figure.subplots(down, across, squeeze=False).ravel()
         for panel, question in zip(panels, questions, strict=False):
-            _draw_panel(panel, question, table[table["question"] == question])
+            draw_matrix(panel, question, table[table["question"] == question])
         for panel in panels[len(questions) :]:
             panel.remove()
         figure.supxlabel("Model says", fontsize=16)
         figure.supylabel(truth, fontsize=16)
 
 
-def _draw_panel(panel, question, rows):
+def draw_matrix(panel, question, rows):
+    """Draw one confusion matrix: numbers are galaxies, colours shares of those that are truly so.
+
+    Args:
+        panel: matplotlib axes.
+        question: its title.
+        rows: of a table of confusions, with the columns true, predicted, count.
+    """
     answers = list(dict.fromkeys(rows["true"]))
     counts = rows["count"].to_numpy().reshape(len(answers), len(answers))
     total, right = counts.sum(), np.trace(counts)

@@ -42,46 +42,43 @@ def draw_galleries(descriptions, catalog, outputs, across=6):
                 f" {', '.join(questions) or 'none, as these are labels'}."
             )
         likely = galaxies[galaxies[f"{question.name}_asked"] >= LIKELY_ASKED]
-        rows = []
-        for answer, column in zip(question.answers, question.columns, strict=True):
-            best = likely.nlargest(across, f"{column}_fraction")
-            tiles = [(row, *_posterior_and_votes(row, question, column)) for row in best.to_dict("records")]
-            rows.append((in_words(answer), tiles))
+        rows = [
+            (in_words(answer), _surest(galaxies, question, column, across))
+            for answer, column in zip(question.answers, question.columns, strict=True)
+        ]
         told = (
             f"Highest expected vote fraction, with its {about['credible_level']:.0%} interval, where most"
             f" volunteers would be asked this (galaxies: {len(likely):,})"
         )
-        _draw(rows, in_words(question.name), told, output, across)
+        draw_tiles(rows, in_words(question.name), told, output, across)
 
 
-def draw_label_gallery(descriptions, catalog, label, output, across=6):
-    """Draw the galaxies that have a binary label most and least likely, and those between.
+def draw_surest(descriptions, catalog, answers, title, output, across=8):
+    """Draw the galaxies with the highest expected vote fraction for some answers, of whatever questions.
 
     Args:
-        descriptions: Parquet parts of the flat catalogue of a finetuned task.
-        catalog: catalogue (Parquet) that says where the images are, and the labels if it has any.
-        label: name of the label.
+        descriptions: Parquet parts of the flat catalogue of posteriors.
+        catalog: catalogue (Parquet) that says where the images are, and the votes if it has any.
+        answers: {what a row is called: column of the answer, such as `bar_strong`}.
+        title: of the picture.
         output: PNG to write.
-        across: galaxies a row.
+        across: galaxies an answer.
     """
-    described, _ = read_described(descriptions)
-    described = described.rename(columns={label: "_probability"})
+    described, about = read_described(descriptions)
     galaxies = _join(described, catalog)
-    probability = galaxies["_probability"]
-    chosen = {
-        "Most likely": probability.nlargest(across).index,
-        "Undecided": (probability - 0.5).abs().nsmallest(across).index,
-        "Least likely": probability.nsmallest(across).index,
-    }
-    rows = []
-    for title, index in chosen.items():
-        tiles = []
-        for row in galaxies.loc[index].to_dict("records"):
-            labelled = f"labelled {label if row[label] else f'no {label}'}" if label in row else "no label"
-            tiles.append((row, f"{row['_probability']:.2f}", labelled))
-        rows.append((title, tiles))
-    told = f"Probability of the label, and what the galaxy is labelled (galaxies: {len(galaxies):,})"
-    _draw(rows, in_words(label), told, output, across)
+    owner = {column: question for question in about["tree"].questions for column in question.columns}
+    rows = [(name, _surest(galaxies, owner[column], column, across)) for name, column in answers.items()]
+    told = (
+        f"Highest expected vote fraction, with its {about['credible_level']:.0%} interval, where most"
+        f" volunteers would be asked the question (galaxies: {len(galaxies):,})"
+    )
+    draw_tiles(rows, title, told, output, across)
+
+
+def _surest(galaxies, question, column, across):
+    likely = galaxies[galaxies[f"{question.name}_asked"] >= LIKELY_ASKED]
+    best = likely.nlargest(across, f"{column}_fraction")
+    return [(row, *_posterior_and_votes(row, question, column)) for row in best.to_dict("records")]
 
 
 def _join(described, catalog):
@@ -104,8 +101,16 @@ def _posterior_and_votes(row, question, column):
     return posterior, f"{row[column]:g} of {asked:g} votes" if asked else "nobody was asked"
 
 
-def _draw(rows, title, subtitle, output, across):
-    """Rows of tiles at whole pixels: (name, [(catalogue row, first line, second line)])."""
+def draw_tiles(rows, title, subtitle, output, across):
+    """Draw rows of galaxies, each pixel of an image a pixel of the picture or averaged into one.
+
+    Args:
+        rows: [(name of the row, [(row of a catalogue, first line, second line) for each galaxy])].
+        title: of the picture.
+        subtitle: below it.
+        output: PNG to write.
+        across: galaxies that a row has room for.
+    """
     width = MARGIN + across * (TILE + GAP)
     height = HEADER + len(rows) * (TILE + CAPTION + GAP)
     size = (width / DOTS_AN_INCH, height / DOTS_AN_INCH)
@@ -118,7 +123,8 @@ def _draw(rows, title, subtitle, output, across):
         write(20, 54, subtitle, fontsize=12, va="top", color=FAINT)
         for down, (name, tiles) in enumerate(rows):
             top = HEADER + down * (TILE + CAPTION + GAP)
-            write(20, top + TILE / 2, name.replace(" ", "\n", 1), va="center", fontsize=15)
+            shown = name if "\n" in name else name.replace(" ", "\n", 1)
+            write(20, top + TILE / 2, shown, va="center", fontsize=15)
             if not tiles:
                 write(MARGIN, top + TILE / 2, "no such galaxy here", va="center", color=FAINT)
             for position, (row, first, second) in enumerate(tiles):
@@ -126,13 +132,20 @@ def _draw(rows, title, subtitle, output, across):
                 place = (left / width, 1 - (top + TILE) / height, TILE / width, TILE / height)
                 panel = figure.add_axes(place)
                 panel.set_axis_off()
-                panel.imshow(_pixels(row), interpolation="none")
+                panel.imshow(tile_pixels(row), interpolation="none")
                 write(left, top + TILE + 5, first, va="top", fontsize=12)
                 write(left, top + TILE + 23, second, va="top", fontsize=11, color=FAINT)
 
 
-def _pixels(row):
-    """The whole image of a galaxy in its colours, as large as a tile."""
+def tile_pixels(row):
+    """Read the whole image of a galaxy in its colours, as large as a tile.
+
+    Args:
+        row: of a catalogue, a dict.
+
+    Returns:
+        (pixels, pixels, 3), 0 to 255; one grey pixel where the image cannot be read.
+    """
     try:
         return load_row(row, TILE, color=True)
     except BadImage as error:

@@ -75,3 +75,18 @@ def in_words(name):
 def say(figure, sentence):
     """Write one sentence in the middle of a figure that has nothing to show."""
     figure.text(0.5, 0.5, sentence, ha="center", va="center", wrap=True, color=FAINT)
+
+
+def by_name(outputs):
+    """The files of each figure of a rule that draws several.
+
+    Args:
+        outputs: paths; one figure's files differ in their suffix alone.
+
+    Returns:
+        {name of the figure: [its paths]}.
+    """
+    figures = {}
+    for path in map(str, outputs):
+        figures.setdefault(Path(path).stem, []).append(path)
+    return figures

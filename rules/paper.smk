@@ -1,0 +1,202 @@
+# Stage paper: the tables and figures of the paper again, from this run, and the counts of its record.
+
+COMPARED = is_comparable()
+EVERYTHING = next((name for name, target in TARGETS.items() if "archives" in target), None)
+POSTERIORS = more_tables("auto_posteriors")
+# Figure: what the report calls it.
+FROM_TABLES = {
+    "figure_02": "2: votes of each galaxy",
+    "figure_03": "3: what active learning chose",
+    "figure_10": "10: debiasing",
+    "figure_20": "20: bulges and winding",
+}
+FROM_PREDICTIONS = {
+    "figure_15": "15: deviation of each answer",
+    "figure_16": "16: how many volunteers the model is worth",
+}
+PICTURES = {
+    "figure_11": "11: posteriors for spiral arms",
+    "figure_12": "12: posteriors for bars",
+    "figure_17": "17: two arms, or can't tell",
+    "figure_18": "18: from the surest to the least sure",
+    "galleries": "A1 to A5: galleries",
+}
+DRAWN_TREES = {Path(entry["tree"]).stem: TREES[entry["name"]] for entry in config["catalogs"]}
+if COMPARED:
+    # How many galaxies the models' panel of figure 20 has in the paper.
+    ALL_SPIRALS = PUBLISHED["figures"]["figure_20"]["models"]
+    # Figure A1 beside figure 4.
+    DRAWN_TREES["gz_decals_1_2"] = DecisionTree.load(TREES_FOLDER / "gz_decals_1_2.yaml")
+
+
+rule draw_trees:
+    output:
+        [
+            report(
+                f"results/{{run}}/paper/tree_{name}.svg",
+                caption="../workflow/report/paper_tree.rst",
+                category="Paper" if COMPARED else "Data",
+                labels={"figure": f"decision tree: {tree.title}"},
+            )
+            for name, tree in DRAWN_TREES.items()
+        ],
+        [f"results/{{run}}/paper/tree_{name}.png" for name in DRAWN_TREES],
+    log:
+        "logs/{run}/draw_trees.log",
+    benchmark:
+        "benchmarks/{run}/draw_trees.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        code=fingerprint("draw_trees", "figures.tree"),
+        trees={name: tree.to_dict() for name, tree in DRAWN_TREES.items()},
+    script:
+        "../workflow/scripts/draw_trees.py"
+
+
+if COMPARED:
+
+    rule compare_with_published:
+        input:
+            scores="results/{run}/evaluate/scores.csv",
+        output:
+            table="results/{run}/paper/table_1.csv",
+            page=report(
+                "results/{run}/paper/table_1.html",
+                caption="../workflow/report/paper_table_1.rst",
+                category="Paper",
+                labels={"figure": "Table 1: this run beside the paper"},
+            ),
+        log:
+            "logs/{run}/compare_with_published.log",
+        benchmark:
+            "benchmarks/{run}/compare_with_published.tsv"
+        conda:
+            "../envs/cpu.yaml"
+        threads: 1
+        resources:
+            mem_mb=500,
+            runtime=10,
+        params:
+            code=fingerprint("compare_with_published", "paper"),
+            published=PUBLISHED,
+            warning=why_not_comparable(),
+        script:
+            "../workflow/scripts/compare_with_published.py"
+
+    rule draw_paper_tables:
+        input:
+            votes=[record_file(entry["table"]) for entry in config["catalogs"]],
+            earlier=more_tables("volunteers_1_and_2"),
+            posteriors=POSTERIORS,
+            own=expand(
+                "results/{{run}}/predict/{target}/catalog/{chunk}.parquet",
+                target=EVERYTHING or EVALUATED,
+                chunk=range(config["predict"]["chunks"]),
+            ),
+        output:
+            [
+                report(
+                    f"results/{{run}}/paper/{figure}.svg",
+                    caption=f"../workflow/report/paper_{figure}.rst",
+                    category="Paper",
+                    labels={"figure": f"Figure {what}"},
+                )
+                for figure, what in FROM_TABLES.items()
+            ],
+            [f"results/{{run}}/paper/{figure}.png" for figure in FROM_TABLES],
+        log:
+            "logs/{run}/draw_paper_tables.log",
+        benchmark:
+            "benchmarks/{run}/draw_paper_tables.tsv"
+        conda:
+            "../envs/cpu.yaml"
+        threads: 1
+        resources:
+            mem_mb=4000,
+            runtime=30,
+        params:
+            code=fingerprint("draw_paper_tables", "figures.paper_tables"),
+            tree=TREES[config["catalogs"][0]["name"]].to_dict(published=True),
+            title="Simulated survey" if ZENODO["simulate"] else TREE["title"],
+            earlier=["Galaxy Zoo DECaLS 1 and 2"] if more_tables("volunteers_1_and_2") else [],
+            # What they are called: the input, and how many galaxies the paper has there.
+            models={
+                **({"Published posteriors": ("posteriors", ALL_SPIRALS)} if POSTERIORS else {}),
+                **({"This run, every galaxy": ("own", ALL_SPIRALS)} if EVERYTHING else {}),
+                **({} if EVERYTHING else {"This run, test galaxies": ("own", None)}),
+            },
+            published=PUBLISHED["figures"],
+        script:
+            "../workflow/scripts/draw_paper_tables.py"
+
+    rule draw_paper_predictions:
+        input:
+            predictions=rules.evaluate_predictions.input.predictions,
+            parts=rules.evaluate_predictions.input.parts,
+            catalog=rules.evaluate_predictions.input.test,
+            descriptions=rules.draw_gallery.input.descriptions,
+            archives=catalog_archives(),
+        output:
+            [
+                report(
+                    f"results/{{run}}/paper/{figure}.{'svg' if figure in FROM_PREDICTIONS else 'png'}",
+                    caption=f"../workflow/report/paper_{figure}.rst",
+                    category="Paper",
+                    labels={"figure": f"Figure {what}"},
+                )
+                for figure, what in (FROM_PREDICTIONS | PICTURES).items()
+            ],
+            [f"results/{{run}}/paper/{figure}.png" for figure in FROM_PREDICTIONS],
+        log:
+            "logs/{run}/draw_paper_predictions.log",
+        benchmark:
+            "benchmarks/{run}/draw_paper_predictions.tsv"
+        conda:
+            "../envs/cpu.yaml"
+        threads: 1
+        resources:
+            mem_mb=4000,
+            runtime=30,
+        params:
+            code=fingerprint("draw_paper_predictions", "figures.paper_predictions"),
+            min_votes=config["evaluate"]["min_votes"],
+            published=PUBLISHED["figures"],
+        script:
+            "../workflow/scripts/draw_paper_predictions.py"
+
+
+rule check_record:
+    # No output: Snakemake deletes those of a failed job, and the table says which counts are wrong.
+    input:
+        list(checked_tables().values()),
+    log:
+        f"logs/{RUN}/check_record.log",
+    benchmark:
+        f"benchmarks/{RUN}/check_record.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        expected=str(checks_file()),
+        output=f"results/{RUN}/paper/check_record.csv",
+    script:
+        "../workflow/scripts/check_record.py"
+
+
+rule paper:
+    input:
+        expand("results/{run}/paper/tree_{name}.svg", run=RUN, name=DRAWN_TREES if TRAINED else []),
+        expand(
+            "results/{run}/paper/{file}",
+            run=RUN,
+            file=["table_1.html", "figure_02.svg", "figure_15.svg"] if COMPARED else [],
+        ),
+    localrule: True

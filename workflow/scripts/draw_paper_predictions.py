@@ -1,0 +1,15 @@
+"""Draw the paper's figures of galaxies that no model has learned from."""
+
+from zoolib.figures.paper_predictions import draw_predictions
+from zoolib.figures.style import by_name
+from zoolib.logs import log_to
+
+with log_to(snakemake.log[0]):
+    draw_predictions(
+        predictions=snakemake.input.predictions,
+        catalog=snakemake.input.catalog,
+        descriptions=list(snakemake.input.descriptions),
+        min_votes=snakemake.params.min_votes,
+        published=snakemake.params.published,
+        outputs=by_name(snakemake.output),
+    )

@@ -1,0 +1,247 @@
+"""Stage paper: a run's scores beside the published ones, and what the paper's figures are drawn from."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from zoolib.evaluate import RELEVANT
+from zoolib.figures.style import in_words
+from zoolib.logs import UserError, log, progress, whole
+from zoolib.posteriors import mean_fractions
+from zoolib.predictions import open_predictions
+from zoolib.published import SCORES
+from zoolib.report_tables import STYLE
+
+HALVES = {"all": "All relevant galaxies", "confident": "Galaxies with confident volunteers"}
+# Standard errors from which a difference is worth a thought: 1 in 370 by chance.
+FAR = 3
+PAGE_STYLE = f"""{STYLE}
+body {{font-size: 13px; margin: 1em}}
+p {{max-width: 62em}}
+td:first-child {{white-space: nowrap}}
+p.warning {{border-left: 5px solid #D55E00; padding: .5em 1em; background: #fbeee6; font-weight: 600}}
+h2 {{margin: 1.6em 0 .5em; font-size: 1.15em}}
+td.number, th.number {{text-align: right; padding: .3em .5em}}
+td.first, th.first {{border-left: 1px solid #ccc; padding-left: 1.2em}}
+th.group {{text-align: center; border-bottom: 1px solid #ccc}}
+td.theirs, td.off {{color: #777}}
+td.far {{color: #B34700; font-weight: 700}}
+"""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Galaxies with many votes that no model was trained on, and what was predicted for them.
+
+    Attributes:
+        tree: the `DecisionTree`.
+        kind: what the values are, `concentrations` or `probabilities`.
+        galaxies: (rows of the catalogue) where the images are.
+        votes: (galaxies, answers).
+        values: (galaxies, answers, samples).
+        fractions: (galaxies, answers), expected vote fractions.
+        members: models that the samples come from, outermost in their order.
+    """
+
+    tree: object
+    kind: str
+    galaxies: pd.DataFrame
+    votes: np.ndarray
+    values: np.ndarray
+    fractions: np.ndarray
+    members: int
+
+    def question(self, name):
+        """The `Question` of the tree that has a name, such as `bar`."""
+        return next(question for question in self.tree.questions if question.name == name)
+
+    def relevant(self, question):
+        """Which galaxies a question counts for: at least half of the volunteers were asked it.
+
+        Args:
+            question: a `Question` of the tree.
+
+        Returns:
+            (galaxies,) boolean.
+        """
+        volunteers = self.votes[:, self.tree.first(question).slice].sum(axis=1)
+        asked = self.votes[:, question.slice].sum(axis=1)
+        return (asked > 0) & (asked >= RELEVANT * volunteers)
+
+
+def held_out(predictions, catalog, min_votes):
+    """Read the galaxies that predictions and volunteers are compared on.
+
+    Args:
+        predictions: HDF5 of a tree's predictions (may be virtual).
+        catalog: catalogue (Parquet) with the votes and the places of the images.
+        min_votes: votes on the first question that a galaxy needs.
+
+    Returns:
+        `HeldOut`, in the order of the catalogue.
+
+    Raises:
+        UserError: the predictions are of labels, or have no galaxy of the catalogue.
+    """
+    table = pd.read_parquet(catalog)
+    with open_predictions(predictions) as opened:
+        tree = opened.tree
+        if tree is None or not set(tree.columns) <= set(table):
+            raise UserError(
+                f"{predictions}: does not answer the questions that {catalog} has votes for; predict again."
+            )
+        first = tree.columns[tree.questions[0].slice]
+        rows = pd.Index(opened.id_str).get_indexer(table["id_str"])
+        if not (rows >= 0).any():
+            raise UserError(
+                f"{predictions}: none of its {len(opened.id_str)} galaxies is in {catalog}; predict again."
+            )
+        chosen = (rows >= 0) & (table[first].sum(axis=1) >= min_votes).to_numpy()
+        table, rows = table[chosen].reset_index(drop=True), rows[chosen]
+        values = np.empty((len(rows), *opened.values.shape[1:]))
+        with progress(None, "reading predictions", total=len(opened.id_str)) as meter:
+            for block, of_block in opened.blocks():
+                here = np.flatnonzero((rows >= block.start) & (rows < block.stop))
+                values[here] = of_block[rows[here] - block.start]
+                meter.update(len(of_block))
+        members = int(opened.values.file.attrs.get("members", 1))
+        votes = table[tree.columns].to_numpy(float)
+        fractions = mean_fractions(values, tree)
+        return HeldOut(tree, opened.kind, table, votes, values, fractions, members)
+
+
+def compare_scores(scores, published):
+    """Set scores beside published ones (Walmsley et al. 2022, table 1).
+
+    Both are samples of galaxies. If both came from one survey and one classifier, the difference
+    of two accuracies would have the standard error √(p(1 - p)(1/n + 1/m)) with the accuracy p of
+    both samples together; for n = m this is √2 times the binomial one. Where both are perfect (or
+    nothing is right) the difference is 0 and needs no error. Precision, recall and F1 are averages
+    over galaxies, weighted by the true answers; recall is then the accuracy, and for the others the
+    same formula with the score in the place of the accuracy is an approximation: right in size, as
+    each is a share of galaxies, but not exact, as the denominators of precision vary too.
+
+    Args:
+        scores: data frame of `evaluate`: question, subset, count, and the scores.
+        published: as `published.read_published` gives it.
+
+    Returns:
+        pandas.DataFrame: question, subset, count, count_published, and for each score the score,
+        `{score}_published` and `{score}_difference`, in standard errors; NaN without galaxies.
+    """
+    rows = []
+    ours = scores.set_index(["subset", "question"])
+    for subset in HALVES:
+        for question, theirs in published["table_1"][subset].items():
+            mine = ours.loc[(subset, question)]
+            count, count_published = int(mine["count"]), theirs["count"]
+            row = {"question": question, "subset": subset}
+            row |= {"count": count, "count_published": count_published}
+            for score in SCORES:
+                difference = in_standard_errors(mine[score], count, theirs[score], count_published)
+                row |= {score: mine[score], f"{score}_published": theirs[score]}
+                row[f"{score}_difference"] = difference
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def in_standard_errors(share, count, other, other_count):
+    """The difference of two shares in units of its standard error.
+
+    Args:
+        share: of `count` galaxies, 0 to 1.
+        count: how many.
+        other: of `other_count` galaxies, 0 to 1.
+        other_count: how many.
+
+    Returns:
+        float; 0 where both are equal, NaN where one has no galaxies.
+    """
+    if not count or not other_count or np.isnan(share) or np.isnan(other):
+        return np.nan
+    if share == other:
+        return 0.0
+    together = (share * count + other * other_count) / (count + other_count)
+    return (share - other) / np.sqrt(together * (1 - together) * (1 / count + 1 / other_count))
+
+
+def compare_with_published(scores, published, warning, table, page):
+    """Write the paper's table 1 with the run's scores beside it.
+
+    Args:
+        scores: CSV of `evaluate`.
+        published: published numbers, as `published.read_published` gives them.
+        warning: why the two may differ whatever the models are worth; empty if they may not.
+        table: CSV to write, with the columns of `compare_scores`.
+        page: HTML to write, the same to be read, in two halves.
+
+    Raises:
+        UserError: a question of the paper was not scored.
+    """
+    found = pd.read_csv(scores)
+    missing = set(published["table_1"]["all"]) - set(found["question"])
+    if missing:
+        raise UserError(
+            f"{scores}: has no scores of '{min(missing)}', which {published['title']} has; set"
+            " evaluate.published to null for a tree of other questions."
+        )
+    compared = compare_scores(found, published)
+    with whole(table) as partial:
+        compared.to_csv(partial, index=False, float_format="%.6g")
+    with whole(page) as partial:
+        partial.write_text(_page(compared, published["title"], warning))
+    differences = compared.filter(like="_difference").to_numpy()
+    log.info(
+        "%d of %d scores are more than %d standard errors from %s",
+        (np.abs(differences) > FAR).sum(),
+        (~np.isnan(differences)).sum(),
+        FAR,
+        published["title"],
+    )
+    if warning:
+        log.warning("%s", warning)
+
+
+def _page(compared, title, warning):
+    parts = [f"<p class='warning'>{warning}</p>"] if warning else []
+    parts.append(
+        f"<p>This run beside {title}. <i>Difference</i>: ours less theirs, in units of its standard error"
+        " (both are samples of galaxies; binomial for the accuracy, and with the same formula approximately"
+        f" for the others); beyond ±{FAR} it is marked.</p>"
+    )
+    for subset, name in HALVES.items():
+        parts += [f"<h2>{name}</h2>", _half(compared[compared["subset"] == subset])]
+    return (
+        f"<!DOCTYPE html><html><meta charset='utf-8'><style>{PAGE_STYLE}</style><body>"
+        + "\n".join(parts)
+        + "</body></html>\n"
+    )
+
+
+def _half(rows):
+    groups = "".join(f"<th colspan='3' class='group first'>{in_words(score)}</th>" for score in SCORES)
+    names = "".join(
+        f"<th class='number{first}'>{name}</th>"
+        for name, first in (("ours", " first"), ("published", ""), ("difference", ""))
+    )
+    counts = "<th class='number first'>ours</th><th class='number'>published</th>"
+    lines = [
+        f"<tr><th></th><th colspan='2' class='group first'>Galaxies</th>{groups}</tr>",
+        f"<tr><th>Question</th>{counts}{names * len(SCORES)}</tr>",
+    ]
+    for row in rows.to_dict("records"):
+        cells = f"<td>{in_words(row['question'])}</td><td class='number first'>{row['count']:,}</td>"
+        cells += f"<td class='number theirs'>{row['count_published']:,}</td>"
+        for score in SCORES:
+            difference = row[f"{score}_difference"]
+            place = "far" if abs(difference) > FAR else "off"
+            cells += f"<td class='number first'>{_number(row[score], '.4f')}</td>"
+            cells += f"<td class='number theirs'>{_number(row[f'{score}_published'], '.4f')}</td>"
+            cells += f"<td class='number {place}'>{_number(difference, '+.1f')}</td>"
+        lines.append(f"<tr>{cells}</tr>")
+    return f"<table>{''.join(lines)}</table>"
+
+
+def _number(value, form):
+    return "–" if np.isnan(value) else format(value, form).replace("-", "−")

@@ -1,0 +1,93 @@
+"""Published numbers: what a paper reports, to compare with, and what a record's tables should count."""
+
+from pathlib import Path
+
+import yaml
+
+from zoolib.logs import UserError
+
+SCORES = ("accuracy", "precision", "recall", "f1")
+SUBSETS = ("all", "confident")
+
+
+def read_published(name, folder):
+    """Read the published numbers that a run is compared with.
+
+    Args:
+        name: of a file in the folder, such as `walmsley_2022`.
+        folder: `config/published`.
+
+    Returns:
+        {"title", "source", "tree", "record", "table_1": {subset: {question: {"count" and each score}}},
+        "figures": {figure: its numbers}}.
+
+    Raises:
+        UserError: no such file, or something is missing in it.
+    """
+    path = Path(folder) / f"{name}.yaml"
+    if not path.is_file():
+        raise UserError(
+            f"Configuration: evaluate.published is '{name}', but there is no file {path}; set it to null to"
+            " compare with nothing."
+        )
+    content = _mapping(path)
+    try:
+        for subset in SUBSETS:
+            for row in content["table_1"][subset].values():
+                [float(row[key]) for key in ("count", *SCORES)]
+        [content[key] for key in ("title", "tree", "record", "figures")]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{path}: is not understood ({error!r}); expected title, tree, record, figures, and under"
+            f" table_1.all and table_1.confident for each question count, {', '.join(SCORES)}."
+        ) from None
+    return content
+
+
+def read_checks(path):
+    """Read what a record's tables should count.
+
+    Args:
+        path: YAML such as `config/published/zenodo_4573248.yaml`, with the key `checks`.
+
+    Returns:
+        ({name: file of the record}, [{"what", "table", perhaps "where", "expected"}]).
+
+    Raises:
+        UserError: no such file, no checks in it, or a check that is none.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(
+            f"{path}: there is no such file, so nothing says what the record should count; set"
+            " zenodo.record to a record that has one, or write one like zenodo_4573248.yaml beside it."
+        )
+    checks = _mapping(path).get("checks") or {}
+    tables, counts = (checks.get(key) if isinstance(checks, dict) else None for key in ("tables", "counts"))
+    if not isinstance(tables, dict) or not isinstance(counts, list) or not counts:
+        raise UserError(f"{path}: expected checks.tables, a mapping, and checks.counts, a list of checks.")
+    for number, check in enumerate(counts):
+        _check_form(check, tables, f"{path}: checks.counts[{number}]")
+    return tables, counts
+
+
+def _mapping(path):
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: is not valid YAML ({' '.join(str(error).split())}); mend it.") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a mapping of keys, found {content!r}; mend the file.")
+    return content
+
+
+def _check_form(check, tables, where):
+    needed = {"what", "table", "expected"}
+    if not isinstance(check, dict) or not needed <= set(check) <= needed | {"where"}:
+        raise UserError(
+            f"{where} is {check!r}, expected what, table, expected, and where if rows are to be chosen."
+        )
+    if check["table"] not in tables:
+        raise UserError(
+            f"{where} counts in '{check['table']}', which checks.tables does not have: {', '.join(tables)}."
+        )
