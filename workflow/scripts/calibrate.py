@@ -1,0 +1,13 @@
+"""Compare the mass of posterior intervals with how often they hold the truth and the votes."""
+
+from zoolib.calibration import calibrate
+from zoolib.logs import log_to
+
+with log_to(snakemake.log[0]):
+    calibrate(
+        predictions=snakemake.input.predictions,
+        test=snakemake.input.test,
+        truth=snakemake.input.truth or None,
+        coverage=snakemake.output.coverage,
+        calibration=snakemake.output.calibration,
+    )

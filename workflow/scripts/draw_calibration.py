@@ -1,0 +1,11 @@
+"""Draw the coverage of truth and votes, and the calibration figure of the paper."""
+
+from zoolib.figures.calibration import draw_calibration
+from zoolib.logs import log_to
+
+with log_to(snakemake.log[0]):
+    draw_calibration(
+        coverage=snakemake.input.coverage,
+        calibration=snakemake.input.calibration,
+        outputs=list(snakemake.output),
+    )

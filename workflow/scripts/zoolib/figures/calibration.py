@@ -1,0 +1,125 @@
+"""Draw coverage: how often intervals hold the truth and the votes, beside the mass that they claim."""
+
+import pandas as pd
+from matplotlib.ticker import PercentFormatter
+
+from zoolib.calibration import ENOUGH, MEASUREMENTS
+from zoolib.figures.style import COLORS, FAINT, drawing, in_words
+
+# Measure: what its panel shows, and the deviation in points that passes for right.
+PANELS = {
+    "truth": ("True probabilities\nin credible intervals", 5),
+    "votes": ("Volunteers' votes\nin predictive intervals", 3),
+}
+MARKERS = "osD^"
+
+
+def draw_calibration(coverage, calibration, outputs):
+    """Draw the deviations of all questions, and figure 19 of Walmsley et al. 2022.
+
+    Args:
+        coverage: CSV of `calibration.calibrate`.
+        calibration: the other CSV.
+        outputs: paths to write the figure to.
+    """
+    covered, intervals = pd.read_csv(coverage), pd.read_csv(calibration)
+    covered = covered[covered["answer"] == "all"]
+    questions = list(covered["question"].unique())
+    measures = [measure for measure in PANELS if measure in set(covered["measure"])]
+    height = max(6.5, 2.2 + 0.5 * len(questions))
+    with drawing(outputs, figsize=(5.6 * len(measures) + 7.4, height), layout="constrained") as figure:
+        panels = figure.subplots(1, len(measures) + 1)
+        for panel, measure in zip(panels[:-1], measures, strict=True):
+            deviations(panel, covered[covered["measure"] == measure], *PANELS[measure])
+        for panel in panels[1:-1]:
+            panel.set_yticklabels([])
+        figure_19(panels[-1], intervals)
+        panels[-1].set_title("Figure 19 of Walmsley et al. 2022,\nby its algorithm")
+        name_marks(figure, panels[0])
+
+
+def name_marks(figure, panel):
+    """Write a legend of the marks below a figure.
+
+    Args:
+        figure: matplotlib figure.
+        panel: one that `deviations` drew.
+    """
+    figure.legend(
+        *panel.get_legend_handles_labels(),
+        loc="outside lower left",
+        ncols=len(MARKERS),
+        title="Stated mass of the intervals. Open: the question counts for fewer than"
+        f" {ENOUGH} galaxies. Shaded: what passes for right.",
+        title_fontsize=12,
+        alignment="left",
+    )
+
+
+def deviations(panel, covered, title, band):
+    """Draw how far the share inside lies from the mass, a row for each question, a mark for each mass.
+
+    Args:
+        panel: matplotlib axes.
+        covered: rows of one measure of the table of coverage, one a question and stated mass.
+        title: of the panel.
+        band: deviation in points that passes for right; it is shaded.
+    """
+    questions = list(covered["question"].unique())
+    panel.axvspan(-band, band, color="#e8e8e8", lw=0)
+    panel.axvline(0, color=FAINT, lw=1)
+    levels = covered.groupby("stated")
+    for number, (stated, rows) in enumerate(levels):
+        for enough, of_rows in rows.groupby(rows["galaxies"] >= ENOUGH):
+            panel.plot(
+                100 * (of_rows["actual"] - of_rows["expected"]),
+                [questions.index(name) + 0.16 * (number - 1.5) for name in of_rows["question"]],
+                MARKERS[number],
+                color=COLORS[number],
+                mfc=COLORS[number] if enough else "white",
+                ms=8,
+                clip_on=False,
+            )
+        panel.plot([], [], MARKERS[number], color=COLORS[number], ms=8, label=f"{stated:.0%}")
+    sizes = covered.groupby("question")["galaxies"].first()
+    panel.set_yticks(range(len(questions)), [f"{in_words(name)} ({sizes[name]:,})" for name in questions])
+    panel.set_ylim(len(questions) - 0.4, -0.6)
+    reach = 1.05 * max(2 * band, (100 * (covered["actual"] - covered["expected"])).abs().max())
+    panel.set_xlim(-reach, reach)
+    panel.tick_params(axis="y", length=0)
+    panel.grid(axis="x")
+    panel.set_axisbelow(True)
+    panel.set_xlabel("share inside − mass (points)")
+    panel.set_title(title)
+
+
+def figure_19(panel, intervals):
+    """Draw the share of intervals that hold the votes against the mass of the intervals.
+
+    Args:
+        panel: matplotlib axes.
+        intervals: the table `calibration` of `calibration.calibrate`.
+    """
+    panel.plot([0, 1], [0, 1], color=FAINT, lw=1)
+    shown = intervals[intervals["intervals"] >= MEASUREMENTS]
+    questions = list(intervals["question"].unique())
+    for (question, votes), rows in shown.groupby(["question", "votes"], sort=False):
+        panel.plot(
+            rows["expected"],
+            rows["actual"],
+            "o-" if votes.startswith("3 ") else "s--",
+            color=COLORS[questions.index(question)],
+            lw=2.5,
+            label=f"{in_words(question)}, {votes}",
+        )
+    if shown.empty:
+        sentence = f"No bin holds {MEASUREMENTS} intervals:\ntoo few galaxies for this figure."
+        panel.text(0.55, 0.2, sentence, ha="center", color=FAINT)
+    else:
+        # Below the axes: the curves may pass anywhere.
+        panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize=10, columnspacing=1)
+    for axis in (panel.xaxis, panel.yaxis):
+        axis.set_major_formatter(PercentFormatter(1))
+    panel.set(xlim=(0, 1.02), ylim=(0, 1.02), aspect="equal")
+    panel.set_xlabel("mass of the interval")
+    panel.set_ylabel("share of intervals that hold the votes")
