@@ -3,6 +3,8 @@
 EVALUATED = config["evaluate"]["target"]
 EVALUATED_SPLIT = TARGETS[EVALUATED]["split"] if EVALUATED else None
 QUESTIONS = list(TREE["questions"])
+# Tasks whose score is followed with the number of labels.
+COUNTED = [name for name, task in TASKS.items() if any(fit.startswith("labels") for fit in fit_names(task))]
 
 
 rule evaluate_predictions:
@@ -66,6 +68,60 @@ rule draw_confusion:
         subset="{subset}",
     script:
         "../workflow/scripts/draw_confusion.py"
+
+
+rule calibrate:
+    input:
+        predictions=rules.evaluate_predictions.input.predictions,
+        parts=rules.evaluate_predictions.input.parts,
+        test=rules.evaluate_predictions.input.test,
+        # Only a simulated survey knows the probabilities that its votes were drawn from.
+        truth=rules.simulate_record.output.truth if ZENODO["simulate"] else [],
+    output:
+        coverage="results/{run}/evaluate/coverage.csv",
+        calibration="results/{run}/evaluate/calibration.csv",
+    log:
+        "logs/{run}/calibrate.log",
+    benchmark:
+        "benchmarks/{run}/calibrate.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        code=fingerprint("calibrate", "calibration"),
+    script:
+        "../workflow/scripts/calibrate.py"
+
+
+rule draw_calibration:
+    input:
+        coverage=rules.calibrate.output.coverage,
+        calibration=rules.calibrate.output.calibration,
+    output:
+        report(
+            "results/{run}/evaluate/calibration.svg",
+            caption="../workflow/report/calibration.rst",
+            category="Calibration",
+            labels={"figure": "coverage of truth and votes"},
+        ),
+        "results/{run}/evaluate/calibration.png",
+    log:
+        "logs/{run}/draw_calibration.log",
+    benchmark:
+        "benchmarks/{run}/draw_calibration.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        code=fingerprint("draw_calibration", "figures.calibration"),
+    script:
+        "../workflow/scripts/draw_calibration.py"
 
 
 rule draw_learning_curves:
@@ -135,14 +191,13 @@ rule draw_gallery:
 
 rule evaluate_task:
     input:
-        predictions="results/{run}/predict/{task}/predictions.hdf5",
-        parts=expand(
-            "results/{{run}}/predict/{{task}}/chunks/{chunk}.hdf5",
-            chunk=range(config["predict"]["chunks"]),
-        ),
-        test="results/{run}/finetune/{task}/test.parquet",
-        train="results/{run}/finetune/{task}/train.parquet",
+        predictions=of_fits("predict/{fit}/predictions.hdf5"),
+        parts=parts_of_fits,
+        train=of_fits("finetune/{fit}/train.parquet"),
+        val=of_fits("finetune/{fit}/val.parquet"),
+        test=of_fits("finetune/{fit}/test.parquet"),
     output:
+        galaxies="results/{run}/evaluate/{task}/galaxies.parquet",
         scores="results/{run}/evaluate/{task}/scores.csv",
         confusion="results/{run}/evaluate/{task}/confusion.csv",
     log:
@@ -156,22 +211,18 @@ rule evaluate_task:
         mem_mb=2000,
         runtime=10,
     params:
-        code=fingerprint("evaluate_labels", "evaluate"),
-        label=lambda wildcards: TASKS[wildcards.task]["label"],
-        kind="binary",
+        code=fingerprint("evaluate_task", "task_scores"),
+        fits=scored_fits,
+        seed=config["seed"],
     script:
-        "../workflow/scripts/evaluate_labels.py"
+        "../workflow/scripts/evaluate_task.py"
 
 
 rule draw_task:
     input:
+        galaxies="results/{run}/evaluate/{task}/galaxies.parquet",
         confusion="results/{run}/evaluate/{task}/confusion.csv",
-        history="results/{run}/finetune/{task}/history.csv",
-        descriptions=expand(
-            "results/{{run}}/predict/{{task}}/catalog/{chunk}.parquet",
-            chunk=range(config["predict"]["chunks"]),
-        ),
-        catalog="results/{run}/finetune/{task}/test.parquet",
+        histories=of_fits("finetune/{fit}/history.csv"),
         archives=lambda wildcards: archives_of(TASKS[wildcards.task]),
     output:
         confusion=report(
@@ -180,6 +231,13 @@ rule draw_task:
             category="Finetuning",
             subcategory="{task}",
             labels={"figure": "confusion matrix"},
+        ),
+        curves=report(
+            "results/{run}/evaluate/{task}/curves.png",
+            caption="../workflow/report/task_curves.rst",
+            category="Finetuning",
+            subcategory="{task}",
+            labels={"figure": "curves and calibration"},
         ),
         learning_curve=report(
             "results/{run}/evaluate/{task}/learning_curve.png",
@@ -206,12 +264,54 @@ rule draw_task:
         mem_mb=2000,
         runtime=10,
     params:
-        code=fingerprint("draw_task", "figures.confusion", "figures.learning_curves", "figures.gallery"),
-        label=lambda wildcards: TASKS[wildcards.task]["label"],
+        code=fingerprint(
+            "draw_task", "figures.task_results", "figures.learning_curves", "figures.task_gallery"
+        ),
+        fits=scored_fits,
         across=6,
     script:
         "../workflow/scripts/draw_task.py"
 
+
+rule compare_label_counts:
+    # Scored and drawn in one job: both take seconds.
+    input:
+        predictions=of_fits("predict/{fit}/predictions.hdf5", counted_fits),
+        train="results/{run}/finetune/{task}/train.parquet",
+        test="results/{run}/finetune/{task}/test.parquet",
+        published=PUBLISHED_FOLDER / "walmsley_2021_rings.yaml",
+    output:
+        scores="results/{run}/evaluate/{task}/label_counts.csv",
+        figure=report(
+            "results/{run}/evaluate/{task}/label_counts.png",
+            caption="../workflow/report/task_label_counts.rst",
+            category="Finetuning",
+            subcategory="{task}",
+            labels={"figure": "score against number of labels"},
+        ),
+    log:
+        "logs/{run}/compare_label_counts/{task}.log",
+    benchmark:
+        "benchmarks/{run}/compare_label_counts/{task}.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        code=fingerprint("compare_label_counts", "task_scores", "figures.label_counts"),
+        fits=counted_fits,
+    script:
+        "../workflow/scripts/compare_label_counts.py"
+
+
+# Tasks that plain pixels are set beside: {name: its only label, which is yes or no}.
+COMPARED = {
+    name: task["labels"][0]["name"]
+    for name, task in TASKS.items()
+    if not task["folds"] and [label["kind"] for label in task["labels"]] == ["binary"]
+}
 
 if ZENODO["simulate"]:
 
@@ -225,9 +325,9 @@ if ZENODO["simulate"]:
             truth=rules.simulate_record.output.truth,
             losses=rules.evaluate_predictions.output.losses,
             metrics=rules.evaluate_predictions.output.metrics,
-            task_train=expand("results/{{run}}/finetune/{task}/train.parquet", task=TASKS),
-            task_test=expand("results/{{run}}/finetune/{task}/test.parquet", task=TASKS),
-            task_scores=expand("results/{{run}}/evaluate/{task}/scores.csv", task=TASKS),
+            task_train=expand("results/{{run}}/finetune/{task}/train.parquet", task=COMPARED),
+            task_test=expand("results/{{run}}/finetune/{task}/test.parquet", task=COMPARED),
+            task_scores=expand("results/{{run}}/evaluate/{task}/scores.csv", task=COMPARED),
         output:
             learning="results/{run}/evaluate/learning.csv",
         log:
@@ -242,7 +342,7 @@ if ZENODO["simulate"]:
             runtime=30,
         params:
             code=fingerprint("compare_with_truth", "truth"),
-            labels=[task["label"] for task in TASKS.values()],
+            labels=list(COMPARED.values()),
         script:
             "../workflow/scripts/compare_with_truth.py"
 
@@ -251,5 +351,7 @@ rule evaluate:
     input:
         f"results/{RUN}/evaluate/scores.csv" if EVALUATED else [],
         f"results/{RUN}/evaluate/learning.csv" if EVALUATED and ZENODO["simulate"] else [],
+        f"results/{RUN}/evaluate/coverage.csv" if EVALUATED else [],
         expand("results/{run}/evaluate/{task}/scores.csv", run=RUN, task=TASKS),
+        expand("results/{run}/evaluate/{task}/label_counts.csv", run=RUN, task=COUNTED),
     localrule: True

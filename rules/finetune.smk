@@ -1,53 +1,54 @@
 # Stage finetune: a trained backbone learns a new label.
 
 
-rule build_task_catalog:
-    input:
-        tables=lambda wildcards: record_file(TASKS[wildcards.task]["table"]),
-        archives=lambda wildcards: archives_of(TASKS[wildcards.task]),
-    output:
-        train="results/{run}/finetune/{task}/train.parquet",
-        val="results/{run}/finetune/{task}/val.parquet",
-        test="results/{run}/finetune/{task}/test.parquet",
-        rejected="results/{run}/finetune/{task}/rejected.csv",
-        summary="results/{run}/finetune/{task}/summary.csv",
-    log:
-        "logs/{run}/build_task_catalog/{task}.log",
-    benchmark:
-        "benchmarks/{run}/build_task_catalog/{task}.tsv"
-    conda:
-        "../envs/cpu.yaml"
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=30,
-    params:
-        code=fingerprint("build_catalog", "catalog"),
-        catalogs=lambda wildcards: [
-            {**resolved(TASKS[wildcards.task]), "labels": [TASKS[wildcards.task]["label"]]}
-        ],
-        split=lambda wildcards: TASKS[wildcards.task]["split"],
-        seed=config["seed"],
-        stratify=True,
-        max_rejected=config["shards"]["max_rejected"],
-    script:
-        "../workflow/scripts/build_catalog.py"
+# A rule each, as tasks have different trainings; one job makes the catalogues of them all.
+for task in TASKS.values():
+
+    rule:
+        name:
+            f"build_task_catalog_{task['name']}"
+        input:
+            labels=labelled_files(task),
+            archives=archives_of(task),
+        output:
+            catalogs=fit_catalogs(task),
+            rejected=f"results/{RUN}/finetune/{task['name']}/rejected.csv",
+            summary=f"results/{RUN}/finetune/{task['name']}/summary.csv",
+        log:
+            f"logs/{RUN}/build_task_catalog/{task['name']}.log",
+        benchmark:
+            f"benchmarks/{RUN}/build_task_catalog/{task['name']}.tsv"
+        conda:
+            "../envs/cpu.yaml"
+        threads: 1
+        resources:
+            mem_mb=2000,
+            runtime=30,
+        params:
+            code=fingerprint("build_task_catalog", "tasks"),
+            task=task_data(task),
+            fits=fit_names(task),
+            seed=config["seed"],
+            max_rejected=config["shards"]["max_rejected"],
+        script:
+            "../workflow/scripts/build_task_catalog.py"
 
 
 rule finetune_task:
+    # A task is trained once, or once for each of its folds or numbers of labels.
     input:
-        train="results/{run}/finetune/{task}/train.parquet",
-        validation="results/{run}/finetune/{task}/val.parquet",
-        archives=lambda wildcards: archives_of(TASKS[wildcards.task]),
+        train="results/{run}/finetune/{fit}/train.parquet",
+        validation="results/{run}/finetune/{fit}/val.parquet",
+        archives=lambda wildcards: archives_of(task_of(wildcards.fit)),
         start=start_model,
     output:
-        model="results/{run}/finetune/{task}/model.keras",
-        about="results/{run}/finetune/{task}/model.json",
-        history="results/{run}/finetune/{task}/history.csv",
+        model="results/{run}/finetune/{fit}/model.keras",
+        about="results/{run}/finetune/{fit}/model.json",
+        history="results/{run}/finetune/{fit}/history.csv",
     log:
-        "logs/{run}/finetune_task/{task}.log",
+        "logs/{run}/finetune_task/{fit}.log",
     benchmark:
-        "benchmarks/{run}/finetune_task/{task}.tsv"
+        "benchmarks/{run}/finetune_task/{fit}.tsv"
     conda:
         "../envs/cpu.yaml"
     threads: 8
@@ -58,18 +59,19 @@ rule finetune_task:
         code=fingerprint("finetune_task", "finetune"),
         task=task_settings,
         seed=config["seed"],
+        scratch=from_scratch,
     script:
         "../workflow/scripts/finetune_task.py"
 
 
 rule finetune:
     input:
-        expand("results/{run}/finetune/{task}/model.keras", run=RUN, task=TASKS),
-        expand("results/{run}/predict/{task}/predictions.hdf5", run=RUN, task=TASKS),
+        expand("results/{run}/finetune/{fit}/model.keras", run=RUN, fit=FITS),
         expand(
-            "results/{run}/predict/{task}/catalog/{chunk}.parquet",
+            "results/{run}/predict/{fit}/catalog/{chunk}.parquet",
             run=RUN,
-            task=TASKS,
+            fit=FITS,
             chunk=range(config["predict"]["chunks"]),
         ),
+        expand("results/{run}/evaluate/{task}/gallery.png", run=RUN, task=TASKS),
     localrule: True

@@ -11,6 +11,7 @@ if TRAINED:
 if EVALUATED:
     TABLES["evaluate/scores"] = ("scores", "Scores", None, "scores of each question")
     TABLES["evaluate/losses"] = ("losses", "Scores", None, "test loss beside a constant predictor's")
+    TABLES["evaluate/coverage"] = ("coverage", "Calibration", None, "coverage of truth and votes")
 if EVALUATED and ZENODO["simulate"]:
     TABLES["evaluate/learning"] = ("learning", "Scores", None, "what was learned, between trivial and true")
 for task in TASKS:
@@ -22,7 +23,7 @@ for task in TASKS:
 rule describe_run:
     input:
         about=[model_files(ensemble_folders(name), "model.json") for name in TRAINED],
-        tasks=expand("results/{{run}}/finetune/{task}/model.json", task=TASKS),
+        tasks=expand("results/{{run}}/finetune/{fit}/model.json", fit=FITS),
     output:
         configuration="results/{run}/report/configuration.csv",
         provenance="results/{run}/report/provenance.csv",
@@ -77,12 +78,15 @@ rule show_tables:
 rule report:
     input:
         rules.evaluate.input,
+        rules.paper.input,
+        expand("results/{run}/train/augmentations.png", run=RUN if TRAINED else []),
         expand("results/{run}/evaluate/learning_curves.svg", run=RUN if TRAINED else []),
         expand(
             "results/{run}/evaluate/confusion_{subset}.svg",
             run=RUN,
             subset=["all", "confident"] if EVALUATED else [],
         ),
+        f"results/{RUN}/evaluate/calibration.svg" if EVALUATED else [],
         expand(
             "results/{run}/evaluate/gallery/{question}.png",
             run=RUN,

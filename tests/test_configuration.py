@@ -14,7 +14,8 @@ from zoolib.configuration import check_configuration, known_keys
 from zoolib.logs import UserError
 
 REAL_FILES = ("mine/votes.csv", "mine/gz2.csv", "mine/lenses.csv", "mine/images/", "mine/gz2_images/")
-REAL_FILES += ("mine/fits/", "mine/model/model.keras", "mine/model/model.json")
+REAL_FILES += ("mine/fits/", "mine/model/model.keras", "mine/model/model.json", "mine/by_class/")
+REAL_FILES += ("data/real/rings.csv",)
 NEEDED, OPTIONAL = "*needed*", "*optional*"
 
 
@@ -132,7 +133,7 @@ def test_the_configurations_are_valid(repo, check):
 def test_the_examples_of_the_readme_are_valid(repo, check):
     text = (repo / "config/README.md").read_text()
     examples = re.findall(r"```yaml\n(.*?)```", text, re.S)
-    assert len(examples) == 8
+    assert len(examples) == 10
     for example in examples:
         on = re.search(r"--configfile config/(\w+\.yaml) my\.yaml", example)
         below = (repo / "config" / on[1]).read_text() if on else "{}"
@@ -150,15 +151,16 @@ def test_defaults_are_filled_however_deep(check):
         predict: {targets: [{name: test, ensemble: metrics, split: test}]}
         finetune:
           tasks:
-            - {name: ring, table: rings.csv, label: ring, unfreeze: {epochs: 3}, head: {units: [8]}}
+            - {name: ring, table: rings.csv, label: ring, head: {units: [8]},
+               strategy: {name: layer_decay, decay: 5e-1}}
         """
     )
     assert config["zenodo"]["simulate"] == {"galaxies": 5000, "size": 64}
     assert config["catalogs"][0]["min_votes"] == 1 and config["catalogs"][0]["archives"] == []
     assert config["train"]["ensembles"] == [{"name": "metrics", "members": 1, "splits": ["train"]}]
     task = config["finetune"]["tasks"][0]
-    assert task["unfreeze"] == {"learning_rate": 0.00001, "epochs": 3, "patience": 5}
-    assert task["split"] == {"train": 0.7, "val": 0.1, "test": 0.2}
+    assert task["strategy"] == {"name": "layer_decay", "decay": 0.5}
+    assert task["split"] is None and task["kind"] is None and task["labels"] == []
     assert task["head"] == {"units": [8], "dropout": 0.75}
 
 
@@ -193,7 +195,7 @@ CATALOG = "name: a, tree: gz_decals_5, table: gz_decals_volunteers_5.parquet"
 WRONG = {
     "unknown key": (
         "train: {epocs: 3}",
-        "unknown key 'epocs' in train (did you mean 'epochs'?); allowed are backbone, batch_size, ",
+        "unknown key 'epocs' in train (did you mean 'epochs'?); allowed are augmentation, backbone, ",
     ),
     "unknown section": (
         "trian: {}",
@@ -242,9 +244,9 @@ WRONG = {
         "catalogs: [{name: a, tree: gz3, table: gz_decals_volunteers_5.parquet}]",
         "catalogs[0].tree is 'gz3', but there is no file ",
     ),
-    "trees of two kinds": (
-        f"catalogs: [{{{CATALOG}}}, {{name: b, tree: rings, table: mine/votes.csv}}]",
-        "catalogs[1].tree is 'rings', but the first catalogue has 'gz_decals_5'; expected one tree a run.",
+    "two campaigns of which one is simulated": (
+        f"{SIMULATE}\ncatalogs: [{{{CATALOG}}}, {{name: b, tree: rings, table: mine/votes.csv}}]",
+        "catalogs have the trees gz_decals_5, rings, but zenodo.simulate knows the truth of one",
     ),
     "two catalogues of one name": (
         f"catalogs: [{{{CATALOG}}}, {{{CATALOG}}}]",

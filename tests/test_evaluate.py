@@ -158,6 +158,30 @@ def test_no_galaxy_with_so_many_votes_is_a_warning(survey, caplog):
     assert found.metrics["galaxies"] == 590
 
 
+def test_a_multinomial_head_is_scored_by_its_probabilities(survey):
+    values = survey.values.astype(float)
+    for question in TREE.questions:
+        values[:, question.slice] /= values[:, question.slice].sum(axis=1, keepdims=True)
+    ids = [f"g{index}" for index in range(len(values))]
+    tree = json.dumps(TREE.to_dict())
+    catalog_of(survey.test, survey.votes)
+    predictions_of(survey.predictions, ids, values, TREE.columns, kind="probabilities", tree=tree)
+    found = run(survey)
+    values = values.astype("float32")
+    losses = found.losses.set_index("question")["model"]
+    for question in TREE.questions[:2]:
+        of_galaxies = []
+        for votes, chances in zip(survey.votes[:, question.slice], values[:, question.slice], strict=True):
+            each = [stats.multinomial.pmf(votes, votes.sum(), p / p.sum()) for p in chances.T.astype(float)]
+            of_galaxies.append(-np.log(np.mean(each)))
+        assert losses[question.name] == pytest.approx(np.mean(of_galaxies), rel=1e-3)
+    volunteers = survey.votes[:, :3].sum(axis=1)
+    truth = survey.votes[volunteers >= 34][:, :3].argmax(axis=1)
+    predicted = values[volunteers >= 34][:, :3].mean(axis=2).argmax(axis=1)
+    row = found.scores.query("question == 'shape' and subset == 'all'").iloc[0]
+    assert row["accuracy"] == pytest.approx(np.mean(truth == predicted), abs=1e-5)
+
+
 def test_missing_predictions_are_told(survey, caplog):
     with caplog.at_level(logging.INFO, logger="zoolib"):
         run(survey)
@@ -175,71 +199,3 @@ def test_a_catalogue_of_another_tree(survey):
     pd.read_parquet(survey.test).drop(columns="edge_no").to_parquet(survey.test)
     with pytest.raises(UserError, match="the votes 'edge_no' are missing"):
         run(survey)
-
-
-@pytest.fixture
-def task(tmp_path):
-    random = np.random.default_rng(7)
-    truth = random.integers(0, 2, 200)
-    probability = np.clip(truth * 0.4 + random.uniform(0, 0.6, 200), 0, 1)
-    values = np.clip(probability[:, None, None] + random.normal(0, 0.01, (200, 1, 5)), 0, 1)
-    ids = [f"g{index}" for index in range(200)]
-    for name, labels in (("test", truth), ("train", np.r_[truth, np.ones(50, int)])):
-        table = pd.DataFrame({"id_str": [f"g{index}" for index in range(len(labels))], "ring": labels})
-        table.to_parquet(tmp_path / f"{name}.parquet")
-    predictions_of(tmp_path / "p.hdf5", ids, values, ["ring"], kind="probabilities", tree="null")
-    means = values.astype("float32").mean(axis=(1, 2))
-    return SimpleNamespace(folder=tmp_path, truth=truth, means=means, known=np.r_[truth, np.ones(50)])
-
-
-def run_task(task, label="ring", kind="binary"):
-    paths = {name: task.folder / f"{name}.csv" for name in ("scores", "confusion")}
-    files = [task.folder / name for name in ("p.hdf5", "test.parquet", "train.parquet")]
-    stage.evaluate_labels(*files, label, kind, **paths)
-    return pd.read_csv(paths["scores"]).iloc[0], pd.read_csv(paths["confusion"])
-
-
-def test_scores_of_labels_are_scikit_learns(task):
-    row, confusion = run_task(task)
-    called = task.means > 0.5
-    expected = {
-        "accuracy": metrics.accuracy_score(task.truth, called),
-        "precision": metrics.precision_score(task.truth, called),
-        "recall": metrics.recall_score(task.truth, called),
-        "f1": metrics.f1_score(task.truth, called),
-        "auc": metrics.roc_auc_score(task.truth, task.means),
-        "loss": metrics.log_loss(task.truth, task.means.astype(float)),
-        "constant_loss": metrics.log_loss(task.truth, np.full(200, task.known.mean())),
-    }
-    assert row["count"] == 200
-    for name, value in expected.items():
-        assert row[name] == pytest.approx(value, abs=1e-5), name
-    assert 0.6 < row["accuracy"] < 1
-    assert list(confusion["count"]) == list(metrics.confusion_matrix(task.truth, called).ravel())
-    assert list(confusion["true"]) == ["no ring", "no ring", "ring", "ring"]
-
-
-def test_ties_count_half_in_the_area_under_the_curve():
-    truth, scores = np.array([0, 1, 0, 1, 1]), np.array([0.2, 0.2, 0.5, 0.5, 0.9])
-    assert stage.area_under_curve(truth, scores) == pytest.approx(metrics.roc_auc_score(truth, scores))
-    assert np.isnan(stage.area_under_curve([1, 1], [0.1, 0.2]))
-
-
-def test_a_test_split_without_a_positive_label_has_no_recall(task):
-    table = pd.read_parquet(task.folder / "test.parquet").assign(ring=0)
-    table.to_parquet(task.folder / "test.parquet")
-    row, _ = run_task(task)
-    assert np.isnan(row["recall"])
-    assert np.isnan(row["auc"])
-    assert row["accuracy"] > 0
-
-
-def test_labels_that_cannot_be_evaluated(task):
-    with pytest.raises(UserError, match="kind 'ordinal'"):
-        run_task(task, kind="ordinal")
-    with pytest.raises(UserError, match="predicts ring, expected 'bar'"):
-        run_task(task, label="bar")
-    table = pd.read_parquet(task.folder / "test.parquet")
-    table.assign(ring=table["ring"] * 2).to_parquet(task.folder / "test.parquet")
-    with pytest.raises(UserError, match="label 'ring': found 2, expected 0 or 1"):
-        run_task(task)

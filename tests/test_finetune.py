@@ -1,38 +1,65 @@
-"""Finetuning: what moves in each stage, what is kept, and what ends in a sentence."""
+"""Finetuning: what moves in each stage, what is kept, every kind of label, and what ends in a sentence."""
 
+import shutil
+import time
 from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pandas as pd
 import pytest
-from zoolib import finetune, models
+from zoolib import datasets, finetune, fitting, models
+from zoolib.blocks import blocks_of, nested_layers
+from zoolib.catalog import Catalog, read_catalog, write_catalog
+from zoolib.label_heads import LabelsLoss, labels_head
+from zoolib.labels import Label
 from zoolib.logs import UserError
+from zoolib.strategies import Stage, Strategy
+from zoolib.trees import DecisionTree
 
 TASK = {
     "name": "bright",
-    "label": "bright",
     "head": {"units": [8], "dropout": 0.1},
+    "strategy": "freeze",
+    "train_bn": False,
+    "augment": True,
+    "smoothing": 0,
+    "optimizer": "adam",
+    "schedule": "constant",
+    "warmup_epochs": 0,
+    "weight_decay": None,
+    "clip_norm": None,
     "learning_rate": 0.02,
     "batch_size": 12,
-    "epochs": 15,
+    "epochs": 3,
     "patience": 15,
-    "unfreeze": None,
 }
+BRIGHT = Label("bright")
+TREE = DecisionTree.from_dict({"name": "mine", "questions": {"glow": {"answers": ["bright", "dim"]}}})
+QUICK = {"augment": False, "epochs": 30, "learning_rate": 0.02}
+
+
+def write_labelled(stored, folder, labels, values, about=None):
+    """Catalogues of the stored galaxies with labels that their brightness decides."""
+    for name in ("train", "val"):
+        table = pd.read_parquet(stored / f"{name}.parquet")[["id_str", "archive", "member", "file_loc"]]
+        bright = table["id_str"].str[1:].astype(int).to_numpy() % 2
+        for column, of_bright in values.items():
+            table[column] = of_bright(bright)
+        tree = labels[0].tree
+        columns = tree.columns if tree else [label.name for label in labels]
+        content = {"labels": [label.to_dict() for label in labels], **(about or {})}
+        write_catalog(Catalog(table, columns, tree, content), folder / f"{name}.parquet")
+    return folder
 
 
 @pytest.fixture(scope="module")
 def labelled(stored, tmp_path_factory):
-    """Catalogues with the label that the galaxies' brightness decides."""
-    folder = tmp_path_factory.mktemp("labelled")
-    for name in ("train", "val"):
-        table = pd.read_parquet(stored / f"{name}.parquet")[["id_str", "archive", "member", "file_loc"]]
-        table["bright"] = [float(int(row[1:]) % 2) for row in table["id_str"]]
-        table.to_parquet(folder / f"{name}.parquet")
-    return folder
+    """The stored galaxies, labelled as bright or not."""
+    return write_labelled(stored, tmp_path_factory.mktemp("labelled"), [BRIGHT], {"bright": lambda b: b})
 
 
-def run(labelled, model_folder, folder, **changes):
+def run(labelled, model_folder, folder, scratch=False, **changes):
     output = SimpleNamespace(
         model=folder / "model.keras", about=folder / "model.json", history=folder / "history.csv"
     )
@@ -44,46 +71,139 @@ def run(labelled, model_folder, folder, **changes):
         seed=1,
         output=output,
         folder=folder,
+        scratch=scratch,
     )
     return models.load_model(folder), pd.read_csv(folder / "history.csv")
 
 
-def weights(model):
-    return {weight.path: keras.ops.convert_to_numpy(weight) for weight in model.backbone.weights}
+def layers_of(backbone):
+    """The layers with weights, from the stem on, by names that do not depend on what was built before."""
+    kinds, found = {"Conv2D": 0, "BatchNormalization": 0}, {}
+    for layer in nested_layers(backbone):
+        if layer.weights:
+            kind = type(layer).__name__
+            found[f"{kind}{kinds[kind]}"] = layer
+            kinds[kind] += 1
+    return found
+
+
+def state_of(backbone):
+    """{(layer, trained or statistics): its numbers}."""
+    found = {}
+    for name, layer in layers_of(backbone).items():
+        for weight in layer.weights:
+            what = "statistics" if "moving" in weight.name else "weights"
+            numbers = keras.ops.convert_to_numpy(weight)
+            found.setdefault((name, what), []).append(numbers)
+    return found
 
 
 def moved(before, after):
-    return {path for path in before if np.abs(before[path] - after[path]).max() > 0}
+    return {
+        key for key in before if any((a != b).any() for a, b in zip(before[key], after[key], strict=True))
+    }
 
 
-def test_a_frozen_backbone_stays_and_the_head_learns(labelled, model_folder, tmp_path):
-    before = weights(models.load_model(model_folder))
-    model, history = run(labelled, model_folder, tmp_path)
-    assert moved(before, weights(model)) == set()
-    assert history["val_loss"].min() < 0.3
-    assert set(history["stage"]) == {"head"}
-    assert model.about["kind"] == "probabilities"
-    assert model.columns == ["bright"]
-    assert model.network.output_shape == (None, 1)
+@pytest.fixture
+def stages_seen(monkeypatch):
+    """What each stage moved: (layers whose weights moved, layers whose statistics moved, the head moved?)."""
+    seen = []
+    fit = fitting.fit
+
+    def watched(network, *arguments, **settings):
+        whole = "backbone" in [layer.name for layer in network.layers]
+        backbone = network.get_layer("backbone") if whole else None
+        head = network.get_layer("head") if whole else network
+        before = state_of(backbone) if whole else {}
+        head_before = head.get_weights()
+        history, last = fit(network, *arguments, **settings)
+        # The best epoch's weights may be those of the first, but never those of before the stage.
+        network.set_weights(last)
+        changed = moved(before, state_of(backbone)) if whole else set()
+        layers = {what: sorted(n for n, w in changed if w == what) for what in ("weights", "statistics")}
+        head_moved = any((a != b).any() for a, b in zip(head_before, head.get_weights(), strict=True))
+        seen.append((layers["weights"], layers["statistics"], head_moved))
+        return history, last
+
+    monkeypatch.setattr(fitting, "fit", watched)
+    return seen
 
 
-def test_an_unfrozen_backbone_moves_but_for_batchnorm(labelled, model_folder, tmp_path):
-    before = weights(models.load_model(model_folder))
-    stage = {"learning_rate": 0.001, "epochs": 2, "patience": 2}
-    model, history = run(labelled, model_folder, tmp_path, epochs=2, unfreeze=stage)
-    after = weights(model)
-    convolutions = {path for path in before if "conv" in path}
-    assert convolutions
-    assert moved(before, after) == convolutions
+class LastBlockFast(Strategy):
+    """A strategy of one's own: the last block alone, ten times faster than the head."""
+
+    def __init__(self, times=10):
+        self.times = times
+
+    def stages(self, blocks, task):
+        """One stage."""
+        rates = dict.fromkeys(blocks[-1], float(self.times))
+        return [Stage("last", tuple(blocks[-1]), task["epochs"], task["learning_rate"], None, rates)]
+
+
+CONVOLUTIONS = [f"Conv2D{number}" for number in range(5)]
+NORMS = [f"BatchNormalization{number}" for number in range(5)]
+ONLY_HEAD = ([], [], True)
+ALL = (CONVOLUTIONS, [], True)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "expected"),
+    [
+        ("freeze", [ONLY_HEAD]),
+        ("no_freeze", [ALL]),
+        ({"name": "freeze_unfreeze", "unfreeze_epoch": 1}, [ONLY_HEAD, ALL]),
+        (
+            {"name": "unfreeze_milestones", "epochs": [1, 2], "blocks": 2},
+            [ONLY_HEAD, (CONVOLUTIONS[3:], [], True), ALL],
+        ),
+        (
+            {"name": "unfreeze_milestones", "epochs": [1, 2], "layers": 3},
+            [ONLY_HEAD, (CONVOLUTIONS[4:], [], True), ALL],
+        ),
+        (
+            {"name": "two_stage", "blocks": 1, "learning_rate": 0.001, "epochs": 1},
+            [ONLY_HEAD, (CONVOLUTIONS[4:], [], True)],
+        ),
+        ({"name": "layer_decay", "decay": 0.5}, [ALL]),
+        ({"name": "test_finetune.LastBlockFast", "times": 2}, [(CONVOLUTIONS[4:], [], True)]),
+    ],
+)
+def test_each_stage_moves_just_its_layers(labelled, model_folder, tmp_path, stages_seen, strategy, expected):
+    run(labelled, model_folder, tmp_path, strategy=strategy)
+    assert stages_seen == expected
+
+
+def test_batchnorm_trains_where_it_is_told_to(labelled, model_folder, tmp_path, stages_seen):
+    _, _ = run(labelled, model_folder, tmp_path, train_bn=True, epochs=1)
+    assert stages_seen == [(NORMS, NORMS, True)]
+
+
+def test_layer_decay_moves_the_stem_least(labelled, model_folder, tmp_path):
+    before = state_of(models.load_model(model_folder).backbone)
+    strategy = {"name": "layer_decay", "decay": 0.1}
+    model, _ = run(labelled, model_folder, tmp_path, strategy=strategy, epochs=1, learning_rate=0.001)
+    after = state_of(model.backbone)
+    # One epoch of Adam moves every weight by about the learning rate a step.
+    steps = [np.abs(after[name, "weights"][0] - before[name, "weights"][0]).mean() for name in CONVOLUTIONS]
+    ratios = np.array(steps[:-1]) / steps[1:]
+    assert ratios.min() > 0.05
+    assert ratios.max() < 0.2
+
+
+def test_stages_are_told_apart_and_layers_are_free_again(labelled, model_folder, tmp_path):
+    strategy = {"name": "two_stage", "learning_rate": 0.001, "epochs": 2}
+    model, history = run(labelled, model_folder, tmp_path, strategy=strategy, epochs=2)
     assert list(history["stage"]) == ["head"] * 2 + ["unfrozen"] * 2
     assert list(history["epoch"]) == [1, 2, 3, 4]
-    assert all(layer.trainable for layer in finetune.nested_layers(model.backbone))
+    assert all(layer.trainable for layer in nested_layers(model.backbone))
+    assert not list(tmp_path.rglob("checkpoint.npz"))
 
 
 def test_a_second_stage_that_is_no_better_is_not_kept(labelled, model_folder, tmp_path):
     head, _ = run(labelled, model_folder, tmp_path / "head")
-    ruin = {"learning_rate": 10.0, "epochs": 1, "patience": 1}
-    both, history = run(labelled, model_folder, tmp_path / "both", unfreeze=ruin)
+    ruin = {"name": "two_stage", "learning_rate": 10.0, "epochs": 1, "patience": 1}
+    both, history = run(labelled, model_folder, tmp_path / "both", strategy=ruin)
     losses = history.groupby("stage")["val_loss"].min()
     assert losses["unfrozen"] > losses["head"]
     for one, other in zip(head.network.get_weights(), both.network.get_weights(), strict=True):
@@ -91,17 +211,170 @@ def test_a_second_stage_that_is_no_better_is_not_kept(labelled, model_folder, tm
     assert both.about["scores"]["val_loss"] == pytest.approx(losses["head"])
 
 
+@pytest.mark.parametrize("strategy", [{"name": "freeze_unfreeze", "unfreeze_epoch": 2}, "freeze"])
+def test_interrupted_it_ends_with_the_same_weights(labelled, model_folder, tmp_path, monkeypatch, strategy):
+    changes = {"strategy": strategy, "schedule": "cosine", "augment": strategy != "freeze"}
+    whole, _ = run(labelled, model_folder, tmp_path / "whole", **changes)
+    saved = fitting.Checkpoint.on_epoch_end
+    epochs = []
+
+    def stopped(self, epoch, logs=None):
+        saved(self, epoch, logs)
+        epochs.append(epoch)
+        if len(epochs) in (1, 3):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(fitting.Checkpoint, "on_epoch_end", stopped)
+    for _ in range(3):
+        try:
+            cut, history = run(labelled, model_folder, tmp_path / "cut", **changes)
+        except KeyboardInterrupt:
+            continue
+    assert len(history) == 3
+    for one, other in zip(whole.network.get_weights(), cut.network.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_without_augmentation_a_frozen_backbone_runs_once(labelled, model_folder, tmp_path, monkeypatch):
+    passes = []
+    features = datasets.features
+    monkeypatch.setattr(datasets, "features", lambda *given: passes.append(1) or features(*given))
+    model, history = run(labelled, model_folder, tmp_path, **QUICK)
+    assert len(passes) == 2
+    assert history["val_loss"].min() < 0.3
+    assert model.network.output_shape == (None, 1)
+    before = state_of(models.load_model(model_folder).backbone)
+    assert moved(before, state_of(model.backbone)) == set()
+    store = datasets.from_catalog(
+        [pd.read_parquet(labelled / "val.parquet")], ["bright"], model.about["image"]
+    )
+    ((pixels, truth),) = datasets.central_batches(store, model.about["training"]["augmentation"], 64)
+    given = model.network.predict_on_batch(pixels)
+    accuracy = ((given[:, 0] > 0.5) == (truth[:, 0].numpy() > 0.5)).mean()
+    assert accuracy == pytest.approx(history["val_accuracy"][history["val_loss"].idxmin()], abs=1e-6)
+
+
+def test_features_are_twenty_times_faster_than_the_backbone():
+    """An epoch of 256 galaxies through EfficientNetB0, frozen, at the paper's 224 px."""
+    backbone = models.build_backbone("EfficientNetB0", 224, 1)
+    images = np.random.default_rng(0).uniform(0, 255, (256, 224, 224, 1)).astype("float32")
+    labels = (np.arange(256) % 2).astype("float32")[:, None]
+    head = labels_head(backbone.output_shape[-1], [BRIGHT], {}, [64], 0.5)
+    network = models.join(backbone, head)
+    backbone.trainable = False
+    features = keras.Model(backbone.inputs, backbone.outputs).predict(images[:64], verbose=0)
+    seconds = {}
+    for name, part, inputs, epochs in (
+        ("backbone", network, images, 1),
+        ("features", keras.Model(head.inputs, head.outputs), np.tile(features, (4, 1)), 20),
+    ):
+        part.compile("adam", LabelsLoss([BRIGHT]), jit_compile=False)
+        part.fit(inputs[:64], labels[:64], batch_size=64, verbose=0)
+        began = time.perf_counter()
+        part.fit(inputs, labels, batch_size=64, epochs=epochs, verbose=0)
+        seconds[name] = (time.perf_counter() - began) / epochs
+    assert seconds["backbone"] > 20 * seconds["features"]
+
+
+def test_from_scratch_the_backbone_is_forgotten(labelled, model_folder, tmp_path, stages_seen):
+    model, _ = run(labelled, model_folder, tmp_path, scratch=True, epochs=1)
+    assert stages_seen == [(sorted([*CONVOLUTIONS, *NORMS]), NORMS, True)]
+    old, new = (
+        state_of(models.load_model(f).backbone)["Conv2D0", "weights"][0] for f in (model_folder, tmp_path)
+    )
+    assert abs(np.corrcoef(old.ravel(), new.ravel())[0, 1]) < 0.5
+    assert blocks_of(model.backbone) == blocks_of(models.load_model(model_folder).backbone)
+
+
+@pytest.mark.parametrize(
+    ("labels", "values", "kind", "columns", "right"),
+    [
+        (
+            [Label("class", "multiclass", ("dim", "bright", "none"))],
+            {"class": lambda b: b},
+            "probabilities",
+            ["class_dim", "class_bright", "class_none"],
+            lambda given, b: (
+                (given.argmax(axis=1) == b).mean() > 0.9 and np.allclose(given.sum(1), 1, atol=1e-5)
+            ),
+        ),
+        (
+            [Label("mag", "regression")],
+            {"mag": lambda b: 20 - 3.0 * b},
+            "values",
+            ["mag"],
+            lambda given, b: np.abs(given[:, 0] - (20 - 3 * b)).mean() < 0.8,
+        ),
+        (
+            [Label("share", "regression", bounds=(2, 6))],
+            {"share": lambda b: 2.5 + 3.0 * b},
+            "values",
+            ["share"],
+            lambda given, b: (
+                np.abs(given[:, 0] - (2.5 + 3 * b)).mean() < 0.8 and given.min() >= 2 and given.max() <= 6
+            ),
+        ),
+        (
+            [Label("mine", "votes", tree=TREE)],
+            {"glow_bright": lambda b: 1 + 8 * b, "glow_dim": lambda b: 9 - 8 * b},
+            "concentrations",
+            ["glow_bright", "glow_dim"],
+            lambda given, b: ((given[:, 0] > given[:, 1]) == b).mean() > 0.9 and given.min() >= 1,
+        ),
+        (
+            [BRIGHT, Label("mag", "regression")],
+            {"bright": lambda b: b, "mag": lambda b: 20 - 3.0 * b},
+            "values",
+            ["bright", "mag"],
+            lambda given, b: (
+                ((given[:, 0] > 0.5) == b).mean() > 0.9 and np.abs(given[:, 1] - (20 - 3 * b)).mean() < 0.8
+            ),
+        ),
+    ],
+    ids=["multiclass", "regression", "bounded", "votes", "several"],
+)
+def test_every_kind_of_label_is_learned(stored, model_folder, tmp_path, labels, values, kind, columns, right):
+    folder = write_labelled(stored, tmp_path, labels, values)
+    model, _ = run(folder, model_folder, tmp_path / "model", **QUICK, batch_size=8)
+    assert (model.kind, model.columns) == (kind, columns)
+    assert [label["name"] for label in model.about["labels"]] == [label.name for label in labels]
+    assert bool(model.about["tree"]) == (kind == "concentrations")
+    table = read_catalog(folder / "val.parquet").table
+    bright = table["id_str"].str[1:].astype(int).to_numpy() % 2
+    store = datasets.from_catalog([table], [], model.about["image"])
+    ((pixels, _),) = datasets.central_batches(store, model.about["training"]["augmentation"], 64)
+    assert right(model.network.predict_on_batch(pixels), bright)
+
+
+def test_repeated_galaxies_are_seen_more_often(stored, model_folder, tmp_path):
+    folder = write_labelled(
+        stored, tmp_path, [BRIGHT], {"bright": lambda b: b, "repeats": lambda b: 1 + 3 * b}
+    )
+    path = folder / "train.parquet"
+    catalog = read_catalog(path)
+    table = pd.read_parquet(path)
+    bright = table["id_str"].str[1:].astype(int) % 2
+    write_catalog(
+        Catalog(table.assign(repeats=1 + 3 * bright), *[catalog.columns, None, catalog.about]), path
+    )
+    assert read_catalog(path).table["repeats"].sum() == 20 * 1 + 20 * 4
+    model, _ = run(folder, model_folder, tmp_path / "model", epochs=1)
+    assert model.about["training"]["galaxies"] == 40
+
+
 @pytest.mark.parametrize(
     ("labels", "sentence"),
     [
-        (lambda values: values * 0, "all 40 galaxies have bright = 0; both 0 and 1 are needed"),
-        (lambda values: values + (values.index == 4) * 2, "of galaxy 'J4' is 2, expected 0 or 1"),
+        ({"bright": lambda b: 0 * b}, "all 40 galaxies have bright = 0; both 0 and 1 are needed"),
     ],
 )
-def test_labels_that_cannot_be_learned_end_in_a_sentence(labelled, model_folder, tmp_path, labels, sentence):
-    for name in ("train", "val"):
-        table = pd.read_parquet(labelled / f"{name}.parquet")
-        table["bright"] = labels(table["bright"])
-        table.to_parquet(tmp_path / f"{name}.parquet")
+def test_labels_that_cannot_be_learned_end_in_a_sentence(stored, model_folder, tmp_path, labels, sentence):
+    folder = write_labelled(stored, tmp_path, [BRIGHT], labels)
     with pytest.raises(UserError, match=sentence):
-        run(tmp_path, model_folder, tmp_path / "model")
+        run(folder, model_folder, tmp_path / "model")
+
+
+def test_a_warm_up_as_long_as_the_training_ends_in_a_sentence(labelled, model_folder, tmp_path):
+    with pytest.raises(UserError, match="warmup_epochs is 3, but the training has only 3 epochs"):
+        run(labelled, model_folder, tmp_path, warmup_epochs=3)
+    shutil.rmtree(tmp_path)

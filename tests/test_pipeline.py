@@ -9,7 +9,7 @@ import zipfile
 import h5py
 import pandas as pd
 import pytest
-from pipeline import copy_of_the_repository, edit, overlay, planned, snakemake
+from pipeline import REPO, copy_of_the_repository, edit, overlay, planned, snakemake
 
 TEST = ("--configfile", "config/test.yaml")
 AFTER_PREDICTION = {
@@ -23,6 +23,12 @@ AFTER_PREDICTION = {
     "draw_gallery": 1,
     "draw_task": 1,
     "show_tables": 1,
+    "rank_galaxies": 1,
+    "calibrate": 1,
+    "draw_calibration": 1,
+    "compare_with_published": 1,
+    "draw_paper_tables": 1,
+    "draw_paper_predictions": 1,
 }
 AFTER_TRAINING = AFTER_PREDICTION | {"finetune_task": 1, "draw_learning_curves": 1, "describe_run": 1}
 
@@ -59,7 +65,7 @@ def test_every_stage_left_its_results(completed):
     learning = pd.read_csv(results / "evaluate" / "learning.csv")
     loss = learning.iloc[0]
     assert loss["truth"] < loss["constant"]
-    assert set(pd.read_csv(results / "evaluate" / "ring" / "scores.csv")["question"]) == {"ring"}
+    assert set(pd.read_csv(results / "evaluate" / "ring" / "scores.csv")["label"]) == {"ring"}
     assert len(list((results / "evaluate" / "gallery").glob("*.png"))) == 10
 
 
@@ -89,8 +95,10 @@ def test_another_credible_level_repeats_no_prediction(completed, tmp_path):
     level = overlay(tmp_path, "level", {"predict": {"credible_level": 0.5}})
     expected = {
         "describe_posteriors": 2,
+        "rank_galaxies": 1,
         "draw_gallery": 1,
-        "draw_task": 1,
+        "draw_paper_tables": 1,
+        "draw_paper_predictions": 1,
         "describe_run": 1,
         "show_tables": 1,
     }
@@ -179,7 +187,7 @@ def test_a_broken_image_is_rejected_and_too_many_stop_the_run(edited, tmp_path):
         ({"train": {"epocs": 3}}, "unknown key 'epocs' in train"),
         (
             {"catalogs": [{"name": "a", "tree": "gz9", "table": "gz_decals_volunteers_5.csv"}]},
-            "config/trees/ has gz2, gz_decals_5, rings",
+            "config/trees/ has gz2, gz_candels, gz_cosmic_dawn",
         ),
         ({"zenodo": {"simulate": None, "local": "nowhere"}}, "expected a folder that is there"),
     ],
@@ -192,7 +200,7 @@ def test_a_wrong_configuration_is_one_sentence(completed, tmp_path, content, sen
     assert sentence in shown
 
 
-@pytest.mark.parametrize("name", ["config", "demo", "sample", "test"])
+@pytest.mark.parametrize("name", sorted(path.stem for path in (REPO / "config").glob("*.yaml")))
 def test_every_configuration_is_planned_without_the_network(completed, tmp_path, name):
     jobs = planned(
         completed,
@@ -201,7 +209,8 @@ def test_every_configuration_is_planned_without_the_network(completed, tmp_path,
     )
     if name == "config":
         assert jobs["train_member"] == 3 + 5
-        assert jobs["download_file"] == 1 + 4
+        # The table and the zips, and two tables for the paper's figures.
+        assert jobs["download_file"] == 1 + 4 + 2
     assert jobs["train_member"] >= 1
 
 
@@ -213,6 +222,7 @@ def test_another_runs_model_is_taken_as_it_is(completed, tmp_path):
         {"run": "survey", "predict": {"targets": [target], "chunks": 1}, "evaluate": {"target": None}},
     )
     jobs = {"list_galaxies": 1, "predict_chunk": 1, "describe_posteriors": 1, "collect_predictions": 1}
+    jobs |= {"rank_galaxies": 1}
     assert planned(completed, "--configfile", survey) == jobs | {"describe_run": 1, "show_tables": 1}
 
 
@@ -233,6 +243,6 @@ def test_the_report_opens_in_a_browser(completed, tmp_path):
     command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
     command += [f"--user-data-dir={tmp_path / 'browser'}", "--virtual-time-budget=8000", "--dump-dom"]
     shown = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=120).stdout
-    for category in ("Data", "Training", "Scores", "Galleries", "Finetuning", "Run"):
+    for category in ("Data", "Training", "Scores", "Calibration", "Paper", "Galleries", "Finetuning", "Run"):
         assert f">{category}<" in shown
     assert "Walmsley" in shown

@@ -1,28 +1,19 @@
-"""Draw the figures of a finetuned task: confusion matrix, learning curve and gallery."""
+"""Draw the figures of a finetuned task: confusion matrix, curves, learning curve and gallery."""
 
-from zoolib.figures.confusion import draw_confusion
-from zoolib.figures.gallery import draw_label_gallery
 from zoolib.figures.learning_curves import draw_learning_curves
+from zoolib.figures.task_gallery import draw_task_gallery
+from zoolib.figures.task_results import draw_task_confusion, draw_task_curves
 from zoolib.logs import log_to
 
 with log_to(snakemake.log[0]):
-    draw_confusion(
-        confusion=snakemake.input.confusion,
-        subset="all",
-        outputs=[snakemake.output.confusion],
-        truth="Label",
-    )
+    task, galaxies = snakemake.wildcards.task, snakemake.input.galaxies
+    draw_task_confusion(galaxies, snakemake.input.confusion, [snakemake.output.confusion])
+    draw_task_curves(galaxies, [snakemake.output.curves])
     draw_learning_curves(
-        histories=[snakemake.input.history],
-        names=[snakemake.wildcards.task],
+        histories=list(snakemake.input.histories),
+        names=[fit or task for fit in snakemake.params.fits],
         outputs=[snakemake.output.learning_curve],
-        title=f"Finetuning {snakemake.wildcards.task}",
-        loss="Loss (binary cross-entropy)",
+        title=f"Finetuning {task}",
+        loss="Loss",
     )
-    draw_label_gallery(
-        descriptions=list(snakemake.input.descriptions),
-        catalog=snakemake.input.catalog,
-        label=snakemake.params.label,
-        output=snakemake.output.gallery,
-        across=snakemake.params.across,
-    )
+    draw_task_gallery(galaxies, task, snakemake.output.gallery, across=snakemake.params.across)

@@ -16,4 +16,5 @@ with log_to(snakemake.log[0]):
         output=snakemake.output,
         folder=Path(snakemake.output.model).parent,
         code=snakemake.params.code,
+        scratch=snakemake.params.scratch,
     )

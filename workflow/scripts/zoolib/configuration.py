@@ -11,6 +11,7 @@ import jsonschema
 import yaml
 
 from zoolib.agreement import check_agreement, wrong
+from zoolib.task_agreement import check_tasks
 
 # YAML 1.1 reads 1e-3 as text, for want of a point.
 EXPONENT = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)[eE][+-]?\d+")
@@ -49,6 +50,7 @@ def check_configuration(config, schema_path, trees_folder):
     if errors:
         raise wrong(_sentence(errors[0], schema))
     trees = check_agreement(completed, trees_folder)
+    check_tasks(completed["finetune"]["tasks"], trees_folder)
     config.clear()
     config.update(completed)
     return trees
@@ -141,7 +143,8 @@ def _sentence(error, schema):
             "maximum": f"expected {limit} or less",
             "exclusiveMinimum": f"expected more than {limit}",
             "exclusiveMaximum": f"expected less than {limit}",
-            "minItems": f"expected at least {limit} entry",
+            "minItems": f"expected at least {limit} {'entry' if limit == 1 else 'entries'}",
+            "maxItems": f"expected at most {limit} entries",
             "uniqueItems": "expected each entry once",
         }
         rule = rules.get(error.validator, error.message)

@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from zoolib.baselines import constant_concentrations
 from zoolib.logs import UserError, log, progress, whole
@@ -14,17 +13,17 @@ from zoolib.predictions import open_predictions
 # A question counts for a galaxy that at least this share of its volunteers answered it for.
 RELEVANT = 0.5
 SCORES = ("accuracy", "precision", "recall", "f1")
-KINDS = ("binary",)
 
 
 def evaluate(predictions, test, train, min_votes, confident, scores, losses, confusion, metrics):
     """Compare posteriors with the volunteers' votes, by the rules of Walmsley et al. 2022, section 5.2.
 
     Args:
-        predictions: HDF5 of concentrations (may be virtual); galaxies of the catalogue may be missing.
+        predictions: HDF5 of concentrations, or of the probabilities of a tree's answers (may be
+            virtual); galaxies of the catalogue may be missing.
         test: catalogue (Parquet) with the votes to compare with.
         train: catalogue (Parquet) whose votes the constant predictor knows.
-        min_votes: votes on the first question that a galaxy needs to be scored.
+        min_votes: votes on a campaign's first question that a galaxy needs to be scored on its questions.
         confident: volunteers are confident where one answer has more than this share of the votes.
         scores: CSV to write: question, subset (all, confident), count, accuracy, precision, recall, f1.
         losses: CSV to write: question, galaxies that were asked it, and the mean loss over all
@@ -38,13 +37,13 @@ def evaluate(predictions, test, train, min_votes, confident, scores, losses, con
     with open_predictions(predictions) as opened:
         if opened.tree is None:
             raise UserError(
-                f"{predictions}: holds {opened.kind}, expected concentrations; finetuned tasks are"
-                " compared with their labels by evaluate_labels."
+                f"{predictions}: holds {opened.kind} of labels, expected those of a tree's answers; finetuned"
+                " tasks are compared with their labels by evaluate_task."
             )
         tree = opened.tree
-        catalog, rows = _matching_rows(opened, test)
-        votes = _votes(catalog, tree, test)
-        known = _votes(pd.read_parquet(train), tree, train)
+        catalog, rows = matching_rows(opened, test)
+        votes = votes_of(catalog, tree, test)
+        known = votes_of(pd.read_parquet(train), tree, train)
         constant = constant_concentrations(tree=tree, votes=known)
         fractions = np.empty((len(rows), len(tree.columns)))
         nats = {name: np.zeros((len(rows), len(tree.questions))) for name in ("model", "constant")}
@@ -54,9 +53,9 @@ def evaluate(predictions, test, train, min_votes, confident, scores, losses, con
                 here = np.flatnonzero((rows >= block.start) & (rows < block.stop))
                 of_block = values[rows[here] - block.start]
                 fractions[here] = mean_fractions(of_block, tree)
-                nats["model"][here] = _question_losses(tree, votes[here], of_block)
+                nats["model"][here] = question_losses(tree, votes[here], of_block, opened.kind)
                 of_constant = np.broadcast_to(constant[None, :, None], (len(here), len(constant), 1))
-                nats["constant"][here] = _question_losses(tree, votes[here], of_constant)
+                nats["constant"][here] = question_losses(tree, votes[here], of_constant, "concentrations")
                 meter.update(len(values))
     loss_table = _loss_table(tree, votes, nats)
     score_table, confusion_table = _compare(tree, votes, fractions, min_votes, confident, test)
@@ -64,61 +63,6 @@ def evaluate(predictions, test, train, min_votes, confident, scores, losses, con
     _write_csv(score_table, scores)
     _write_csv(confusion_table, confusion)
     _write_metrics(_summary(loss_table, score_table, len(rows)), metrics)
-
-
-def evaluate_labels(predictions, test, train, label, kind, scores, confusion):
-    """Compare a finetuned classifier with the labels of the test galaxies.
-
-    Args:
-        predictions: HDF5 of probabilities of the label, (galaxies, 1, samples).
-        test: catalogue (Parquet) with the labels to compare with.
-        train: catalogue (Parquet) whose share of positive labels the constant predictor knows.
-        label: name of the catalogue's column of labels, 0 or 1.
-        kind: kind of the label; `binary` is the only one.
-        scores: CSV to write, one row: question (the label), subset, count, accuracy; precision, recall
-            and f1 of the label 1; auc (area under the receiver operating characteristic); loss and
-            constant_loss, mean negative log likelihoods in nats.
-        confusion: CSV to write: question, subset, true, predicted, count.
-
-    Raises:
-        UserError: another kind, no galaxy in common, or a label that is neither 0 nor 1.
-    """
-    if kind not in KINDS:
-        raise UserError(f"a task of kind '{kind}' cannot be evaluated; the kinds are: {', '.join(KINDS)}.")
-    with open_predictions(predictions) as opened:
-        catalog, rows = _matching_rows(opened, test)
-        if label not in opened.columns:
-            raise UserError(
-                f"{predictions}: predicts {', '.join(opened.columns)}, expected '{label}'; predict again."
-            )
-        means = [values[:, opened.columns.index(label)].mean(axis=1) for _, values in opened.blocks()]
-        probability = np.concatenate(means)[rows]
-    truth = _labels(catalog, label, test)
-    known = _labels(pd.read_parquet(train), label, train)
-    counts = confusion_matrix(truth, (probability > 0.5).astype(int), 2)
-    right, called, true = counts[1, 1], counts[:, 1].sum(), counts[1].sum()
-    row = {
-        "question": label,
-        "subset": "all",
-        "count": len(rows),
-        "accuracy": np.trace(counts) / len(rows),
-        "precision": right / called if called else np.nan,
-        "recall": right / true if true else np.nan,
-        "f1": 2 * right / (called + true) if called + true else np.nan,
-        "auc": area_under_curve(truth, probability),
-        "loss": _binary_loss(truth, probability),
-        "constant_loss": _binary_loss(truth, np.full(len(truth), known.mean())),
-    }
-    _write_csv(pd.DataFrame([row]), scores)
-    _write_csv(pd.DataFrame(_confusion_rows(label, "all", (f"no {label}", label), counts)), confusion)
-    log.info(
-        "%s: accuracy %.3f on %d galaxies, loss %.3f (constant: %.3f)",
-        label,
-        row["accuracy"],
-        len(rows),
-        row["loss"],
-        row["constant_loss"],
-    )
 
 
 def confusion_matrix(truth, predicted, classes):
@@ -158,27 +102,19 @@ def weighted_scores(counts):
     return dict(zip(SCORES, [right.sum() / counts.sum(), *averages], strict=True))
 
 
-def area_under_curve(truth, scores):
-    """Probability that a positive galaxy scores above a negative one; ties count half.
+def matching_rows(opened, test):
+    """Match a catalogue with predictions.
 
     Args:
-        truth: (galaxies,), 0 or 1.
-        scores: (galaxies,), higher for positive ones.
+        opened: `Predictions`.
+        test: catalogue (Parquet).
 
     Returns:
-        Between 0 and 1; NaN where all galaxies are alike.
+        (the catalogue's rows that were predicted, (rows,) where each lies in the predictions).
+
+    Raises:
+        UserError: none of its galaxies was predicted.
     """
-    truth = np.asarray(truth, dtype=bool)
-    positive, negative = truth.sum(), (~truth).sum()
-    if not positive or not negative:
-        return np.nan
-    # The rank sum of Mann and Whitney.
-    ranks = stats.rankdata(scores)[truth].sum()
-    return (ranks - positive * (positive + 1) / 2) / (positive * negative)
-
-
-def _matching_rows(opened, test):
-    """Rows of the catalogue that were predicted, and where each lies in the predictions."""
     catalog = pd.read_parquet(test)
     rows = pd.Index(opened.id_str).get_indexer(catalog["id_str"])
     found = rows >= 0
@@ -196,7 +132,20 @@ def _matching_rows(opened, test):
     return catalog[found], rows[found]
 
 
-def _votes(catalog, tree, origin):
+def votes_of(catalog, tree, origin):
+    """The votes of a catalogue's galaxies on all questions of a tree.
+
+    Args:
+        catalog: data frame of a catalogue.
+        tree: a `DecisionTree`.
+        origin: what an error message calls the catalogue.
+
+    Returns:
+        (galaxies, answers), whole numbers.
+
+    Raises:
+        UserError: the catalogue was made with another tree.
+    """
     missing = [column for column in tree.columns if column not in catalog]
     if missing:
         raise UserError(
@@ -206,24 +155,20 @@ def _votes(catalog, tree, origin):
     return catalog[tree.columns].to_numpy()
 
 
-def _labels(catalog, label, origin):
-    values = pd.to_numeric(catalog[label], errors="coerce") if label in catalog else pd.Series([np.nan])
-    wrong = ~values.isin((0, 1))
-    if wrong.any():
-        found = catalog[label][wrong].iloc[0] if label in catalog else "no such column"
-        raise UserError(f"{origin}: label '{label}': found {found}, expected 0 or 1 for every galaxy.")
-    return values.to_numpy().astype(int)
+def question_losses(tree, votes, values, kind):
+    """Negative log probability of the votes on each question, given the posteriors.
 
+    Args:
+        tree: a `DecisionTree`.
+        votes: (galaxies, answers of all questions), whole numbers.
+        values: (galaxies, answers of all questions, samples).
+        kind: what they are, `concentrations` or `probabilities`.
 
-def _question_losses(tree, votes, concentrations):
-    losses = [-log_predictive(votes[:, q.slice], concentrations[:, q.slice]) for q in tree.questions]
+    Returns:
+        (galaxies, questions) in nats.
+    """
+    losses = [-log_predictive(votes[:, q.slice], values[:, q.slice], kind) for q in tree.questions]
     return np.stack(losses, axis=1)
-
-
-def _binary_loss(truth, probability):
-    smallest = np.finfo(np.float32).eps
-    chosen = np.where(truth == 1, probability, 1 - probability)
-    return -np.log(np.clip(chosen, smallest, 1)).mean()
 
 
 def _loss_table(tree, votes, nats):
@@ -238,21 +183,23 @@ def _loss_table(tree, votes, nats):
 
 def _compare(tree, votes, fractions, min_votes, confident, origin):
     """The tables of scores and of confusions, by the paper's rules."""
-    volunteers = votes[:, tree.questions[0].slice].sum(axis=1)
-    enough = volunteers >= min_votes
-    if not enough.any():
+    # Each question has the volunteers of its own campaign.
+    volunteers = {q.name: votes[:, tree.first(q).slice].sum(axis=1) for q in tree.questions}
+    most = max(of_campaign.max() for of_campaign in volunteers.values())
+    if most < min_votes:
         log.warning(
             "%s: no galaxy has %d votes (the most is %d), so the scores are empty; lower evaluate.min_votes.",
             origin,
             min_votes,
-            volunteers.max(),
+            most,
         )
     scores, confusions = [], []
     for subset in ("all", "confident"):
         for question in tree.questions:
             of_question = votes[:, question.slice]
             asked = of_question.sum(axis=1)
-            chosen = enough & (asked > 0) & (asked >= RELEVANT * volunteers)
+            of_campaign = volunteers[question.name]
+            chosen = (of_campaign >= min_votes) & (asked > 0) & (asked >= RELEVANT * of_campaign)
             if subset == "confident":
                 chosen &= of_question.max(axis=1) > confident * asked
             truth = of_question[chosen].argmax(axis=1)
@@ -260,11 +207,22 @@ def _compare(tree, votes, fractions, min_votes, confident, origin):
             counts = confusion_matrix(truth, predicted, len(question.answers))
             about = {"question": question.name, "subset": subset, "count": int(chosen.sum())}
             scores.append({**about, **weighted_scores(counts)})
-            confusions += _confusion_rows(question.name, subset, question.answers, counts)
+            confusions += confusion_rows(question.name, subset, question.answers, counts)
     return pd.DataFrame(scores), pd.DataFrame(confusions)
 
 
-def _confusion_rows(question, subset, answers, counts):
+def confusion_rows(question, subset, answers, counts):
+    """Rows of a table of confusions.
+
+    Args:
+        question: what was asked.
+        subset: which galaxies.
+        answers: names of the classes.
+        counts: (answers, answers), as `confusion_matrix` gives it.
+
+    Returns:
+        A list of {"question", "subset", "true", "predicted", "count"}.
+    """
     return [
         {"question": question, "subset": subset, "true": true, "predicted": predicted, "count": count}
         for true, of_true in zip(answers, counts, strict=True)

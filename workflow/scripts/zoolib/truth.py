@@ -38,7 +38,7 @@ def compare_with_truth(train, test, predictions, truth, losses, metrics, tasks, 
         truth: Parquet with the true answer probabilities in the columns of the tree.
         losses: CSV of `evaluate`, with the mean test loss.
         metrics: JSON of `evaluate`, with the accuracies.
-        tasks: [(label, catalogue to learn from, catalogue to test on, scores of `evaluate_labels`)].
+        tasks: [(label, catalogue to learn from, catalogue to test on, scores of `evaluate_task`)].
         output: CSV to write: measure, constant, logistic_regression, model, truth, and the shares of
             the distance from constant to truth that the regression and the model close.
     """
@@ -92,9 +92,10 @@ def _task_row(label, learned, tested, scores):
     labels = tested[label].to_numpy(int)
     probability = pixel_labels(_pixels(learned), learned[label].to_numpy(int), _pixels(tested))
     common = int(learned[label].mean() > 0.5)
+    found = pd.read_csv(scores, index_col=["label", "split", "score"])
     return {
         "measure": f"{label}, accuracy",
         "constant": (labels == common).mean(),
         "logistic_regression": ((probability > 0.5) == labels).mean(),
-        "model": pd.read_csv(scores)["accuracy"][0],
+        "model": found["value"][label, "test", "accuracy"],
     }

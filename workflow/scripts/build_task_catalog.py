@@ -1,0 +1,15 @@
+"""Make the catalogues of a task's trainings from its labels and images."""
+
+from zoolib.logs import log_to
+from zoolib.tasks import build_task
+
+with log_to(snakemake.log[0]):
+    build_task(
+        task=snakemake.params.task,
+        fits=snakemake.params.fits,
+        seed=snakemake.params.seed,
+        catalogs=snakemake.output.catalogs,
+        rejected=snakemake.output.rejected,
+        summary=snakemake.output.summary,
+        max_rejected=snakemake.params.max_rejected,
+    )

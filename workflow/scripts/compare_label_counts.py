@@ -1,0 +1,21 @@
+"""Score a task's fits on fewer labels, finetuned and from scratch, and draw score against labels."""
+
+from zoolib.figures.label_counts import draw_label_counts
+from zoolib.logs import log_to
+from zoolib.task_scores import evaluate_label_counts
+
+with log_to(snakemake.log[0]):
+    evaluate_label_counts(
+        fits=[
+            {"name": name, "predictions": path}
+            for name, path in zip(snakemake.params.fits, snakemake.input.predictions, strict=True)
+        ],
+        train=snakemake.input.train,
+        test=snakemake.input.test,
+        output=snakemake.output.scores,
+    )
+    draw_label_counts(
+        table=snakemake.output.scores,
+        outputs=[snakemake.output.figure],
+        published=snakemake.input.published,
+    )
