@@ -29,7 +29,7 @@ BLOCK = 128
 
 def __getattr__(name):
     if name != "finetune":
-        raise AttributeError(f"module {__name__} has no attribute {name}")
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
     # Not imported above: a line of the scores would then be a reason to train again.
     return importlib.import_module("zoolib.notebooks").finetune
 

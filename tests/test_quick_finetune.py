@@ -1,0 +1,190 @@
+"""`make finetune`: what it makes of what was typed, its sentences, and one whole run."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+from pipeline import copy_of_the_repository
+from zoolib import predict, quick_finetune
+from zoolib.logs import UserError
+from zoolib.quick_finetune import plan
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working folder with labels and images in every form."""
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(1)
+    for index in range(60):
+        place = tmp_path / "by_class" / ("dark", "bright")[index % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        pixels = random.normal(60 + 80 * (index % 2), 20, (24, 24)).clip(0, 255).astype("uint8")
+        Image.fromarray(pixels).save(place / f"g{index}.png")
+    table = pd.DataFrame({"id_str": [f"g{index}" for index in range(60)], "ring": np.arange(60) % 2})
+    table.to_csv("rings.csv", index=False)
+    table.assign(file_loc="by_class/dark/g0.png").to_parquet("places.parquet")
+    several = table.assign(size=random.random(60), arms=[1, 2, 3] * 20, note="")
+    several.to_csv("several.csv", index=False)
+    with zipfile.ZipFile("images.zip", "w") as archive:
+        for path in (tmp_path / "by_class").rglob("*.png"):
+            archive.write(path, path.name)
+    return tmp_path
+
+
+def task_of(**given):
+    overlay, _ = plan(given)
+    return overlay["finetune"]["tasks"][0]
+
+
+def test_the_only_column_is_the_label(folder):
+    task = task_of(LABELS="rings.csv", IMAGES="by_class")
+    assert (task["table"], task["images"]) == ("./rings.csv", "by_class")
+    assert (task["name"], task["label"], task["kind"]) == ("ring", "ring", "binary")
+    assert task["model"] == quick_finetune.DEMO
+
+
+@pytest.mark.parametrize(
+    ("label", "kind"), [("ring", "binary"), ("size", "regression"), ("arms", "multiclass")]
+)
+def test_the_kind_is_seen_in_the_cells(folder, label, kind):
+    assert task_of(LABELS="several.csv", IMAGES="images.zip", LABEL=label)["kind"] == kind
+
+
+def test_a_zip_of_images_and_a_model_are_taken(folder):
+    (folder / "mine/model").mkdir(parents=True)
+    for file in ("model.keras", "model.json"):
+        (folder / "mine/model" / file).touch()
+    task = task_of(
+        LABELS="rings.csv", IMAGES="images.zip", MODEL="mine/model", NAME="mine", KIND="regression"
+    )
+    assert task["archives"] == ["./images.zip"] and "images" not in task
+    assert (task["model"], task["name"], task["kind"]) == ("mine/model", "mine", "regression")
+
+
+def test_folders_are_labels_and_images_in_one(folder):
+    task = task_of(LABELS="by_class")
+    assert (task["folders"], task["label"], task["name"]) == ("by_class", "by_class", "by_class")
+    assert "kind" not in task and "table" not in task
+
+
+def test_a_table_that_says_where_images_are_needs_no_folder(folder):
+    assert "images" not in task_of(LABELS="places.parquet")
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({}, "LABELS is not given"),
+        ({"LABLES": "rings.csv"}, "LABLES is no setting of make finetune; it has LABELS, IMAGES"),
+        ({"LABELS": "nothing.csv"}, "LABELS is 'nothing.csv', expected a table, folder or zip that is there"),
+        ({"LABELS": "rings.csv"}, "has no column file_loc that says where the images are, and IMAGES is not"),
+        ({"LABELS": "rings.csv", "IMAGES": "nowhere"}, "IMAGES is 'nowhere', expected a folder or zip"),
+        (
+            {"LABELS": "several.csv", "IMAGES": "by_class"},
+            "the label is not clear, as it has ring, size, arms",
+        ),
+        (
+            {"LABELS": "rings.csv", "IMAGES": "by_class", "LABEL": "rng"},
+            "there is no column 'rng', as it has",
+        ),
+        ({"LABELS": "rings.csv", "IMAGES": "by_class", "KIND": "votes"}, "KIND is 'votes', expected binary"),
+        ({"LABELS": "by_class", "IMAGES": "by_class"}, "IMAGES is for labels in a table"),
+        ({"LABELS": "by_class", "KIND": "binary"}, "KIND is 'binary', and folders of 'by_class' are classes"),
+        ({"LABELS": "by_class/dark"}, "lies in no folder of a class; expected one folder a class"),
+        (
+            {"LABELS": "by_class/dark/g0.png"},
+            "expected a table (.parquet, .csv, .csv.gz), or a folder or .zip",
+        ),
+        ({"LABELS": "by_class", "MODEL": "by_class"}, "MODEL is 'by_class', expected a folder with model.k"),
+        ({"LABELS": "rings.csv", "IMAGES": "by_class", "NAME": "demo"}, "NAME is 'demo', which is the run"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(folder, given, sentence):
+    with pytest.raises(UserError) as caught:
+        plan(given)
+    told = str(caught.value)
+    assert sentence in told and "\n" not in told and told.endswith(".")
+
+
+def test_make_passes_on_what_was_typed_and_nothing_else(repo):
+    command = ["make", "-n", "-o", ".venv/made-from-the-lock", "finetune", "LABELS=my table.csv", "NAME=a"]
+    shown = subprocess.run(
+        command, cwd=repo, env={**os.environ, "MODEL": "mine"}, capture_output=True, text=True
+    )
+    words = shown.stdout.split()
+    assert set(words[words.index("zoolib.quick_finetune") + 1 :]) == {"LABELS", "NAME"}
+
+
+def test_an_edited_task_is_kept(folder):
+    overlay, _ = plan({"LABELS": "by_class"})
+    path = quick_finetune.write_overlay(overlay)
+    path.write_text("edited: true\n")
+    quick_finetune.write_overlay(overlay)
+    assert yaml.safe_load(path.read_text()) == overlay
+    assert (path.parent / "task.before.yaml").read_text() == "edited: true\n"
+
+
+def test_the_demo_s_model_is_made_where_there_is_none(folder, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(quick_finetune, "run_snakemake", lambda target, overlay: asked.append(target))
+    monkeypatch.setattr(quick_finetune, "report", lambda overlay, path: "done")
+    monkeypatch.setenv("LABELS", "by_class")
+    assert quick_finetune.main(["LABELS"]) == 0
+    assert asked == [f"{quick_finetune.DEMO}/model.keras", "finetune"]
+    shown = capsys.readouterr().out
+    assert "built first: about 5 minutes" in shown and "only simulated galaxies" in shown
+
+
+def run(repo, **given):
+    command = [sys.executable, "-m", "zoolib.quick_finetune", *given]
+    environment = {**os.environ, **given, "PYTHONPATH": "workflow/scripts"}
+    done = subprocess.run(
+        command, cwd=repo, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    return done.returncode, done.stdout
+
+
+def test_from_folders_to_a_classifier(folder, model_folder):
+    repo = copy_of_the_repository(folder / "repo")
+    shutil.copytree(model_folder, repo / "mine/model")
+    shutil.move(folder / "by_class", repo / "mine/by_class")
+    # Where the demo's model is missing too, it would be trained first.
+    shutil.copytree(model_folder, repo / quick_finetune.DEMO)
+    status, shown = run(repo, LABELS="mine/by_class", NAME="glow")
+    assert status == 0 and "Traceback" not in shown, shown
+    assert "glow: multiclass, 30 of" in shown and "which has seen only simulated galaxies" in shown
+    assert "results/glow/evaluate/glow/confusion.png" in shown
+    assert (repo / "results/glow/evaluate/glow/confusion.png").is_file()
+    scores = pd.read_csv(repo / "results/glow/evaluate/glow/scores.csv")
+    accuracy = scores.query("split == 'test' and score == 'accuracy'")["value"].item()
+    assert accuracy > 0.8 and f"accuracy               {accuracy:.3f}" in shown
+    # What it says to do next works.
+    classifier = predict.load(repo / "results/glow/finetune/glow")
+    table = classifier.predict(sorted((repo / "mine/by_class/bright").glob("*.png")))
+    assert (table["glow_bright"] > 0.5).mean() > 0.8
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "-n",
+        "predict",
+        "--configfile",
+        "results/glow/predict.yaml",
+    ]
+    done = subprocess.run(command, cwd=repo, capture_output=True, text=True)
+    assert done.returncode == 0 and "predict_chunk" in done.stdout
+    # The sentence of a job is the last line.
+    (repo / "mine/few").mkdir()
+    for name in ("a", "b"):
+        (repo / "mine/few" / name).mkdir()
+        shutil.copy(repo / "mine/by_class/bright/g1.png", repo / f"mine/few/{name}/{name}.png")
+    status, shown = run(repo, LABELS="mine/few", MODEL="mine/model")
+    last = shown.strip().splitlines()[-1]
+    assert status == 1 and "fewer than the 3 splits" in last and last.startswith("finetune.tasks.few"), shown
