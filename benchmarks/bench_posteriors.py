@@ -91,7 +91,7 @@ def informed(opened):
 
 def catalogue(opened):
     """The flat catalogue, as the rule `describe_posteriors` makes it."""
-    describe_posteriors(opened.path, f"{opened.path}.parquet", LEVEL, THREADS)
+    describe_posteriors(opened.path, f"{opened.path}.parquet", LEVEL, threads=THREADS)
 
 
 def measure(function, path):

@@ -27,7 +27,7 @@ rule build_catalog:
             {
                 **resolved(entry),
                 "min_votes": entry["min_votes"],
-                "tree": TREES[entry["name"]].to_dict(published=True),
+                "tree": table_tree(entry["name"]),
             }
             for entry in config["catalogs"]
         ],

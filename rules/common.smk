@@ -10,7 +10,7 @@ from zoolib.augmentations import load_augmentations
 from zoolib.configuration import check_configuration
 from zoolib.logs import UserError
 from zoolib.provenance import fingerprint
-from zoolib.published import read_checks, read_published
+from zoolib.published import changed_rules, read_checks, read_published
 from zoolib.task_agreement import file_of_url, fit_names, task_labels
 from zoolib.trees import DecisionTree
 
@@ -103,6 +103,11 @@ def archives_of(entry):
     if not names and not entry["images"] and not is_path(entry["table"]):
         names = config["catalogs"][0]["archives"]
     return list(dict.fromkeys(record_file(name) for name in names))
+
+
+def table_tree(name):
+    """A catalogue's tree, as far as reading its table needs it: its cuts have no part in the votes."""
+    return {**TREES[name].to_dict(), "published": TREES[name].published}
 
 
 def catalog_archives():
@@ -284,7 +289,7 @@ def is_comparable():
     return tree.to_dict()["questions"] == TREE["questions"]
 
 
-def why_not_comparable():
+def why_other_galaxies():
     """What sets the run's galaxies apart from the published ones; empty where nothing does."""
     if ZENODO["simulate"]:
         return (
@@ -308,6 +313,11 @@ def why_not_comparable():
     return ""
 
 
+def why_not_comparable():
+    """What sets the run's scores apart from the published ones; empty where only the models do."""
+    return why_other_galaxies() or changed_rules(PUBLISHED, config["evaluate"], config["catalogs"])
+
+
 def checks_file():
     """What says how the record counts; it is there for records that somebody has written it for."""
     return PUBLISHED_FOLDER / f"zenodo_{ZENODO['record']}.yaml"
@@ -315,18 +325,22 @@ def checks_file():
 
 @cache
 def checked_tables():
-    """The tables of the record that can be counted in: {name: where it lies or is downloaded to}."""
+    """The tables of the record that can be counted in: {name: where it lies or is downloaded to}.
+
+    Those that the folder of `zenodo.local` does not have are left out: the job that counts tells of them.
+    """
     try:
         tables, _ = read_checks(checks_file())
     except UserError:
         # The job that counts tells what is wrong.
         return {}
-    return {name: downloaded_file(file) for name, file in tables.items()}
+    paths = {name: downloaded_file(file) for name, file in tables.items()}
+    return {name: path for name, path in paths.items() if not ZENODO["local"] or Path(path).is_file()}
 
 
 def more_tables(name):
     """A table that figures 2 or 20 take beside the run's own, as a list; empty where it is not to be had."""
-    if not is_comparable() or why_not_comparable():
+    if not is_comparable() or why_other_galaxies():
         return []
     path = checked_tables().get(name)
-    return [path] if path and (not ZENODO["local"] or Path(path).is_file()) else []
+    return [path] if path else []

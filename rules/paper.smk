@@ -21,7 +21,7 @@ PICTURES = {
     "figure_18": "18: from the surest to the least sure",
     "galleries": "A1 to A5: galleries",
 }
-DRAWN_TREES = {Path(entry["tree"]).stem: TREES[entry["name"]] for entry in config["catalogs"]}
+DRAWN_TREES = {tree.name: tree for tree in TREES.values()}
 if COMPARED:
     # How many galaxies the models' panel of figure 20 has in the paper.
     ALL_SPIRALS = PUBLISHED["figures"]["figure_20"]["models"]
@@ -121,7 +121,7 @@ if COMPARED:
             runtime=30,
         params:
             code=fingerprint("draw_paper_tables", "figures.paper_tables"),
-            tree=TREES[config["catalogs"][0]["name"]].to_dict(published=True),
+            tree=table_tree(config["catalogs"][0]["name"]),
             title="Simulated survey" if ZENODO["simulate"] else TREE["title"],
             earlier=["Galaxy Zoo DECaLS 1 and 2"] if more_tables("volunteers_1_and_2") else [],
             # What they are called: the input, and how many galaxies the paper has there.

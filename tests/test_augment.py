@@ -87,6 +87,7 @@ WRONG = {
     ),
     "too wide": ("steps: [{resized_crop: {area: [0.5, 2], aspect: [1, 1]}}]", "area is .0.5, 2., expected"),
     "not a number": ("steps: [{zoom: {factor: [.nan, 2]}}]", "factor is .nan, 2., expected"),
+    "twice": ("steps: [crop, flip, crop]", "mine.yaml: step 3 .crop. is there already as step 1; name each"),
     "order": (
         "steps: [flip, {noise: {sigma: [0, 1]}}, crop]",
         "step 3 .crop. moves pixels but comes after step 2 .noise., which changes their light",
@@ -110,6 +111,14 @@ def test_a_list_of_ones_own_is_named_after_its_file(repo, tmp_path):
     (tmp_path / "strong.yaml").write_text(yaml.safe_dump({"steps": ["crop", {"dim": {"redshift": [0, 1]}}]}))
     found = load_augmentation(str(tmp_path / "strong.yaml"), repo)
     assert found == {"name": "strong", "steps": [{"crop": {}}, {"dim": {"redshift": [0.0, 1.0]}}]}
+
+
+def test_ranges_may_have_an_exponent(repo, tmp_path):
+    (tmp_path / "mine.yaml").write_text(
+        "steps: [{noise: {sigma: [0, 1e-1]}}, {dim: {redshift: [1e-2, 2E1]}}]"
+    )
+    found = load_augmentation(str(tmp_path / "mine.yaml"), repo)["steps"]
+    assert found == [{"noise": {"sigma": [0.0, 0.1]}}, {"dim": {"redshift": [0.01, 20.0]}}]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -6,10 +6,11 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import pyplot as plt
 from scipy import stats
 from zoolib import calibration
 from zoolib.calibration import LEVELS
-from zoolib.figures.calibration import draw_calibration
+from zoolib.figures.calibration import draw_calibration, figure_19
 from zoolib.trees import DecisionTree
 
 TREE = DecisionTree.from_dict(
@@ -215,3 +216,22 @@ def test_a_real_survey_has_votes_alone(files):
     told = drawn_text(files, outputs)
     assert "True probabilities" not in told
     assert any("No bin holds 100 intervals" in text for text in told)
+
+
+def test_many_questions_of_two_answers_are_drawn_apart(tmp_path):
+    names = [f"q{number}" for number in range(9)]
+    rows = [
+        {
+            "question": name,
+            "votes": "3 < N < 5",
+            "expected": 0.5,
+            "actual": 0.4 + number / 50,
+            "intervals": 200,
+        }
+        for number, name in enumerate(names)
+    ]
+    figure, panel = plt.subplots()
+    figure_19(panel, pd.DataFrame(rows))
+    drawn = [(line.get_color(), line.get_marker()) for line in panel.get_lines()[1:]]
+    plt.close(figure)
+    assert len(set(drawn)) == 9

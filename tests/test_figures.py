@@ -153,6 +153,17 @@ def test_galleries_show_the_highest_fractions_among_those_likely_asked(survey):
             assert row == [color(name) for name in best]
 
 
+def test_rows_of_the_surest_count_those_likely_asked(survey, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(gallery, "draw_tiles", lambda rows, *about: drawn.extend(name for name, _ in rows))
+    answers = {"Smooth and round": "shape_smooth", "Edge\non": "edge-on_yes"}
+    files = [survey.folder / "flat.parquet"], survey.folder / "test.parquet"
+    gallery.draw_surest(*files, answers, "The surest", survey.folder / "surest.png")
+    likely = [int((survey.described[f"{name}_asked"] >= 0.5).sum()) for name in ("shape", "edge-on")]
+    assert likely[0] == 40 > likely[1] > 0
+    assert drawn == [f"Smooth\nand round\n({likely[0]})", f"Edge\non\n({likely[1]})"]
+
+
 def test_a_gallery_shows_grey_for_an_image_that_cannot_be_read(survey):
     best = survey.described.nlargest(1, "shape_smooth_fraction")["id_str"].iloc[0]
     (survey.folder / "images" / f"{best}.png").write_bytes(b"no image")

@@ -118,6 +118,15 @@ def test_an_edited_comment_or_docstring_of_the_likelihood_reruns_nothing(edited)
     assert planned(edited, *TEST) == {}
 
 
+def test_an_edited_cut_trains_nothing(edited):
+    edit(edited / "config/trees/gz_decals_5.yaml", "above: 0.8, votes: 20", "above: 0.7, votes: 20")
+    after = {"describe_posteriors": 2, "rank_galaxies": 1, "draw_gallery": 1, "show_tables": 1}
+    assert (
+        planned(edited, *TEST).items()
+        <= (after | {"draw_paper_tables": 1, "draw_paper_predictions": 1}).items()
+    )
+
+
 def test_an_edited_figure_redraws_that_figure_alone(edited):
     edit(edited / "workflow/scripts/zoolib/figures/learning_curves.py", "lw=2.5", "lw=3")
     assert planned(edited, *TEST) == {"draw_learning_curves": 1, "draw_task": 1}
@@ -200,7 +209,11 @@ def test_a_wrong_configuration_is_one_sentence(completed, tmp_path, content, sen
     assert sentence in shown
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in (REPO / "config").glob("*.yaml")))
+# The study of the real rings finds its galaxies in a folder that `make study-rings` links to.
+PLANNED = sorted({path.stem for path in (REPO / "config").glob("*.yaml")} - {"study_rings"})
+
+
+@pytest.mark.parametrize("name", PLANNED)
 def test_every_configuration_is_planned_without_the_network(completed, tmp_path, name):
     jobs = planned(
         completed,

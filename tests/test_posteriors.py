@@ -76,6 +76,12 @@ def test_log_predictive_of_probabilities_is_scipys_mixture():
     assert found[3] == 0
 
 
+def test_votes_for_an_answer_that_underflows_are_unlikely_and_not_impossible():
+    values = np.array([[[1.0], [0.0]]])
+    found = posteriors.log_predictive(np.array([[3, 1]]), values, "probabilities")
+    assert np.isfinite(found).all() and found[0] < -50
+
+
 def test_mean_fractions_of_probabilities_are_the_means_of_the_samples():
     values = some_probabilities(5, SMALL, 9)
     np.testing.assert_allclose(posteriors.mean_fractions(values, SMALL), values.mean(axis=2), rtol=1e-12)

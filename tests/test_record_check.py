@@ -60,7 +60,7 @@ def test_a_wrong_count_is_told_after_the_table_is_written(small):
 
 
 def test_a_missing_column_and_a_missing_table_are_sentences(small):
-    with pytest.raises(UserError, match="wants 'volunteers.csv', which was not given"):
+    with pytest.raises(UserError, match="wants 'volunteers.csv', which the folder of zenodo.local does"):
         check_record([], small / "checks.yaml", small / "found.csv")
     pd.read_csv(small / TABLE).drop(columns="a-b_total-votes").to_csv(small / TABLE, index=False)
     with pytest.raises(UserError, match="cannot be asked '`a-b_total-votes` >= 30'"):
@@ -169,6 +169,12 @@ def test_a_broken_record_fails_with_one_sentence_and_keeps_its_table(miniature, 
     assert "counts are wrong, the first is 'galaxies of GZD-1 and 2' (expected 6, found 5)" in last
     found = pd.read_csv(miniature / "results/broken/paper/check_record.csv")
     assert 3 <= (found["verdict"] == "wrong").sum() < len(found)
+    (folder / "gz_decals_auto_posteriors.csv").unlink()
+    status, shown = snakemake(miniature, "check_record", "--configfile", run, check=False)
+    assert status == 1
+    assert "MissingInputException" not in shown
+    last = (miniature / "logs/broken/check_record.log").read_text().strip().splitlines()[-1]
+    assert "wants 'gz_decals_auto_posteriors.csv', which the folder of zenodo.local does not have" in last
 
 
 def test_a_record_that_nobody_has_checks_for_is_one_sentence(miniature, tmp_path):

@@ -12,6 +12,7 @@ import scipy.stats
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from zoolib import baselines, galaxies, survey, volunteers
+from zoolib.agreement import SIMULATED
 from zoolib.logs import UserError
 from zoolib.trees import DecisionTree
 
@@ -261,3 +262,7 @@ def test_pixels_give_little_away(tree, tmp_path):
     ring = rings["ring"].to_numpy()
     found = baselines.pixel_labels(pixels[chosen[learn]], ring[learn], pixels[chosen[check]]) > 0.5
     assert (found == ring[check]).mean() < 0.7
+
+
+def test_the_configuration_knows_the_files_of_the_survey():
+    assert {value for value in survey.FILES.values() if isinstance(value, str)} == set(SIMULATED)

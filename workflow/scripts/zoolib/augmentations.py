@@ -6,6 +6,7 @@ from pathlib import Path
 
 import yaml
 
+from zoolib.configuration import EXPONENT
 from zoolib.logs import UserError
 
 # The parameters of each step, with the least and the greatest value that makes sense.
@@ -104,6 +105,10 @@ def _step(entry, where):
 
 
 def _range(found, limits, where):
+    if isinstance(found, list):
+        found = [
+            float(value) if isinstance(value, str) and EXPONENT.fullmatch(value) else value for value in found
+        ]
     numbers = isinstance(found, list) and len(found) == 2
     numbers = numbers and all(type(value) in (int, float) and math.isfinite(value) for value in found)
     if not numbers or not limits[0] <= found[0] <= found[1] <= limits[1]:
@@ -117,6 +122,11 @@ def _check_order(names, path):
     """All steps that move pixels are one interpolation, which is over before the light changes."""
     changed = next((number for number, name in enumerate(names) if name in LIGHT), len(names))
     for number, name in enumerate(names):
+        if name in GEOMETRY and name in names[:number]:
+            raise UserError(
+                f"{path}: step {number + 1} ({name}) is there already as step {names.index(name) + 1}; name"
+                " each step that moves pixels once, with a wider range."
+            )
         if name in GEOMETRY and number > changed:
             raise UserError(
                 f"{path}: step {number + 1} ({name}) moves pixels but comes after step {changed + 1}"

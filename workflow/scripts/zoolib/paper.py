@@ -1,5 +1,6 @@
 """Stage paper: a run's scores beside the published ones, and what the paper's figures are drawn from."""
 
+import html
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,8 @@ from zoolib.report_tables import STYLE
 HALVES = {"all": "All relevant galaxies", "confident": "Galaxies with confident volunteers"}
 # Standard errors from which a difference is worth a thought: 1 in 370 by chance.
 FAR = 3
+# Galaxies below which a share is too far from normally distributed for a difference in standard errors.
+FEWEST = 10
 PAGE_STYLE = f"""{STYLE}
 body {{font-size: 13px; margin: 1em}}
 p {{max-width: 62em}}
@@ -128,7 +131,8 @@ def compare_scores(scores, published):
 
     Returns:
         pandas.DataFrame: question, subset, count, count_published, and for each score the score,
-        `{score}_published` and `{score}_difference`, in standard errors; NaN without galaxies.
+        `{score}_published` and `{score}_difference`, in standard errors; NaN with fewer than `FEWEST`
+        galaxies of ours.
     """
     rows = []
     ours = scores.set_index(["subset", "question"])
@@ -141,7 +145,7 @@ def compare_scores(scores, published):
             for score in SCORES:
                 difference = in_standard_errors(mine[score], count, theirs[score], count_published)
                 row |= {score: mine[score], f"{score}_published": theirs[score]}
-                row[f"{score}_difference"] = difference
+                row[f"{score}_difference"] = difference if count >= FEWEST else np.nan
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -204,11 +208,12 @@ def compare_with_published(scores, published, warning, table, page):
 
 
 def _page(compared, title, warning):
-    parts = [f"<p class='warning'>{warning}</p>"] if warning else []
+    parts = [f"<p class='warning'>{html.escape(warning)}</p>"] if warning else []
     parts.append(
         f"<p>This run beside {title}. <i>Difference</i>: ours less theirs, in units of its standard error"
         " (both are samples of galaxies; binomial for the accuracy, and with the same formula approximately"
-        f" for the others); beyond ±{FAR} it is marked.</p>"
+        f" for the others); beyond ±{FAR} it is marked, and with fewer than {FEWEST} galaxies"
+        " of ours, too few for such an error, it is left out (–).</p>"
     )
     for subset, name in HALVES.items():
         parts += [f"<h2>{name}</h2>", _half(compared[compared["subset"] == subset])]

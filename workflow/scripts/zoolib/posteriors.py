@@ -16,6 +16,8 @@ from zoolib.trees import DecisionTree
 
 # A cut is made where at least this share of the volunteers is expected to be asked its question.
 RELEVANT = 0.5
+# The multinomial likelihood's floor, as in training.
+SMALLEST_PROBABILITY = 1e-25
 
 
 def expected_fractions(values):
@@ -142,7 +144,9 @@ def log_predictive(votes, values, kind="concentrations"):
         asked = special.gammaln(sums + total[:, None]) - special.gammaln(sums)
         of_samples = answered.sum(axis=1) - asked
     else:
-        of_samples = special.xlogy(votes[:, :, None], values).sum(axis=1)
+        # A probability that underflows does not make votes impossible.
+        floor = np.maximum(values, SMALLEST_PROBABILITY)
+        of_samples = special.xlogy(votes[:, :, None], floor).sum(axis=1)
     mixture = special.logsumexp(of_samples, axis=1) - np.log(of_samples.shape[1])
     return np.where(total > 0, coefficient + mixture, 0.0)
 

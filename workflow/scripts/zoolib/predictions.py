@@ -145,6 +145,10 @@ def describe_posteriors(predictions, output, credible_level, cuts=(), threads=1)
         UserError: the predictions cannot be read.
     """
     with open_predictions(predictions) as opened, whole(output) as partial:
+        if cuts and opened.tree and not any(set(cut.answers) <= set(opened.columns) for cut in cuts):
+            log.info(
+                "No suggested cut is about answers of '%s': there are none in the table", opened.tree.name
+            )
 
         def table_of(rows, values):
             described = describe(opened.id_str[rows], values, opened, credible_level, cuts)

@@ -8,6 +8,8 @@ from zoolib.logs import UserError
 
 SCORES = ("accuracy", "precision", "recall", "f1")
 SUBSETS = ("all", "confident")
+# Keys of the section evaluate that say which galaxies are scored.
+RULES = ("min_votes", "confident")
 
 
 def read_published(name, folder):
@@ -18,8 +20,8 @@ def read_published(name, folder):
         folder: `config/published`.
 
     Returns:
-        {"title", "source", "tree", "record", "table_1": {subset: {question: {"count" and each score}}},
-        "figures": {figure: its numbers}}.
+        {"title", "source", "tree", "record", "rules": {"min_votes", "confident"},
+        "table_1": {subset: {question: {"count" and each score}}}, "figures": {figure: its numbers}}.
 
     Raises:
         UserError: no such file, or something is missing in it.
@@ -35,13 +37,42 @@ def read_published(name, folder):
         for subset in SUBSETS:
             for row in content["table_1"][subset].values():
                 [float(row[key]) for key in ("count", *SCORES)]
+        [float(content["rules"][key]) for key in RULES]
         [content[key] for key in ("title", "tree", "record", "figures")]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
-            f"{path}: is not understood ({error!r}); expected title, tree, record, figures, and under"
-            f" table_1.all and table_1.confident for each question count, {', '.join(SCORES)}."
+            f"{path}: is not understood ({error!r}); expected title, tree, record, figures, rules with"
+            f" {' and '.join(RULES)}, and under table_1.all and table_1.confident for each question"
+            f" count, {', '.join(SCORES)}."
         ) from None
     return content
+
+
+def changed_rules(published, evaluate, catalogs):
+    """Say which rules of a run choose other galaxies for its scores than the published ones do.
+
+    Args:
+        published: as `read_published` gives it.
+        evaluate: the section of the configuration, with `min_votes` and `confident`.
+        catalogs: entries of the configuration, each with `name` and `query`.
+
+    Returns:
+        A sentence; empty where the rules are the same.
+    """
+    rules = published["rules"]
+    changes = [
+        f"evaluate.{key} is {evaluate[key]} (published: {rules[key]})"
+        for key in RULES
+        if evaluate[key] != rules[key]
+    ]
+    changes += [
+        f"catalogue '{entry['name']}' has only galaxies with {entry['query']}"
+        for entry in catalogs
+        if entry["query"]
+    ]
+    if not changes:
+        return ""
+    return f"The scores of this run are of galaxies chosen by other rules: {'; '.join(changes)}."
 
 
 def read_checks(path):

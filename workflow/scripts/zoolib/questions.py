@@ -7,6 +7,9 @@ from zoolib.logs import UserError
 
 # Questions and answers are parts of the names of columns and of files.
 WORD = re.compile(r"[A-Za-z0-9_+-]+")
+# Columns of catalogues, and words by which tables of scores call something else.
+TAKEN_COLUMNS = {"id_str", "file_loc"}
+TAKEN_WORDS = {"total", "all"}
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,8 @@ def _question(name, entry, campaign, origin):
             f"{origin}: question '{name}' has the unknown key '{min(map(str, unknown))}';"
             " it may have answers, after."
         )
+    if None in entry["answers"] or name == "None":
+        raise UserError(f"{origin}: question '{name}' or one of its answers is blank; give it a name.")
     # YAML reads a bare yes or no as true or false; an answer is a word.
     words = {True: "yes", False: "no"}
     answers = tuple(words[a] if isinstance(a, bool) else str(a) for a in entry["answers"])
@@ -148,12 +153,23 @@ def _question(name, entry, campaign, origin):
             f"{origin}: '{strange}' in question '{name}' should be letters, digits, - and _ alone, as columns"
             " and files are called by it; call it shorter, e.g. 'has-spiral-arms'."
         )
+    taken = sorted({name, *answers} & TAKEN_WORDS)
+    taken += sorted({f"{name}_{answer}" for answer in answers} & TAKEN_COLUMNS)
+    if taken:
+        raise UserError(
+            f"{origin}: question '{name}' makes the name '{taken[0]}', which means something else in"
+            " tables of this project; call the question or its answer otherwise."
+        )
     after = entry.get("after") or []
     after = [after] if isinstance(after, str) else after
     if not isinstance(after, list | tuple) or not all(isinstance(column, str) for column in after):
         raise UserError(
             f"{origin}: the 'after' of question '{name}' must be an answer such as 'bar_yes', or a list of"
             f" answers, found {entry['after']!r}."
+        )
+    if len(set(after)) < len(after):
+        raise UserError(
+            f"{origin}: the 'after' of question '{name}' names an answer twice; drop one of them."
         )
     return Question(name, answers, tuple(after), 0, str(entry.get("campaign", campaign)))
 

@@ -17,7 +17,7 @@ def check_record(files, expected, output):
     """Count in the tables of a record what is known of it, and stop where a number is another one.
 
     Args:
-        files: the record's tables (Parquet or CSV), each called as `checks.tables` says.
+        files: the record's tables (Parquet or CSV) that are there, each called as `checks.tables` says.
         expected: YAML with the checks, see `published.read_checks`.
         output: CSV to write, also where a number is wrong: what, table, expected, found, verdict
             (`right` or `wrong`).
@@ -29,7 +29,10 @@ def check_record(files, expected, output):
     paths = {Path(path).name: path for path in files}
     missing = next((file for file in tables.values() if file not in paths), None)
     if missing:
-        raise UserError(f"{expected}: checks.tables wants '{missing}', which was not given; get the file.")
+        raise UserError(
+            f"{expected}: checks.tables wants '{missing}', which the folder of zenodo.local does not have;"
+            " put the file there, or set zenodo.local to null to download it."
+        )
     rows = {}
     # A table at a time and only the columns that are asked about: one of them has 1.6 GB.
     for name, file in tables.items():

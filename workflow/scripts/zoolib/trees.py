@@ -93,6 +93,11 @@ class DecisionTree:
                 f"{origin}: the suffix '{suffix}' should be letters, digits and -, such as dr5, which the"
                 " columns of tables append to a question."
             )
+        if not re.fullmatch(r"[A-Za-z0-9_+-]+", name):
+            raise UserError(
+                f"{origin}: the name '{name}' should be letters, digits, - and _ alone, as files are called"
+                " by it; give the tree a short 'name', and the words to its 'title'."
+            )
         questions = read_questions(content["questions"], name, origin)
         published = content.get("published") or {}
         if not isinstance(published, dict) or not all(isinstance(c, dict) for c in published.values()):
@@ -116,6 +121,7 @@ class DecisionTree:
                     f"{origin}: published.{naming} maps '{strange[0]}', which is no answer of this tree;"
                     f" its columns are named question_answer, e.g. '{tree.columns[0]}'."
                 )
+            _check_naming({column: columns.get(column, column) for column in tree.columns}, naming, origin)
         return tree
 
     def to_dict(self, published=False):
@@ -271,6 +277,23 @@ class DecisionTree:
                 " or add the table's column names under 'published' in the tree's file."
             )
         return namings[best]
+
+
+def _check_naming(naming, name, origin):
+    """Stop where a table's naming is not text, or finds two answers in one column."""
+    for column, found in naming.items():
+        if not isinstance(found, str):
+            raise UserError(
+                f"{origin}: published.{name} maps '{column}' to {found!r}, expected the name of a column, in"
+                " quotes where it looks like a number."
+            )
+    columns = list(naming.values())
+    twice = next((column for column in columns if columns.count(column) > 1), None)
+    if twice:
+        answers = " and ".join(f"'{column}'" for column, found in naming.items() if found == twice)
+        raise UserError(
+            f"{origin}: published.{name} finds the answers {answers} in the same column '{twice}'; mend one."
+        )
 
 
 class _EachKeyOnce(yaml.SafeLoader):

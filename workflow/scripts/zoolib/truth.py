@@ -58,6 +58,8 @@ def compare_with_truth(train, test, predictions, truth, losses, metrics, tasks, 
 
     first = tree.questions[0].name
     accuracy = json.loads(Path(metrics).read_text())["confident"][first]["accuracy"]
+    # Nowhere, perhaps.
+    accuracy = np.nan if accuracy is None else accuracy
     rows.append({"measure": f"{first}, accuracy where volunteers are confident", "model": accuracy})
     for label, learn_from, test_on, scores in tasks:
         rows.append(_task_row(label, read_catalog(learn_from).table, read_catalog(test_on).table, scores))

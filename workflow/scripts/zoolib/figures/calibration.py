@@ -107,8 +107,9 @@ def figure_19(panel, intervals):
         panel.plot(
             rows["expected"],
             rows["actual"],
-            "o-" if votes.startswith("3 ") else "s--",
-            color=COLORS[questions.index(question)],
+            MARKERS[questions.index(question) // len(COLORS) % len(MARKERS)]
+            + ("-" if votes.startswith("3 ") else "--"),
+            color=COLORS[questions.index(question) % len(COLORS)],
             lw=2.5,
             label=f"{in_words(question)}, {votes}",
         )

@@ -41,7 +41,7 @@ def draw_galleries(descriptions, catalog, outputs, across=6):
                 f"{output}: '{Path(output).stem}' is no question of the predictions' tree; the questions are:"
                 f" {', '.join(questions) or 'none, as these are labels'}."
             )
-        likely = galaxies[galaxies[f"{question.name}_asked"] >= LIKELY_ASKED]
+        likely = _likely_asked(galaxies, question)
         rows = [
             (in_words(answer), _surest(galaxies, question, column, across))
             for answer, column in zip(question.answers, question.columns, strict=True)
@@ -67,17 +67,25 @@ def draw_surest(descriptions, catalog, answers, title, output, across=8):
     described, about = read_described(descriptions)
     galaxies = _join(described, catalog)
     owner = {column: question for question in about["tree"].questions for column in question.columns}
-    rows = [(name, _surest(galaxies, owner[column], column, across)) for name, column in answers.items()]
+    rows = []
+    for name, column in answers.items():
+        likely = len(_likely_asked(galaxies, owner[column]))
+        # Without a line break in it, a name is broken at its first space.
+        name = name if "\n" in name else name.replace(" ", "\n", 1)
+        rows.append((f"{name}\n({likely:,})", _surest(galaxies, owner[column], column, across)))
     told = (
         f"Highest expected vote fraction, with its {about['credible_level']:.0%} interval, where most"
-        f" volunteers would be asked the question (galaxies: {len(galaxies):,})"
+        " volunteers would be asked the question (in brackets: of how many galaxies)"
     )
     draw_tiles(rows, title, told, output, across)
 
 
+def _likely_asked(galaxies, question):
+    return galaxies[galaxies[f"{question.name}_asked"] >= LIKELY_ASKED]
+
+
 def _surest(galaxies, question, column, across):
-    likely = galaxies[galaxies[f"{question.name}_asked"] >= LIKELY_ASKED]
-    best = likely.nlargest(across, f"{column}_fraction")
+    best = _likely_asked(galaxies, question).nlargest(across, f"{column}_fraction")
     return [(row, *_posterior_and_votes(row, question, column)) for row in best.to_dict("records")]
 
 
