@@ -21,7 +21,7 @@ help:
 	@echo "make bench-posteriors  speed of all that posteriors say, into docs/posteriors.md (15 min)"
 	@echo "make study-heads    the heads of train.head on a simulated survey, into docs/heads.md (an hour)"
 	@echo "make study-calibration  the coverage of each head and of remedies, into docs/calibration.md (an hour)"
-	@echo "make study-rings    240 real ring galaxies, finetuned from simulations, into docs/rings.md (an hour)"
+	@echo "make study-rings    240 real ring galaxies, finetuned from simulations, into docs/rings.md (half an hour)"
 	@echo "make clean          delete .venv, results, logs and benchmarks; what was downloaded stays"
 
 env: $(ENV)

@@ -274,10 +274,11 @@ def from_scratch(wildcards):
 
 
 def task_settings(wildcards):
-    """What of a task's entry says how to train."""
+    """What of a task's entry says how to train; a training's own name seeds it."""
     data = ("table", "folders", "url", "archives", "images", "id", "location", "query", "missing", "balance")
     data += ("split", "folds", "label_counts", "label_count_seeds", "model", "ensemble", "scratch")
-    return {key: value for key, value in task_of(wildcards.fit).items() if key not in data}
+    kept = {key: value for key, value in task_of(wildcards.fit).items() if key not in data}
+    return {**kept, "name": wildcards.fit}
 
 
 @cache

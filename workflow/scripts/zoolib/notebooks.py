@@ -123,7 +123,8 @@ class _Fit:
             train=self.catalogs["train"],
             validation=self.catalogs["val"],
             model=task["model"],
-            task=task,
+            # A training's own name seeds it.
+            task={**task, "name": f"{task['name']}/{self.name}" if self.name else task["name"]},
             seed=seed,
             output=output,
             folder=self.folder,
