@@ -74,4 +74,9 @@ rule finetune:
             chunk=range(config["predict"]["chunks"]),
         ),
         expand("results/{run}/evaluate/{task}/gallery.png", run=RUN, task=TASKS),
+        [
+            f"results/{RUN}/evaluate/{name}/label_counts.csv"
+            for name, task in TASKS.items()
+            if task["label_counts"]
+        ],
     localrule: True

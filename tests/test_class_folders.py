@@ -89,3 +89,10 @@ def test_folders_that_are_no_classes_end_in_one_sentence(task, case):
     with pytest.raises(UserError, match=sentence) as caught:
         task.build([Label("mine", "multiclass")], folders=str(task.folder / "by_class"))
     assert "\n" not in str(caught.value)
+
+
+def test_folders_that_share_base_names_lose_no_galaxy(task):
+    source = class_folders(task.folder / "by_class", {"spiral": names("g", 20), "smooth": names("g", 20)})
+    task.build([Label("shape", "multiclass")], folders=str(source))
+    assert len(task.all) == 40 and task.rejected.empty
+    assert {"spiral/g00", "smooth/g00"} <= set(task.all["id_str"])

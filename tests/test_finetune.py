@@ -378,3 +378,20 @@ def test_a_warm_up_as_long_as_the_training_ends_in_a_sentence(labelled, model_fo
     with pytest.raises(UserError, match="warmup_epochs is 3, but the training has only 3 epochs"):
         run(labelled, model_folder, tmp_path, warmup_epochs=3)
     shutil.rmtree(tmp_path)
+
+
+class HeadAfterAll(Strategy):
+    """Everything, and then the head alone on what the backbone has become."""
+
+    def stages(self, blocks, task):
+        """The head, everything, the head again."""
+        every = tuple(name for block in blocks for name in block)
+        again = Stage("again", (), 1, 1e-6, None, from_best=False)
+        return [Stage("head", (), 1, 0.01, None), Stage("all", every, 1, 0.05, None), again]
+
+
+def test_features_are_those_of_the_backbone_as_it_is(labelled, model_folder, tmp_path):
+    strategy = "test_finetune.HeadAfterAll"
+    _, history = run(labelled, model_folder, tmp_path, strategy=strategy, augment=False)
+    # The head hardly moves: its loss is that of the whole network after the second stage.
+    assert history["val_loss"][2] == pytest.approx(history["val_loss"][1], rel=0.01)

@@ -30,6 +30,9 @@ def folder(tmp_path, monkeypatch):
     table = pd.DataFrame({"id_str": [f"g{index}" for index in range(60)], "ring": np.arange(60) % 2})
     table.to_csv("rings.csv", index=False)
     table.assign(file_loc="by_class/dark/g0.png").to_parquet("places.parquet")
+    table.drop(columns="id_str").to_csv("nameless.csv", index=False)
+    table.assign(split=["train", "train", "Val", "test"] * 15).to_csv("own_split.csv", index=False)
+    table.assign(split=["north", "train"] * 30).to_csv("wrong_split.csv", index=False)
     several = table.assign(size=random.random(60), arms=[1, 2, 3] * 20, note="")
     several.to_csv("several.csv", index=False)
     with zipfile.ZipFile("images.zip", "w") as archive:
@@ -78,6 +81,79 @@ def test_a_table_that_says_where_images_are_needs_no_folder(folder):
     assert "images" not in task_of(LABELS="places.parquet")
 
 
+def test_a_second_round_does_not_overwrite_the_model_it_starts_from(folder):
+    model = folder / "results/ring/finetune/ring"
+    model.mkdir(parents=True)
+    for file in ("model.keras", "model.json"):
+        (model / file).touch()
+    given = {"LABELS": "rings.csv", "IMAGES": "by_class"}
+    for spelled in ("results/ring/finetune/ring", "./results/ring/finetune/ring/", str(model)):
+        with pytest.raises(UserError, match="would overwrite .*; choose another name, such as NAME=ring2"):
+            plan({**given, "MODEL": spelled})
+    assert task_of(**given, MODEL="results/ring/finetune/ring", NAME="ring2")["name"] == "ring2"
+
+
+def test_shares_are_set_only_where_there_is_no_split(folder):
+    shares = quick_finetune.RECIPE["split"]
+    assert task_of(LABELS="by_class")["split"] == shares
+    assert task_of(LABELS="rings.csv", IMAGES="by_class")["split"] == shares
+    for split in ("train", "val", "test"):
+        shutil.copytree("by_class", f"divided/{split}")
+    overlay, told = plan({"LABELS": "divided"})
+    assert overlay["finetune"]["tasks"][0]["split"] is None
+    assert told[1] == "split: the folders' own, 60 of test, 60 of train, 60 of val"
+    overlay, told = plan({"LABELS": "own_split.csv", "IMAGES": "by_class"})
+    task = overlay["finetune"]["tasks"][0]
+    assert (task["label"], task["split"]) == ("ring", "split")
+    assert told[1] == "split: the table's own, 30 of train, 15 of val, 15 of test"
+
+
+def test_all_images_of_the_table_s_folder_are_predicted(folder):
+    def written(source):
+        overlay, _ = plan({"LABELS": source})
+        path = folder / "predict.yaml"
+        path.unlink(missing_ok=True)
+        quick_finetune.write_target(overlay, path)
+        return path.is_file() and yaml.safe_load(path.read_text())["predict"]["targets"][0]["images"]
+
+    table = pd.read_parquet("places.parquet")
+    assert written("places.parquet") == "by_class/dark"
+    (folder / "lists").mkdir()
+    files = ["../by_class/dark/g0.png", str(folder / "by_class/bright/g1.png")] * 29 + ["", None]
+    table.assign(file_loc=files).to_csv("lists/both.csv", index=False)
+    assert written("lists/both.csv") == "by_class"
+    # The working directory itself, and what is not below it.
+    for place in ("g0.png", "../g0.png", "/elsewhere/g0.png"):
+        table.assign(file_loc=["by_class/dark/g0.png", place] * 30).to_csv("no_one.csv", index=False)
+        assert not written("no_one.csv")
+
+
+def test_the_end_says_what_was_used_and_how_to_go_on(folder):
+    overlay, _ = plan({"LABELS": "rings.csv", "IMAGES": "by_class"})
+    path = quick_finetune.write_overlay(overlay)
+    model, scored = folder / "results/ring/finetune/ring", folder / "results/ring/evaluate/ring"
+    for place in (model, scored):
+        place.mkdir(parents=True)
+    steps = ["rows of rings.csv", "with a label", "with an image", "split train", "split val", "split test"]
+    summary = pd.DataFrame({"step": steps, "galaxies": [60, 58, 55, 33, 11, 11]})
+    summary.to_csv(model / "summary.csv", index=False)
+    rejected = pd.DataFrame({"id_str": list("abc"), "reason": ["no image 'a.png'.", "second", "third"]})
+    rejected.to_csv(model / "rejected.csv", index=False)
+    score = {"label": "ring", "split": "test", "score": "accuracy", "galaxies": 11, "value": 0.9}
+    pd.DataFrame([{**score, "low_68": 0.8, "high_68": 1.0, "constant": 0.5}]).to_csv(
+        scored / "scores.csv", index=False
+    )
+    shown = quick_finetune.report(overlay, path)
+    assert "55 of 60 rows of labels were used, 5 left out" in shown
+    assert "3 of them could not be used" in shown and "no image 'a.png'." in shown and "second" not in shown
+    assert "predict.yaml is not written" in shown and "snakemake predict" not in shown
+    quick_finetune.write_target(overlay, path.with_name("predict.yaml"))
+    rejected[:0].to_csv(model / "rejected.csv", index=False)
+    shown = quick_finetune.report(overlay, path)
+    assert "could not be used" not in shown
+    assert "snakemake predict --configfile results/ring/predict.yaml" in shown
+
+
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
@@ -104,6 +180,21 @@ def test_a_table_that_says_where_images_are_needs_no_folder(folder):
         ),
         ({"LABELS": "by_class", "MODEL": "by_class"}, "MODEL is 'by_class', expected a folder with model.k"),
         ({"LABELS": "rings.csv", "IMAGES": "by_class", "NAME": "demo"}, "NAME is 'demo', which is the run"),
+        ({"LABELS": "by_class", "NAME": "my rings"}, "NAME is 'my rings', expected letters, digits, - and _"),
+        ({"LABELS": "by_class", "NAME": "-a"}, "NAME is '-a', expected letters, digits"),
+        ({"LABELS": "nameless.csv", "IMAGES": "by_class"}, "nameless.csv: has no column of the galaxies'"),
+        (
+            {"LABELS": "rings.csv", "IMAGES": "by_class", "LABEL": "id_str"},
+            "LABEL is 'id_str', which is kept",
+        ),
+        (
+            {"LABELS": "rings.csv", "IMAGES": "rings.csv"},
+            "IMAGES is 'rings.csv', expected a folder of images",
+        ),
+        (
+            {"LABELS": "wrong_split.csv", "IMAGES": "by_class"},
+            "wrong_split.csv, row 1: the split is 'north', expected train, val or test",
+        ),
     ],
 )
 def test_what_is_wrong_is_one_sentence(folder, given, sentence):

@@ -1,5 +1,7 @@
 """What the keys of a task must agree on, and what follows from them."""
 
+import sys
+
 import pytest
 import yaml
 from snakemake.utils import update_config
@@ -237,3 +239,28 @@ def test_a_task_that_does_not_agree_ends_in_one_sentence(check, case):
 def test_no_label_is_called_like_a_column_of_catalogues(check, name):
     with pytest.raises(UserError, match=f"no label can be called '{name}'"):
         check(f"{TABLE}, label: {name}")
+
+
+def test_a_task_does_not_overwrite_the_model_that_it_starts_from(check, tmp_path):
+    folder = tmp_path / "results/gz_decals/finetune/mine"
+    folder.mkdir(parents=True)
+    for name in ("model.keras", "model.json"):
+        (folder / name).touch()
+    for model in ("results/gz_decals/finetune/mine", folder):
+        with pytest.raises(UserError, match="where this very task writes its own model"):
+            check(f"{TABLE}, label: ring, model: {model}")
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [("return []", "expected one or more"), ("return blocks[99]", "plans no stages .IndexError")],
+)
+def test_a_strategy_of_ones_own_that_plans_nothing(check, tmp_path, monkeypatch, body, sentence):
+    (tmp_path / "own_strategies.py").write_text(
+        "from zoolib.strategies import Strategy\n"
+        f"class Odd(Strategy):\n    def stages(self, blocks, task):\n        {body}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_strategies", raising=False)
+    with pytest.raises(UserError, match=sentence):
+        check(f"{TABLE}, label: ring, strategy: own_strategies.Odd")

@@ -281,3 +281,21 @@ def test_the_usual_shares_are_the_schema_s(repo):
     schema = yaml.safe_load((repo / "workflow/schemas/config.schema.yaml").read_text())
     split = schema["properties"]["finetune"]["properties"]["tasks"]["items"]["properties"]["split"]
     assert {name: about["default"] for name, about in split["properties"].items()} == tasks.SHARES
+
+
+def test_a_class_may_be_called_none(task):
+    bars = task.galaxies.assign(bar=[("None", "Weak", "Strong")[n % 3] for n in range(60)])
+    bars.loc[0, "bar"] = None
+    task.build([Label("bar", "multiclass")], bars)
+    assert task.read("train").about["labels"][0]["classes"] == ["None", "Strong", "Weak"]
+    assert len(task.all) == 59
+
+
+def test_one_image_under_two_names_is_used_once(task):
+    files = task.galaxies["id_str"] + ".png"
+    once = task.galaxies.assign(ring=[n % 2 for n in range(60)], file_loc=files)
+    twice = once[:20].assign(id_str=["K" + name for name in once["id_str"][:20]])
+    task.build([Label("ring")], pd.concat([once, twice]))
+    assert len(task.all) == 60 and task.all["file_loc"].is_unique
+    assert len(task.rejected) == 20
+    assert task.rejected["reason"].str.contains("is listed already").all()

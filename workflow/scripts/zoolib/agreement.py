@@ -201,6 +201,12 @@ def _check_places(config):
             raise wrong(f"{key} has both archives and images, expected one; set images to null.")
         check(f"{key}.images", entry["images"], Path.is_dir, images)
         check(f"{key}.model", entry.get("model"), _is_model, model)
+        own = Path(f"results/{config['run']}/finetune/{entry['name']}")
+        if entry.get("model") and own.resolve() in (Path(entry["model"]) / "model.keras").resolve().parents:
+            raise wrong(
+                f"{key}.model is '{entry['model']}', where this very task writes its own model; give the task"
+                " or the run another name, or the training would overwrite what it starts from."
+            )
     check("train.start_from", config["train"]["start_from"], _is_model, model)
     for number, entry in enumerate(config["predict"]["targets"]):
         key = f"predict.targets[{number}]"

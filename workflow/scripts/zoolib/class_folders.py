@@ -53,10 +53,13 @@ def list_labelled(source, label):
             f"{source}: has the classes {', '.join(names) or 'none'}, expected two folders or more, each"
             " named by its class."
         )
+    bases = [stem(path.name) for path in files]
+    # Galaxies are called by their base names, unless folders share some: then by the folders too.
+    alone = len(set(bases)) == len(bases)
     return pd.DataFrame(
         [
             {
-                "id_str": stem(path.name),
+                "id_str": stem(path.name) if alone else str(path.parent / stem(path.name)),
                 **place,
                 "place": str(PurePosixPath(source) / top / path),
                 "split": path.parts[0] if split else None,

@@ -147,6 +147,9 @@ class _Finetuning:
         histories, best = [], (float("inf"), None)
         for number, stage in enumerate(stages):
             log.info("Stage %s: the head and %d layers of the backbone train", stage.name, len(stage.layers))
+            if number and (stages[number - 1].layers or self.task["train_bn"]):
+                # They were another backbone's.
+                self.features = None
             if number and stage.from_best:
                 self.network.set_weights(best[1])
             trained, history, last = self._train(

@@ -13,9 +13,11 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from zoolib.catalog import SPLITS
 from zoolib.class_folders import list_labelled
 from zoolib.labels import KINDS, WORDS
 from zoolib.logs import UserError, whole
+from zoolib.partition import read_split
 from zoolib.tables import IDS, LOCATIONS, read_table
 from zoolib.task_agreement import RESERVED, TABLES
 
@@ -68,6 +70,11 @@ def plan(given):
             f"MODEL is '{model}', expected a folder with model.keras and model.json; mend the path, or leave"
             " MODEL out to start from the demo's."
         )
+    if not re.fullmatch("([A-Za-z0-9][A-Za-z0-9_-]*)?", given["NAME"]):
+        raise UserError(
+            f"NAME is '{given['NAME']}', expected letters, digits, - and _, a letter or digit first; choose"
+            " another name."
+        )
     if given["KIND"] and given["KIND"] not in KINDS[:3]:
         raise UserError(
             f"KIND is '{given['KIND']}', expected {', '.join(KINDS[:3])}; votes on a tree need a YAML file,"
@@ -75,10 +82,16 @@ def plan(given):
         )
     find = _of_table if source.lower().endswith(TABLES) else _of_folders
     task, told = find(given)
-    name = given["NAME"] or re.sub(r"[^A-Za-z0-9_-]+", "_", str(task["label"])).strip("_") or "task"
+    name = given["NAME"] or re.sub(r"[^A-Za-z0-9_-]+", "_", str(task["label"])).strip("_-") or "task"
     if name == "demo":
         raise UserError("NAME is 'demo', which is the run that makes the demo's model; choose another name.")
-    task = {"name": name, **task, "model": model, **RECIPE}
+    if Path(model).resolve().is_relative_to(Path("results", name, "finetune", name).resolve()):
+        raise UserError(
+            f"MODEL is '{model}', which the task '{name}' would overwrite while it learns from it; choose"
+            f" another name, such as NAME={name}2."
+        )
+    recipe = {key: value for key, value in RECIPE.items() if key not in task}
+    task = {"name": name, **task, "model": model, **recipe}
     overlay = {
         "run": name,
         "predict": {"samples": 30, "views": 0, "chunks": 1, "targets": []},
@@ -92,11 +105,21 @@ def _of_table(given):
     """The task's source, label and kind where the labels are a column of a table."""
     source, images = given["LABELS"], given["IMAGES"]
     table = read_table(source)
+    if not set(IDS) & set(table.columns):
+        raise UserError(
+            f"{source}: has no column of the galaxies' names, expected {' or '.join(IDS)}; rename the one"
+            " that has them."
+        )
     known = [*IDS, *LOCATIONS, *RESERVED]
     candidates = [
         column for column in table.columns if column not in known and not table[column].isna().all()
     ]
     label = given["LABEL"] or (candidates[0] if len(candidates) == 1 else None)
+    if label in known:
+        raise UserError(
+            f"LABEL is '{label}', which is kept for names, files or splits; expected the column that is to be"
+            " learned; give or rename it."
+        )
     if label not in table.columns:
         found = f"there is no column '{label}'" if label else "the label is not clear"
         more = ", …" if len(candidates) > 8 else ""
@@ -113,11 +136,21 @@ def _of_table(given):
         raise UserError(
             f"IMAGES is '{images}', expected a folder or zip of images that is there; mend the path."
         )
+    if Path(images).is_file() and not images.lower().endswith(".zip"):
+        raise UserError(
+            f"IMAGES is '{images}', expected a folder of images, or a file that ends in .zip; unpack it, or"
+            " give its folder."
+        )
     kind = given["KIND"] or _kind_of(table[label].dropna())
     task = {"table": _path(source), "label": label, "kind": kind}
     if images:
         task |= {"archives": [_path(images)]} if Path(images).is_file() else {"images": images}
-    return task, [f"{label}: {kind}, {table[label].notna().sum()} labels in {source}"]
+    told = [f"{label}: {kind}, {table[label].notna().sum()} labels in {source}"]
+    if "split" in table and table["split"].notna().any():
+        places = [f"{source}, row {row}" for row in range(1, len(table) + 1)]
+        told.append(f"split: the table's own, {_counted(read_split(table['split'], places))}")
+        task["split"] = "split"
+    return task, told
 
 
 def _of_folders(given):
@@ -137,9 +170,16 @@ def _of_folders(given):
             " folder of images a class."
         )
     label = given["NAME"] or Path(source).resolve().stem
-    sizes = list_labelled(source, label)[label].value_counts()
-    told = ", ".join(f"{count} of {name}" for name, count in sizes.items())
-    return {"folders": source, "label": label}, [f"{label}: multiclass, {told}"]
+    table = list_labelled(source, label)
+    task, told = {"folders": source, "label": label}, [f"{label}: multiclass, {_counted(table[label])}"]
+    if table["split"].notna().any():
+        told.append(f"split: the folders' own, {_counted(table['split'])}")
+        task["split"] = None
+    return task, told
+
+
+def _counted(words):
+    return ", ".join(f"{count} of {word}" for word, count in words.value_counts().items())
 
 
 def _kind_of(cells):
@@ -192,17 +232,8 @@ def run_snakemake(target, overlay):
         UserError: it failed; the sentence of the job that did, where there is one.
     """
     begun = time.time()
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        str(target),
-        "--quiet",
-        "rules",
-        "--configfile",
-        str(overlay),
-    ]
-    if subprocess.run(command).returncode == 0:
+    command = [sys.executable, "-m", "snakemake", str(target)]
+    if subprocess.run([*command, "--quiet", "rules", "--configfile", str(overlay)]).returncode == 0:
         return
     run = yaml.safe_load(Path(overlay).read_text())["run"]
     traces = [path for path in Path("logs", run).rglob("*.traceback") if path.stat().st_mtime >= begun]
@@ -228,8 +259,11 @@ def report(overlay, path):
     scores = pd.read_csv(f"{folder}/scores.csv")
     test = scores[scores["split"] == "test"]
     count = test["galaxies"].iloc[0]
+    model = f"results/{run}/finetune/{name}"
     lines = [
-        f"Scores of {count} galaxies that it has not seen, 68 % interval, and those of one answer for all:"
+        *_used(model),
+        "",
+        f"Scores of {count} galaxies that it has not seen, 68 % interval, and those of one answer for all:",
     ]
     for row in test.to_dict("records"):
         found = {
@@ -237,7 +271,6 @@ def report(overlay, path):
         }
         interval = found["low_68"] and f"{found['low_68']} to {found['high_68']}"
         lines.append(f"  {row['score']:<20}{found['value']:>8}   {interval:<16}{found['constant']:>9}")
-    model = f"results/{run}/finetune/{name}"
     lines += [
         "",
         f"Confusion matrix:  {folder}/confusion.png, with curves and a gallery beside it",
@@ -246,14 +279,38 @@ def report(overlay, path):
         '  import sys; sys.path.insert(0, "workflow/scripts")',
         "  import zoolib.predict",
         f'  zoolib.predict.load("{model}").predict("one.jpg")',
-        "or all images of a folder, which that file names:",
-        f"  snakemake predict --configfile {path.with_name('predict.yaml')}",
     ]
+    target = path.with_name("predict.yaml")
+    if target.is_file():
+        lines += [
+            "or all images of a folder, which that file names:",
+            f"  snakemake predict --configfile {target}",
+        ]
+    else:
+        lines.append(
+            f"{target} is not written, as the table's images lie in no one folder below this one; for all"
+            " images of a folder see predict.targets in config/README.md."
+        )
     return "\n".join(lines)
+
+
+def _used(folder):
+    """How many of the labels were used, and why others could not be."""
+    summary = pd.read_csv(f"{folder}/summary.csv")
+    rows = summary["galaxies"].iloc[0]
+    used = summary.loc[summary["step"].isin([f"split {split}" for split in SPLITS]), "galaxies"].sum()
+    rejected = pd.read_csv(f"{folder}/rejected.csv")
+    lines = [f"{used} of {rows} rows of labels were used, {rows - used} left out ({folder}/summary.csv)."]
+    if len(rejected):
+        lines.append(f"{len(rejected)} of them could not be used ({folder}/rejected.csv); the first:")
+        lines.append(f"  {rejected['reason'].iloc[0]}")
+    return lines
 
 
 def write_target(overlay, path):
     """Write a configuration that predicts all images where the labelled ones are.
+
+    Nothing is written where they lie in no one folder below the working directory; `report` says so.
 
     Args:
         overlay: what `plan` gives.
@@ -263,14 +320,30 @@ def write_target(overlay, path):
         return
     (task,) = overlay["finetune"]["tasks"]
     images = task.get("images") or task.get("folders") or next(iter(task.get("archives", [])), None)
+    images = images or _common_folder(task["table"])
+    if not images:
+        return
     model = f"results/{overlay['run']}/finetune/{task['name']}"
-    target = {"name": "mine", "models": [model], "images": images or str(Path(task["table"]).parent)}
+    target = {"name": "mine", "models": [model], "images": images}
     run = f"{overlay['run']}_predictions"
     content = {"run": run, **{key: overlay[key] for key in ("predict", "evaluate")}}
     content["predict"] = {**overlay["predict"], "targets": [target]}
     heading = f"# Predictions for the images of a folder go to results/{run}/predict/mine/"
     with whole(path) as partial:
         partial.write_text(f"{heading}\n{_yaml(content)}")
+
+
+def _common_folder(path):
+    """The folder below the working directory that holds all images which a table names, or None."""
+    table = read_table(path)
+    column = next(column for column in LOCATIONS if column in table)
+    files = table[column].dropna().astype(str)
+    folders = {os.path.dirname(os.path.abspath(Path(path).parent / file)) for file in files if file}
+    if not folders:
+        return None
+    # All of the working directory would be a search through results and the environment too.
+    common, here = Path(os.path.commonpath(folders)), Path.cwd()
+    return str(common.relative_to(here)) if here in common.parents else None
 
 
 def _yaml(content):

@@ -95,7 +95,7 @@ class Cuts:
         return pd.DataFrame({"step": self.steps.keys(), "galaxies": self.steps.values()})
 
 
-def read_rows(entry, needed, cuts, key="catalogs[]"):
+def read_rows(entry, needed, cuts, key="catalogs[]", literal=()):
     """Read a table of galaxies, apply its query, and find the galaxies' names and image files.
 
     Args:
@@ -104,6 +104,7 @@ def read_rows(entry, needed, cuts, key="catalogs[]"):
         needed: function of the table's columns that gives those to read besides the names and files.
         cuts: a `Cuts`.
         key: what error messages call the entry.
+        literal: columns in which None or NA is a word.
 
     Returns:
         (the table's columns; a data frame of id_str, location ("" where the table names no file) and place,
@@ -127,7 +128,7 @@ def read_rows(entry, needed, cuts, key="catalogs[]"):
         return [column for column in available if entry.get("query") or column in wanted]
 
     words = [name for name in (*IDS, *LOCATIONS, entry.get("id"), entry.get("location")) if name]
-    table = read_table(path, choose, words)
+    table = read_table(path, choose, words, literal)
     if table.empty:
         raise UserError(f"{path}: holds no rows; get the table again.")
     cuts.count(f"rows of {origin}", table)

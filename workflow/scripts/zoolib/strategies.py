@@ -98,7 +98,8 @@ class UnfreezeMilestones(Strategy):
     """
 
     def __init__(self, epochs=(5, 10), blocks=None, layers=None):
-        if not isinstance(epochs, list | tuple) or len(epochs) != 2 or not 0 < epochs[0] < epochs[1]:
+        whole = isinstance(epochs, list | tuple) and all(type(epoch) is int for epoch in epochs)
+        if not whole or len(epochs) != 2 or not 0 < epochs[0] < epochs[1]:
             raise _wrong("epochs", epochs, "two rising numbers of epochs such as [3, 8]")
         if blocks is not None and layers is not None:
             raise _wrong("blocks and layers", [blocks, layers], "one of the two")

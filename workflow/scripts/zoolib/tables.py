@@ -15,13 +15,18 @@ LOCATIONS = ("file_loc", "png_loc")
 LARGEST = np.iinfo(np.int32).max
 
 
-def read_table(path, choose=None, words=(*IDS, *LOCATIONS)):
+# What pandas takes for a blank, https://pandas.pydata.org/docs/reference/api/pandas.read_csv.html
+BLANKS = ["", "#N/A", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null", "<NA>", "-nan", "-NaN", "#NA"]
+
+
+def read_table(path, choose=None, words=(*IDS, *LOCATIONS), literal=()):
     """Read a table of galaxies.
 
     Args:
         path: a Parquet or CSV file (.parquet, .csv, .csv.gz).
         choose: function of the list of all columns that gives those to read; all, if None.
         words: columns that are text even where a CSV file makes them look like numbers.
+        literal: columns of a CSV file in which None or NA is a word, and a blank cell alone is blank.
 
     Returns:
         A data frame with the index 0, 1, …; an index that pandas stored is a column like the others.
@@ -38,9 +43,19 @@ def read_table(path, choose=None, words=(*IDS, *LOCATIONS)):
         if name.endswith(".parquet"):
             columns = choose(pq.read_schema(path).names) if choose else None
             return pq.read_table(path, columns=columns).to_pandas(ignore_metadata=True)
-        columns = choose(list(pd.read_csv(path, nrows=0).columns)) if choose else None
+        available = list(pd.read_csv(path, nrows=0).columns)
+        columns = choose(available) if choose else None
         dtypes = dict.fromkeys(words, str)
-        return pd.read_csv(path, usecols=columns, dtype=dtypes, index_col=False, low_memory=False)
+        blanks = {column: [""] if column in literal else BLANKS for column in available}
+        return pd.read_csv(
+            path,
+            usecols=columns,
+            dtype=dtypes,
+            index_col=False,
+            low_memory=False,
+            na_values=blanks,
+            keep_default_na=False,
+        )
     # The readers' errors are a mixed lot: ArrowInvalid and ParserError are ValueErrors, a cut gzip is not.
     except (OSError, ValueError, EOFError, pa.ArrowException) as error:
         kind = "Parquet" if name.endswith(".parquet") else "CSV"

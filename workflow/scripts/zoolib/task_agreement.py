@@ -12,7 +12,18 @@ TABLES = (".parquet", ".csv", ".csv.gz")
 # What describes a label, beside its name.
 ASPECTS = ("kind", "classes", "bounds", "yes_above", "no_below")
 # Columns of catalogues that no label may be called like.
-RESERVED = ("id_str", "archive", "member", "file_loc", "location", "place", "position", "repeats", "split")
+RESERVED = (
+    "id_str",
+    "archive",
+    "member",
+    "file_loc",
+    "location",
+    "place",
+    "position",
+    "repeats",
+    "split",
+    "fit",
+)
 
 
 def check_tasks(tasks, trees_folder):
@@ -222,10 +233,16 @@ def _check_together(task, labels, key):
 
 
 def _check_training(task, key):
+    blocks = [[f"layer{number}"] for number in range(20)]
     try:
-        stages = find_strategy(task["strategy"]).stages([["stem"], ["top"]], task)
+        stages = find_strategy(task["strategy"]).stages(blocks, task)
     except UserError as error:
         raise wrong(f"{key}: {error}") from None
+    # A strategy of somebody's own may fail in any way.
+    except Exception as error:
+        raise wrong(f"{key}.strategy plans no stages ({type(error).__name__}: {error}); mend it.") from None
+    if not stages:
+        raise wrong(f"{key}.strategy plans no stages, expected one or more; mend its 'stages'.")
     shortest = min(stage.epochs for stage in stages)
     if task["warmup_epochs"] >= shortest:
         raise wrong(

@@ -65,6 +65,10 @@ def build_task(task, fits, seed, catalogs, rejected, summary, max_rejected):
     if not task["folders"]:
         places, sentences = find_images(table, task, where)
         table = cuts.reject("with an image", table.assign(**places), sentences)
+        # One image under two names would be learned from and tested on.
+        images = table[["archive", "member", "file_loc"]].agg("".join, axis=1)
+        sentences = listed_twice(table.assign(id_str=images), same, "labels or splits")
+        table = cuts.reject("with an image of its own", table, sentences)
     table = cuts.reject("with an image that can be read", table, unreadable(table, max_rejected))
     # In the order of a hash, so that any slice of a catalogue is a random sample.
     table = table.assign(position=hash_positions(table["id_str"], seed))
@@ -151,7 +155,9 @@ def _from_table(task, labels, cuts):
             )
         return [*naming.values(), *(label.name for label in labels), *([task["split"]] if own else [])]
 
-    columns, rows, sentences = read_rows(task, needed, cuts, where)
+    # A class may be called None.
+    classes = [label.name for label in labels if label.kind == "multiclass" or label.classes]
+    columns, rows, sentences = read_rows(task, needed, cuts, where, classes)
     places = rows["place"].tolist()
     if naming:
         # Votes are the only label: nobody's vote is a blank.
