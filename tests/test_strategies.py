@@ -1,7 +1,5 @@
 """Strategies: what each stage trains, by name, and what ends in a sentence."""
 
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -60,7 +58,7 @@ def test_layer_decay_slows_each_block_below_the_top():
 
 
 def test_a_strategy_of_ones_own_is_named_by_its_import_path(tmp_path, monkeypatch):
-    (tmp_path / "my_strategies.py").write_text(
+    (tmp_path / "top_strategies.py").write_text(
         "from zoolib.strategies import Stage, Strategy\n"
         "class TopOnly(Strategy):\n"
         "    def __init__(self, blocks=1):\n"
@@ -72,10 +70,9 @@ def test_a_strategy_of_ones_own_is_named_by_its_import_path(tmp_path, monkeypatc
         "    pass\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    assert planned({"name": "my_strategies.TopOnly", "blocks": 2}) == [(UPPER, 10, 0.1, None, True)]
+    assert planned({"name": "top_strategies.TopOnly", "blocks": 2}) == [(UPPER, 10, 0.1, None, True)]
     with pytest.raises(UserError, match="is no subclass of zoolib.strategies.Strategy"):
-        find_strategy("my_strategies.NoStrategy")
-    sys.modules.pop("my_strategies")
+        find_strategy("top_strategies.NoStrategy")
 
 
 @pytest.mark.parametrize(
