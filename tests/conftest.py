@@ -11,6 +11,8 @@ from stored import model_folder, stored  # noqa: F401 (fixtures)
 from zenodo_server import ZenodoServer
 from zoolib import records
 from zoolib.logs import log
+from zoolib.published import read_published
+from zoolib.trees import DecisionTree
 
 REPO = Path(__file__).resolve().parents[1]
 TABLE, PARTS = "gz_decals_volunteers_5.csv", ["part1.zip", "part2.zip"]
@@ -20,6 +22,18 @@ TABLE, PARTS = "gz_decals_volunteers_5.csv", ["part1.zip", "part2.zip"]
 def repo():
     """The root of the repository."""
     return REPO
+
+
+@pytest.fixture(scope="session")
+def tree():
+    """The tree of GZ DECaLS 5."""
+    return DecisionTree.load(REPO / "config/trees/gz_decals_5.yaml")
+
+
+@pytest.fixture(scope="session")
+def published():
+    """What the paper publishes."""
+    return read_published("walmsley_2022", REPO / "config/published")
 
 
 @pytest.fixture(scope="session")

@@ -16,18 +16,6 @@ from zoolib.figures import paper_galleries, paper_posteriors, paper_scores, pape
 from zoolib.figures.paper_predictions import draw_predictions
 from zoolib.logs import UserError
 from zoolib.predictions import describe_posteriors
-from zoolib.published import read_published
-from zoolib.trees import DecisionTree
-
-
-@pytest.fixture(scope="module")
-def tree(repo):
-    return DecisionTree.load(repo / "config" / "trees" / "gz_decals_5.yaml")
-
-
-@pytest.fixture(scope="module")
-def published(repo):
-    return read_published("walmsley_2022", repo / "config" / "published")
 
 
 def texts(path):

@@ -6,17 +6,6 @@ import pytest
 import yaml
 from zoolib.logs import UserError
 from zoolib.published import changed_rules, read_published
-from zoolib.trees import DecisionTree
-
-
-@pytest.fixture(scope="module")
-def tree(repo):
-    return DecisionTree.load(repo / "config" / "trees" / "gz_decals_5.yaml")
-
-
-@pytest.fixture(scope="module")
-def published(repo):
-    return read_published("walmsley_2022", repo / "config" / "published")
 
 
 def test_the_published_table_counts_whole_galaxies(published, tree):
