@@ -11,12 +11,6 @@ from scipy import stats
 from zoolib import posteriors
 from zoolib.information import information
 from zoolib.intervals import credible_intervals, highest_density_intervals
-from zoolib.trees import DecisionTree
-
-
-@pytest.fixture(scope="module")
-def tree(repo):
-    return DecisionTree.load(repo / "config" / "trees" / "gz_decals_5.yaml")
 
 
 def test_the_published_posteriors_come_out(real_data, tree):
