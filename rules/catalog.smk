@@ -19,7 +19,7 @@ rule build_catalog:
         "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=doubled(4000),
         runtime=30,
     params:
         code=fingerprint("build_catalog", "catalog"),

@@ -1,18 +1,25 @@
 # What every stage needs: the checked configuration, the trees, and where files are.
 
+import os
 import sys
+import uuid
 from functools import cache
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "scripts"))
 
 from zoolib.agreement import is_path
+from zoolib.attempts import CALL
 from zoolib.augmentations import load_augmentations
 from zoolib.configuration import check_configuration
 from zoolib.logs import UserError
 from zoolib.provenance import fingerprint
-from zoolib.published import changed_rules, read_checks, read_published
+from zoolib.published import changed_rules, other_galaxies, read_checks, read_published
+from zoolib.sources import encoder_name, files_of_source, import_settings, kind_of_source
 from zoolib.task_agreement import file_of_url, fit_names, task_labels
 from zoolib.trees import DecisionTree
+
+# Jobs inherit it, SLURM's too: by it an attempt knows what stopped another one of the same call for good.
+os.environ.setdefault(CALL, uuid.uuid4().hex)
 
 TREES_FOLDER = Path(workflow.basedir) / "config" / "trees"
 try:
@@ -33,24 +40,48 @@ except UserError as error:
     # Snakemake would put its own exception's name and line around the sentence.
     sys.exit(str(error))
 
+
+def untitled(tree):
+    """A tree as results depend on it: who mends its title or its source trains nothing anew."""
+    return {key: value for key, value in tree.items() if key not in ("title", "source")}
+
+
 RUN = config["run"]
 SPLITS = ["train", "val", "test"]
 ZENODO = config["zenodo"]
 # The campaigns' trees in one, where catalogues have different ones.
-TREE = DecisionTree.union(list(TREES.values())).to_dict()
-CUT_TREE = DecisionTree.union(list(TREES.values())).to_dict(published=True)
+UNION = DecisionTree.union(list(TREES.values()))
+TREE = untitled(UNION.to_dict())
+CUT_TREE = untitled(UNION.to_dict(published=True))
 ENSEMBLES = {entry["name"]: entry for entry in config["train"]["ensembles"]}
 TARGETS = {entry["name"]: entry for entry in config["predict"]["targets"]}
 TASKS = {entry["name"]: entry for entry in config["finetune"]["tasks"]}
-# Files that labels are downloaded to: {first 12 digits of the checksum: where from}.
-URLS = {task["url"]["sha256"][:12]: task["url"] for task in TASKS.values() if task["url"]}
 for task in TASKS.values():
     task["labels"] = task_labels(task, TREES_FOLDER, f"finetune.tasks.{task['name']}")
     if task["url"]:
         path = f"data/labels/{task['url']['sha256'][:12]}/{file_of_url(task['url'])}"
         task["folders" if path.lower().endswith(".zip") else "table"] = path
-    if not task["model"]:
+    if not task["pretrained"]:
         task["ensemble"] = task["ensemble"] or next(iter(ENSEMBLES))
+# Pretrained backbones to import: {name of the folder: what it takes}.
+ENCODERS = {}
+
+
+def pretrained_folder(source, image=None):
+    """The model folder of a pretrained backbone, one that is there or one that a rule makes."""
+    if kind_of_source(source, "pretrained", own=f"results/{RUN}/") == "model":
+        return source
+    settings = import_settings(source, config, image)
+    ENCODERS[encoder_name(settings)] = settings
+    return f"results/{RUN}/pretrained/{encoder_name(settings)}"
+
+
+for task in TASKS.values():
+    task["start"] = task["pretrained"] and pretrained_folder(task["pretrained"])
+# The settings of a training, in which the sources of weights are model folders.
+TRAIN = {**config["train"], "augmentation": AUGMENTATIONS[0]}
+if TRAIN["pretrained"]:
+    TRAIN["pretrained"] = pretrained_folder(TRAIN["pretrained"], config["image"])
 # The trainings whose models are to be used: each task itself, or its folds.
 FITS = [
     f"{task}/{fit}" if fit else task
@@ -75,6 +106,28 @@ wildcard_constraints:
     fit=r"[A-Za-z0-9_-]+(/(fold|labels)[a-z0-9-]+)?",
     task="[A-Za-z0-9_-]+",
     chunk=r"\d+",
+
+
+# What rules ask for is what their jobs took of the demo's 8,000 galaxies (`make resources`), scaled up: who reads
+# whole tables by the growth from 400 galaxies on to the paper's 314,000 (build_catalog: 3.4 GB), others to a shard
+# or a chunk of theirs; then to the next of 1, 2, 4, 8 and 16 GB. SLURM counts 0.35 GB for Snakemake itself too.
+def doubled(megabytes):
+    """A rule's memory: twice as much from the second attempt on, and never more."""
+
+    def memory(wildcards, attempt):
+        return megabytes * min(attempt, 2)
+
+    return memory
+
+
+def environment_of(name):
+    """Conda's environment of a rule: the one for GPUs where the profile asks for one."""
+
+    def environment(wildcards):
+        asked = workflow.get_rule(name).resources
+        return "../envs/gpu.yaml" if "gpu" in asked or "gres" in asked else "../envs/cpu.yaml"
+
+    return environment
 
 
 def record_file(name):
@@ -107,7 +160,7 @@ def archives_of(entry):
 
 def table_tree(name):
     """A catalogue's tree, as far as reading its table needs it: its cuts have no part in the votes."""
-    return {**TREES[name].to_dict(), "published": TREES[name].published}
+    return {**untitled(TREES[name].to_dict()), "published": TREES[name].published}
 
 
 def catalog_archives():
@@ -228,17 +281,13 @@ def target_abouts(wildcards):
 
 
 def target_galaxies(wildcards):
-    """What a target's galaxies are read from: one catalogue, or the sidecars of shards."""
+    """What a target's galaxies are read from: its list, catalogues, or the sidecars of the run's shards."""
     if task_of(wildcards.target):
         # The scores are about every split, and a pass over all galaxies costs less than an epoch did.
         return [f"results/{RUN}/finetune/{wildcards.target}/{split}.parquet" for split in SPLITS]
     target = TARGETS[wildcards.target]
     if "split" in target:
         return shard_files(".json" if config["shards"]["enabled"] else ".parquet", target["split"])
-    if "catalog" in target:
-        return [target["catalog"]]
-    if "shards" in target:
-        return sorted(str(path) for path in Path(target["shards"]).glob("*.json"))
     return [f"results/{RUN}/predict/{wildcards.target}/galaxies.parquet"]
 
 
@@ -252,15 +301,32 @@ def target_pixels(wildcards):
     return [] if {"images", "catalog", "shards"} & set(target) else catalog_archives()
 
 
+def listed_kind(wildcards):
+    """What a target names: images, archives, a catalog or shards."""
+    kinds = ("images", "archives", "catalog", "shards")
+    return next(kind for kind in kinds if kind in TARGETS[wildcards.target])
+
+
 def listed_sources(wildcards):
-    """The archives whose images a target wants all of."""
-    return catalog_archives() if "archives" in TARGETS[wildcards.target] else []
+    """The files that a target's galaxies are listed from; a folder of images is none."""
+    target = TARGETS[wildcards.target]
+    if "archives" in target:
+        return catalog_archives()
+    if "shards" in target:
+        return sorted(str(path) for path in Path(target["shards"]).glob("*.json"))
+    return [target["catalog"]] if "catalog" in target else []
+
+
+def model_to_start_from():
+    """Files of the model whose backbone, and with `start_from` its head, an ensemble starts from."""
+    folder = TRAIN["start_from"] or TRAIN["pretrained"]
+    return [f"{folder}/model.keras", f"{folder}/model.json"] if folder else []
 
 
 def start_folder(wildcards):
     """The model that a task starts from: its own choice, or the first member of an ensemble."""
     task = task_of(wildcards.fit)
-    return task["model"] or ensemble_folders(task["ensemble"])[0]
+    return task["start"] or ensemble_folders(task["ensemble"])[0]
 
 
 def start_model(wildcards):
@@ -276,7 +342,8 @@ def from_scratch(wildcards):
 def task_settings(wildcards):
     """What of a task's entry says how to train; a training's own name seeds it."""
     data = ("table", "folders", "url", "archives", "images", "id", "location", "query", "missing", "balance")
-    data += ("split", "folds", "label_counts", "label_count_seeds", "model", "ensemble", "scratch")
+    data += ("split", "folds", "label_counts", "label_count_seeds")
+    data += ("pretrained", "start", "ensemble", "scratch")
     kept = {key: value for key, value in task_of(wildcards.fit).items() if key not in data}
     return {**kept, "name": wildcards.fit}
 
@@ -290,33 +357,9 @@ def is_comparable():
     return tree.to_dict()["questions"] == TREE["questions"]
 
 
-def why_other_galaxies():
-    """What sets the run's galaxies apart from the published ones; empty where nothing does."""
-    if ZENODO["simulate"]:
-        return (
-            "Simulated galaxies and simulated volunteers are not the paper's: this table shows that the"
-            " comparison works, and says nothing about the models."
-        )
-    if any(is_path(entry["table"]) for entry in config["catalogs"]):
-        return (
-            "The votes of this run are not those of the paper's record: the two tables are of other galaxies."
-        )
-    if ZENODO["record"] != PUBLISHED["record"]:
-        return (
-            f"The votes of this run are those of record {ZENODO['record']}, the paper's of record"
-            f" {PUBLISHED['record']}: the two tables are of other galaxies."
-        )
-    if ZENODO["sample"]:
-        return (
-            f"This run has a sample of {ZENODO['sample']:,} galaxies, of which its models learned from a part;"
-            " the paper's learned from nearly 200,000."
-        )
-    return ""
-
-
 def why_not_comparable():
     """What sets the run's scores apart from the published ones; empty where only the models do."""
-    return why_other_galaxies() or changed_rules(PUBLISHED, config["evaluate"], config["catalogs"])
+    return other_galaxies(PUBLISHED, config) or changed_rules(PUBLISHED, config["evaluate"], config["catalogs"])
 
 
 def checks_file():
@@ -341,7 +384,7 @@ def checked_tables():
 
 def more_tables(name):
     """A table that figures 2 or 20 take beside the run's own, as a list; empty where it is not to be had."""
-    if not is_comparable() or why_other_galaxies():
+    if not is_comparable() or other_galaxies(PUBLISHED, config):
         return []
     path = checked_tables().get(name)
     return [path] if path else []

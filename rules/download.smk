@@ -47,10 +47,12 @@ if ZENODO["sample"]:
             runtime=1440,
             download=1,
         params:
-            record=ZENODO["record"],
-            galaxies=ZENODO["sample"],
+            sample={
+                "record": ZENODO["record"],
+                "galaxies": ZENODO["sample"],
+                "archives": config["catalogs"][0]["archives"],
+            },
             seed=config["seed"],
-            archives=config["catalogs"][0]["archives"],
         script:
             "../workflow/scripts/sample_record.py"
 
@@ -74,18 +76,17 @@ if ZENODO["simulate"]:
             "../envs/cpu.yaml"
         threads: 4
         resources:
-            mem_mb=4000,
+            mem_mb=doubled(4000),
             runtime=60,
         params:
             code=fingerprint("simulate_record", "survey"),
-            galaxies=ZENODO["simulate"]["galaxies"],
-            size=ZENODO["simulate"]["size"],
+            survey=ZENODO["simulate"],
             seed=config["seed"],
         script:
             "../workflow/scripts/simulate_record.py"
 
 
-if URLS:
+if any(task["url"] for task in TASKS.values()):
 
     rule download_labels:
         # The partial file lies beside the output here too.
@@ -106,8 +107,6 @@ if URLS:
             mem_mb=1000,
             runtime=1440,
             download=1,
-        params:
-            url=lambda wildcards: URLS[wildcards.checksum],
         script:
             "../workflow/scripts/download_labels.py"
 

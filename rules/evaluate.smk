@@ -30,12 +30,11 @@ rule evaluate_predictions:
         "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=doubled(4000),
         runtime=60,
     params:
         code=fingerprint("evaluate_predictions", "evaluate"),
-        min_votes=config["evaluate"]["min_votes"],
-        confident=config["evaluate"]["confident"],
+        limits={key: config["evaluate"][key] for key in ("min_votes", "confident")},
     script:
         "../workflow/scripts/evaluate_predictions.py"
 
@@ -61,7 +60,7 @@ rule draw_confusion:
         "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=doubled(1000),
         runtime=10,
     params:
         code=fingerprint("draw_confusion", "figures.confusion"),
@@ -88,7 +87,7 @@ rule calibrate:
         "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=doubled(4000),
         runtime=60,
     params:
         code=fingerprint("calibrate", "calibration"),
@@ -116,7 +115,7 @@ rule draw_calibration:
         "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=doubled(1000),
         runtime=10,
     params:
         code=fingerprint("draw_calibration", "figures.calibration"),
@@ -143,7 +142,7 @@ rule draw_learning_curves:
         "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=doubled(1000),
         runtime=10,
     params:
         code=fingerprint("draw_learning_curves", "figures.learning_curves"),
@@ -180,7 +179,7 @@ rule draw_gallery:
         "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=doubled(2000),
         runtime=30,
     params:
         code=fingerprint("draw_gallery", "figures.gallery"),
@@ -208,7 +207,7 @@ rule evaluate_task:
         "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=doubled(2000),
         runtime=10,
     params:
         code=fingerprint("evaluate_task", "task_scores"),
@@ -261,7 +260,7 @@ rule draw_task:
         "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=doubled(2000),
         runtime=10,
     params:
         code=fingerprint(
@@ -297,7 +296,7 @@ rule compare_label_counts:
         "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=doubled(2000),
         runtime=10,
     params:
         code=fingerprint("compare_label_counts", "task_scores", "figures.label_counts"),
@@ -338,7 +337,7 @@ if ZENODO["simulate"]:
             "../envs/cpu.yaml"
         threads: 1
         resources:
-            mem_mb=4000,
+            mem_mb=doubled(4000),
             runtime=30,
         params:
             code=fingerprint("compare_with_truth", "truth"),

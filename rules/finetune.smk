@@ -22,14 +22,14 @@ for task in TASKS.values():
             "../envs/cpu.yaml"
         threads: 1
         resources:
-            mem_mb=2000,
+            mem_mb=doubled(2000),
             runtime=30,
         params:
             code=fingerprint("build_task_catalog", "tasks"),
             task=task_data(task),
             fits=fit_names(task),
             seed=config["seed"],
-            max_rejected=config["shards"]["max_rejected"],
+            limits={"max_rejected": config["shards"]["max_rejected"]},
         script:
             "../workflow/scripts/build_task_catalog.py"
 
@@ -50,7 +50,7 @@ rule finetune_task:
     benchmark:
         "benchmarks/{run}/finetune_task/{fit}.tsv"
     conda:
-        "../envs/cpu.yaml"
+        environment_of("finetune_task")
     threads: 8
     resources:
         mem_mb=8000,

@@ -49,7 +49,7 @@ rule draw_trees:
         "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=doubled(1000),
         runtime=10,
     params:
         code=fingerprint("draw_trees", "figures.tree"),
@@ -79,7 +79,7 @@ if COMPARED:
             "../envs/cpu.yaml"
         threads: 1
         resources:
-            mem_mb=500,
+            mem_mb=doubled(1000),
             runtime=10,
         params:
             code=fingerprint("compare_with_published", "paper"),
@@ -117,12 +117,12 @@ if COMPARED:
             "../envs/cpu.yaml"
         threads: 1
         resources:
-            mem_mb=4000,
+            mem_mb=doubled(4000),
             runtime=30,
         params:
             code=fingerprint("draw_paper_tables", "figures.paper_tables"),
             tree=table_tree(config["catalogs"][0]["name"]),
-            title="Simulated survey" if ZENODO["simulate"] else TREE["title"],
+            title="Simulated survey" if ZENODO["simulate"] else UNION.title,
             earlier=["Galaxy Zoo DECaLS 1 and 2"] if more_tables("volunteers_1_and_2") else [],
             # What they are called: the input, and how many galaxies the paper has there.
             models={
@@ -160,7 +160,7 @@ if COMPARED:
             "../envs/cpu.yaml"
         threads: 1
         resources:
-            mem_mb=4000,
+            mem_mb=doubled(4000),
             runtime=30,
         params:
             code=fingerprint("draw_paper_predictions", "figures.paper_predictions"),
@@ -182,7 +182,7 @@ rule check_record:
         "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=doubled(4000),
         runtime=30,
     params:
         expected=str(checks_file()),

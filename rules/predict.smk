@@ -2,8 +2,9 @@
 
 
 rule list_galaxies:
+    # Once for all chunks, none of which reads more than its own galaxies.
     input:
-        archives=listed_sources,
+        sources=listed_sources,
     output:
         galaxies="results/{run}/predict/{target}/galaxies.parquet",
     log:
@@ -14,10 +15,11 @@ rule list_galaxies:
         "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=doubled(4000),
         runtime=60,
     params:
-        code=fingerprint("list_galaxies", "locations"),
+        code=fingerprint("list_galaxies", "listing"),
+        kind=listed_kind,
         images=lambda wildcards: TARGETS[wildcards.target].get("images"),
     script:
         "../workflow/scripts/list_galaxies.py"
@@ -37,16 +39,14 @@ rule predict_chunk:
     benchmark:
         "benchmarks/{run}/predict_chunk/{target}-{chunk}.tsv"
     conda:
-        "../envs/cpu.yaml"
+        environment_of("predict_chunk")
     threads: 8
     resources:
-        mem_mb=8000,
+        mem_mb=doubled(8000),
         runtime=720,
     params:
         code=fingerprint("predict_chunk", "predict"),
-        samples=config["predict"]["samples"],
-        views=config["predict"]["views"],
-        chunks=config["predict"]["chunks"],
+        predict={key: config["predict"][key] for key in ("samples", "views", "chunks")},
         seed=config["seed"],
     script:
         "../workflow/scripts/predict_chunk.py"
@@ -65,7 +65,7 @@ rule describe_posteriors:
         "../envs/cpu.yaml"
     threads: 2
     resources:
-        mem_mb=2000,
+        mem_mb=doubled(2000),
         runtime=120,
     params:
         code=fingerprint("describe_posteriors", "predictions"),
@@ -93,11 +93,12 @@ rule collect_predictions:
         "logs/{run}/collect_predictions/{target}.log",
     benchmark:
         "benchmarks/{run}/collect_predictions/{target}.tsv"
+    localrule: True
     conda:
         "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=doubled(2000),
         runtime=30,
     params:
         code=fingerprint("collect_predictions", "predictions"),
@@ -121,7 +122,7 @@ rule rank_galaxies:
         "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=doubled(4000),
         runtime=30,
     params:
         code=fingerprint("rank_galaxies", "predictions"),

@@ -31,11 +31,12 @@ rule describe_run:
         "logs/{run}/describe_run.log",
     benchmark:
         "benchmarks/{run}/describe_run.tsv"
+    localrule: True
     conda:
         "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=500,
+        mem_mb=doubled(1000),
         runtime=10,
     params:
         code=fingerprint("describe_run", "report_tables"),
@@ -63,11 +64,12 @@ rule show_tables:
         "logs/{run}/show_tables.log",
     benchmark:
         "benchmarks/{run}/show_tables.tsv"
+    localrule: True
     conda:
         "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=500,
+        mem_mb=doubled(1000),
         runtime=10,
     params:
         code=fingerprint("show_tables", "report_tables"),

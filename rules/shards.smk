@@ -18,7 +18,7 @@ rule write_shard:
         "../envs/cpu.yaml"
     threads: 2
     resources:
-        mem_mb=2000,
+        mem_mb=doubled(2000),
         runtime=60,
     params:
         code=fingerprint("write_shard", "shards"),
@@ -40,11 +40,12 @@ rule check_rejected:
         "logs/{run}/check_rejected.log",
     benchmark:
         "benchmarks/{run}/check_rejected.tsv"
+    localrule: True
     conda:
         "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=doubled(1000),
         runtime=10,
     params:
         code=fingerprint("check_rejected", "shards"),

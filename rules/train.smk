@@ -1,17 +1,15 @@
 # Stage train: the members of each ensemble.
 
 
-START_FROM = config["train"]["start_from"]
-
-
 rule train_member:
     input:
         shards=learning_shards,
         about=learning_sidecars,
         validation=shard_files(SHARD_SUFFIX, "val"),
         validation_about=shard_files(".json", "val"),
-        rejected="results/{run}/shards/rejected.csv",
-        start_from=[f"{START_FROM}/model.keras", f"{START_FROM}/model.json"] if START_FROM else [],
+        # Has to be judged first; judged again by another limit, it is no reason to train.
+        rejected=ancient("results/{run}/shards/rejected.csv"),
+        start=model_to_start_from(),
     output:
         model="results/{run}/train/{ensemble}/{member}/model.keras",
         about="results/{run}/train/{ensemble}/{member}/model.json",
@@ -21,17 +19,17 @@ rule train_member:
     benchmark:
         "benchmarks/{run}/train_member/{ensemble}-{member}.tsv"
     conda:
-        "../envs/cpu.yaml"
+        environment_of("train_member")
     threads: 8
     resources:
         mem_mb=16000,
-        runtime=2880,
+        # A day at a time, which every cluster grants; the next attempt goes on.
+        runtime=1440,
     params:
         code=fingerprint("train_member", "train"),
         image=config["image"],
         # The steps themselves, so that an edit of their file trains anew.
-        train={key: value for key, value in config["train"].items() if key != "ensembles"}
-        | {"augmentation": AUGMENTATIONS[0]},
+        train={key: value for key, value in TRAIN.items() if key != "ensembles"},
         tree=TREE,
         seed=config["seed"],
     script:
@@ -57,7 +55,7 @@ rule draw_augmentations:
         "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=doubled(2000),
         runtime=10,
     params:
         code=fingerprint("draw_augmentations", "figures.augmentations"),

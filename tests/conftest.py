@@ -3,10 +3,12 @@
 import csv
 import os
 import random
+import shutil
 import zipfile
 from pathlib import Path
 
 import pytest
+from pipeline import TEST, copy_of_the_repository, snakemake
 from stored import model_folder, stored  # noqa: F401 (fixtures)
 from zenodo_server import ZenodoServer
 from zoolib import records
@@ -43,6 +45,22 @@ def real_data():
     if not (folder / "gz_decals_record" / "record.json").is_file():
         pytest.skip(f"no real galaxies in {folder} (set ZOO_REAL_DATA to their folder)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def completed(tmp_path_factory):
+    """A copy of the repository in which config/test.yaml has run."""
+    repo = copy_of_the_repository(tmp_path_factory.mktemp("simulated") / "repo")
+    _, shown = snakemake(repo, *TEST)
+    assert "Traceback" not in shown
+    return repo
+
+
+@pytest.fixture
+def edited(completed, tmp_path):
+    """The completed run again, to be edited; only what tests read is copied, times included."""
+    shutil.copytree(completed, tmp_path / "repo", symlinks=True)
+    return tmp_path / "repo"
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ SETTINGS = {
     "patience": 10,
     "shuffle": 16,
     "mixed_precision": False,
+    "pretrained": None,
     "start_from": None,
 }
 
@@ -34,7 +35,11 @@ SETTINGS = {
 @pytest.fixture(scope="session")
 def stored(tmp_path_factory):
     """The same 40 galaxies as shards, as lists of images, and 12 more to validate on."""
-    folder = tmp_path_factory.mktemp("stored")
+    return write_stored(tmp_path_factory.mktemp("stored"))
+
+
+def write_stored(folder):
+    """Write what `stored` gives; returns the folder."""
     rng = np.random.default_rng(0)
     rows = []
     for number in range(52):
@@ -63,7 +68,7 @@ def files(folder, split, suffix=".tfrecord"):
     return [f"{stem}{suffix}" for stem in stems], [f"{stem}.json" for stem in stems]
 
 
-def train_member(stored, folder, suffix=".tfrecord", code="", shards=None, member=0, **changes):
+def train_member(stored, folder, suffix=".tfrecord", code="", shards=None, member=0, budget=None, **changes):
     """Train a member on the stored galaxies; `changes` are settings."""
     output = SimpleNamespace(
         model=folder / "model.keras", about=folder / "model.json", history=folder / "history.csv"
@@ -80,6 +85,7 @@ def train_member(stored, folder, suffix=".tfrecord", code="", shards=None, membe
         output=output,
         folder=folder,
         code=code,
+        budget=budget,
     )
     return models.load_model(folder)
 

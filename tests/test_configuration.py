@@ -132,7 +132,7 @@ def test_the_configurations_are_valid(repo, check):
 def test_the_examples_of_the_readme_are_valid(repo, check):
     text = (repo / "config/README.md").read_text()
     examples = re.findall(r"```yaml\n(.*?)```", text, re.S)
-    assert len(examples) == 10
+    assert len(examples) == 11
     for example in examples:
         on = re.search(r"--configfile config/(\w+\.yaml) my\.yaml", example)
         below = (repo / "config" / on[1]).read_text() if on else "{}"
@@ -319,12 +319,12 @@ WRONG = {
         "train.start_from is 'mine/images', expected a folder with model.keras and model.json; ",
     ),
     "no such model of a task": (
-        f"finetune: {{tasks: [{{{TASK}, model: mine/images}}]}}",
-        "finetune.tasks[0].model is 'mine/images', expected a folder with model.keras and model.json",
+        f"finetune: {{tasks: [{{{TASK}, pretrained: mine/images}}]}}",
+        "finetune.tasks[0].pretrained is 'mine/images', expected a model folder (a folder with model.keras",
     ),
     "two starts of a task": (
-        f"finetune: {{tasks: [{{{TASK}, model: mine/model, ensemble: metrics}}]}}",
-        "finetune.tasks[0] has both ensemble and model, expected one; drop the other.",
+        f"finetune: {{tasks: [{{{TASK}, pretrained: mine/model, ensemble: metrics}}]}}",
+        "finetune.tasks[0] has both ensemble and pretrained, expected one; drop the other.",
     ),
     "unknown ensemble": (
         "predict: {targets: [{name: test, ensemble: best, split: test}]}",

@@ -54,7 +54,7 @@ def test_an_example_is_learned_and_its_model_predicts(repo, demo, monkeypatch, t
     small["epochs"] = 9 if strategy in ("freeze_unfreeze", "unfreeze_milestones") else 3
     archives = sorted((demo / "download").glob("*.zip"))
     table = demo / "download" / task["table"]
-    sources = {"table": table, "archives": archives, "model": demo / "train/metrics/0"}
+    sources = {"table": table, "archives": archives, "pretrained": demo / "train/metrics/0"}
     result = notebooks.finetune(folder=tmp_path, **{**task, **small, **sources})
     scores = result.scores[result.scores["split"] == "test"].set_index("score")["value"]
     assert {"log_loss", "rmse"} & set(scores.index)
@@ -91,7 +91,7 @@ def test_several_labels_of_different_kinds_are_one_model(demo, tmp_path):
             {"name": "bar"},
             {"name": "axis_ratio", "kind": "regression"},
         ],
-        model=demo / "train/metrics/0",
+        pretrained=demo / "train/metrics/0",
         folder=tmp_path / "model",
         augment=False,
         folds=3,
@@ -111,7 +111,7 @@ def test_more_and_more_labels_are_scored(demo, tmp_path):
         table=demo / "download/rings.csv",
         archives=sorted((demo / "download").glob("*.zip")),
         label="ring",
-        model=demo / "train/metrics/0",
+        pretrained=demo / "train/metrics/0",
         folder=tmp_path,
         augment=False,
         label_counts=[20],

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from zoolib import datasets, finetune, fitting, models
+from zoolib.backbones import build_backbone
 from zoolib.blocks import blocks_of, nested_layers
 from zoolib.catalog import Catalog, read_catalog, write_catalog
 from zoolib.label_heads import LabelsLoss, labels_head
@@ -256,7 +257,7 @@ def test_without_augmentation_a_frozen_backbone_runs_once(labelled, model_folder
 
 def test_features_are_twenty_times_faster_than_the_backbone():
     """An epoch of 256 galaxies through EfficientNetB0, frozen, at the paper's 224 px."""
-    backbone = models.build_backbone("EfficientNetB0", 224, 1)
+    backbone = build_backbone("EfficientNetB0", 224, 1)
     images = np.random.default_rng(0).uniform(0, 255, (256, 224, 224, 1)).astype("float32")
     labels = (np.arange(256) % 2).astype("float32")[:, None]
     head = labels_head(backbone.output_shape[-1], [BRIGHT], {}, [64], 0.5)

@@ -131,8 +131,8 @@ def test_make_finetune_understands_the_guide_s_commands(repo, inside):
     for settings in typed:
         overlay, told = quick_finetune.plan(dict(word.split("=", 1) for word in settings))
         (task,) = overlay["finetune"]["tasks"]
-        assert task["model"] in ("mine/model", quick_finetune.DEMO)
-        assert told and notebooks._completed({**task, "model": "mine/model"})
+        assert task["pretrained"] in ("mine/model", quick_finetune.DEMO)
+        assert told and notebooks._completed({**task, "pretrained": "mine/model"})
 
 
 def test_the_guide_s_python_runs(repo, inside, monkeypatch, capsys):

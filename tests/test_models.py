@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from zoolib import models
+from zoolib.backbones import build_backbone
 from zoolib.logs import UserError
 from zoolib.trees import DecisionTree
 
@@ -27,7 +28,7 @@ def about(**changes):
 
 
 def build(name="tiny", edge=32, channels=1, head="dirichlet"):
-    backbone = models.build_backbone(name, edge, channels)
+    backbone = build_backbone(name, edge, channels)
     return models.join(backbone, models.tree_head(backbone.output_shape[-1], TREE, 0.5, head))
 
 
@@ -95,21 +96,6 @@ def test_the_reloaded_head_draws_and_the_backbone_does_not(tmp_path, head):
     assert np.abs(draws[0] - draws[1]).max() > 0
 
 
-def test_efficientnet_has_the_published_size():
-    backbone = models.build_backbone("EfficientNetB0", 64, 1)
-    assert backbone.output_shape == (None, 1280)
-    # 4,049,571 for colour (keras.applications without its top), less two bands of the stem: 2*3*3*32,
-    # and without the statistics of the two bands that normalisation would know.
-    assert backbone.count_params() == 4_049_571 - 2 * 3 * 3 * 32 - 2 * 2
-    network = models.join(backbone, models.tree_head(1280, TREE, 0.2))
-    assert network.output_shape == (None, 4)
-
-
-def test_other_backbones_see_rescaled_pixels():
-    backbone = models.build_backbone("MobileNetV2", 32, 3)
-    assert any(isinstance(layer, keras.layers.Rescaling) for layer in backbone.layers)
-
-
 @pytest.mark.parametrize("head", models.KINDS)
 def test_outputs_are_float32_under_mixed_precision(head):
     keras.config.set_dtype_policy("mixed_float16")
@@ -119,18 +105,6 @@ def test_outputs_are_float32_under_mixed_precision(head):
         keras.config.set_dtype_policy("float32")
     assert network.get_layer("backbone").compute_dtype == "float16"
     assert network(np.full((2, 32, 32, 1), 128, "float32")).dtype == "float32"
-
-
-@pytest.mark.parametrize(
-    ("name", "edge", "sentence"),
-    [
-        ("EfficientNetZ9", 32, "there is no backbone 'EfficientNetZ9'"),
-        ("InceptionV3", 32, "cannot see 32 px"),
-    ],
-)
-def test_wrong_backbones_end_in_a_sentence(name, edge, sentence):
-    with pytest.raises(UserError, match=sentence):
-        models.build_backbone(name, edge, 1)
 
 
 def test_folders_that_hold_no_usable_model_end_in_a_sentence(tmp_path):

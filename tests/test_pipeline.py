@@ -1,7 +1,6 @@
-"""The whole pipeline on simulated galaxies, and what reruns when something changes."""
+"""The whole pipeline on simulated galaxies; test_reruns.py has what reruns when something changes."""
 
 import json
-import os
 import shutil
 import subprocess
 import zipfile
@@ -9,44 +8,7 @@ import zipfile
 import h5py
 import pandas as pd
 import pytest
-from pipeline import REPO, copy_of_the_repository, edit, overlay, planned, snakemake
-
-TEST = ("--configfile", "config/test.yaml")
-AFTER_PREDICTION = {
-    "predict_chunk": 2,
-    "describe_posteriors": 2,
-    "collect_predictions": 2,
-    "evaluate_predictions": 1,
-    "evaluate_task": 1,
-    "compare_with_truth": 1,
-    "draw_confusion": 2,
-    "draw_gallery": 1,
-    "draw_task": 1,
-    "show_tables": 1,
-    "rank_galaxies": 1,
-    "calibrate": 1,
-    "draw_calibration": 1,
-    "compare_with_published": 1,
-    "draw_paper_tables": 1,
-    "draw_paper_predictions": 1,
-}
-AFTER_TRAINING = AFTER_PREDICTION | {"finetune_task": 1, "draw_learning_curves": 1, "describe_run": 1}
-
-
-@pytest.fixture(scope="module")
-def completed(tmp_path_factory):
-    """A copy of the repository in which config/test.yaml has run."""
-    repo = copy_of_the_repository(tmp_path_factory.mktemp("simulated") / "repo")
-    _, shown = snakemake(repo, *TEST)
-    assert "Traceback" not in shown
-    return repo
-
-
-@pytest.fixture
-def edited(completed, tmp_path):
-    """The completed run again, to be edited; only what tests read is copied, times included."""
-    shutil.copytree(completed, tmp_path / "repo", symlinks=True)
-    return tmp_path / "repo"
+from pipeline import REPO, TEST, overlay, planned, snakemake
 
 
 def test_every_stage_left_its_results(completed):
@@ -79,66 +41,6 @@ def test_logs_show_what_was_done_and_benchmarks_what_it_took(completed):
 
 def test_nothing_changed_nothing_runs(completed):
     assert planned(completed, *TEST) == {}
-
-
-def test_more_samples_repeat_no_training(completed, tmp_path):
-    more = overlay(tmp_path, "more", {"predict": {"samples": 7}})
-    assert planned(completed, *TEST, more) == AFTER_PREDICTION | {"describe_run": 1}
-
-
-def test_another_learning_rate_repeats_no_shards(completed, tmp_path):
-    slower = overlay(tmp_path, "slower", {"train": {"learning_rate": 0.0005}})
-    assert planned(completed, *TEST, slower) == AFTER_TRAINING | {"train_member": 1}
-
-
-def test_another_credible_level_repeats_no_prediction(completed, tmp_path):
-    level = overlay(tmp_path, "level", {"predict": {"credible_level": 0.5}})
-    expected = {
-        "describe_posteriors": 2,
-        "rank_galaxies": 1,
-        "draw_gallery": 1,
-        "draw_paper_tables": 1,
-        "draw_paper_predictions": 1,
-        "describe_run": 1,
-        "show_tables": 1,
-    }
-    assert planned(completed, *TEST, level) == expected
-
-
-def test_an_edited_line_of_the_likelihood_retrains(edited):
-    module = edited / "workflow/scripts/zoolib/likelihood.py"
-    edit(module, "STIRLING_FROM = 8", "STIRLING_FROM = 9")
-    assert planned(edited, *TEST) == AFTER_TRAINING | {"train_member": 1}
-
-
-def test_an_edited_comment_or_docstring_of_the_likelihood_reruns_nothing(edited):
-    module = edited / "workflow/scripts/zoolib/likelihood.py"
-    edit(module, "# The Stirling series is used from here on", "# From here on the Stirling series serves")
-    edit(module, "The training loss: summed over questions", "The loss of training, summed over questions")
-    assert planned(edited, *TEST) == {}
-
-
-def test_an_edited_cut_trains_nothing(edited):
-    edit(edited / "config/trees/gz_decals_5.yaml", "above: 0.8, votes: 20", "above: 0.7, votes: 20")
-    after = {"describe_posteriors": 2, "rank_galaxies": 1, "draw_gallery": 1, "show_tables": 1}
-    assert (
-        planned(edited, *TEST).items()
-        <= (after | {"draw_paper_tables": 1, "draw_paper_predictions": 1}).items()
-    )
-
-
-def test_an_edited_figure_redraws_that_figure_alone(edited):
-    edit(edited / "workflow/scripts/zoolib/figures/learning_curves.py", "lw=2.5", "lw=3")
-    assert planned(edited, *TEST) == {"draw_learning_curves": 1, "draw_task": 1}
-
-
-def test_touched_files_rerun_nothing(edited):
-    for folder in ("Snakefile", "rules", "workflow", "config", "profiles", "envs"):
-        path = edited / folder
-        for file in [path, *path.rglob("*")]:
-            if file.is_file():
-                os.utime(file)
-    assert planned(edited, *TEST) == {}
 
 
 def test_a_deleted_shard_is_rebuilt_alone(edited):

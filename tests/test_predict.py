@@ -12,6 +12,7 @@ from stored import IMAGE, TREE, files, train_member
 from zoolib import datasets, models, predict
 from zoolib.augment import PAPER
 from zoolib.images import BadImage
+from zoolib.listing import list_galaxies
 from zoolib.logs import UserError
 
 
@@ -124,6 +125,7 @@ def test_python_users_get_sentences(model_folder, tmp_path):
 def test_a_table_in_zoobots_convention_is_predicted(stored, model_folder, tmp_path):
     table = pd.DataFrame({"id_str": ["a", "b"], "file_loc": [str(stored / "1.png"), str(stored / "2.png")]})
     table.to_csv(tmp_path / "mine.csv", index=False)
-    values, ids = predict_all(stored, model_folder, tmp_path, galaxies=[str(tmp_path / "mine.csv")], of=3)
+    list_galaxies("catalog", [tmp_path / "mine.csv"], tmp_path / "list.parquet")
+    values, ids = predict_all(stored, model_folder, tmp_path, galaxies=[tmp_path / "list.parquet"], of=3)
     assert ids == ["a", "b"]
     assert values.shape == (2, len(TREE.columns), 3)

@@ -50,7 +50,7 @@ def test_the_only_column_is_the_label(folder):
     task = task_of(LABELS="rings.csv", IMAGES="by_class")
     assert (task["table"], task["images"]) == ("./rings.csv", "by_class")
     assert (task["name"], task["label"], task["kind"]) == ("ring", "ring", "binary")
-    assert task["model"] == quick_finetune.DEMO
+    assert task["pretrained"] == quick_finetune.DEMO
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_zip_of_images_and_a_model_are_taken(folder):
         LABELS="rings.csv", IMAGES="images.zip", MODEL="mine/model", NAME="mine", KIND="regression"
     )
     assert task["archives"] == ["./images.zip"] and "images" not in task
-    assert (task["model"], task["name"], task["kind"]) == ("mine/model", "mine", "regression")
+    assert (task["pretrained"], task["name"], task["kind"]) == ("mine/model", "mine", "regression")
 
 
 def test_folders_are_labels_and_images_in_one(folder):
@@ -178,7 +178,10 @@ def test_the_end_says_what_was_used_and_how_to_go_on(folder):
             {"LABELS": "by_class/dark/g0.png"},
             "expected a table (.parquet, .csv, .csv.gz), or a folder or .zip",
         ),
-        ({"LABELS": "by_class", "MODEL": "by_class"}, "MODEL is 'by_class', expected a folder with model.k"),
+        (
+            {"LABELS": "by_class", "MODEL": "by_class"},
+            "MODEL is 'by_class', expected a model folder (a folder with model.k",
+        ),
         ({"LABELS": "rings.csv", "IMAGES": "by_class", "NAME": "demo"}, "NAME is 'demo', which is the run"),
         ({"LABELS": "by_class", "NAME": "my rings"}, "NAME is 'my rings', expected letters, digits, - and _"),
         ({"LABELS": "by_class", "NAME": "-a"}, "NAME is '-a', expected letters, digits"),

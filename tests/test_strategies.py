@@ -3,9 +3,9 @@
 import keras
 import numpy as np
 import pytest
+from zoolib.backbones import build_backbone
 from zoolib.blocks import blocks_of, nested_layers
 from zoolib.logs import UserError
-from zoolib.models import build_backbone
 from zoolib.optimizers import build_optimizer
 from zoolib.strategies import find_strategy
 
@@ -103,6 +103,15 @@ def test_a_strategy_that_is_none_ends_in_a_sentence(strategy, sentence):
             ["stem_conv", "block1a_dwconv", *(f"block{n}a_expand_conv" for n in range(2, 8)), "top_conv"],
         ),
         ("ResNet50", ["conv1_conv", *(f"conv{n}_block1_1_conv" for n in range(2, 6))]),
+        ("resnet18", ["conv1", *(f"layer{n}.0.conv1" for n in range(1, 5))]),
+        (
+            "convnext_pico",
+            ["stem.0", "stages.0.blocks.0.conv_dw", *(f"stages.{n}.downsample.0" for n in range(1, 4))],
+        ),
+        (
+            "efficientnet_b0",
+            ["conv_stem", "blocks.0.0.conv_dw", *(f"blocks.{n}.0.conv_pw" for n in range(1, 7)), "conv_head"],
+        ),
     ],
 )
 def test_blocks_are_the_stages_of_the_architecture(name, firsts):

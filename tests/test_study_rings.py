@@ -60,7 +60,7 @@ def test_the_study_s_tasks_are_those_of_its_configuration(repo, study):
     tasks = {task["name"]: task for task in tasks}
     assert {*study.TASKS, study.COUNTED} < set(tasks)
     compared = [tasks[name] for name in study.TASKS]
-    assert {(task["table"], task["folds"], task["model"]) for task in compared} == {
+    assert {(task["table"], task["folds"], task["pretrained"]) for task in compared} == {
         ("data/real/rings.csv", 5, "results/study_rings/finetune/shapes")
     }
     assert [task.get("scratch", False) for task in compared] == [True, False, False]

@@ -248,7 +248,7 @@ def test_a_task_does_not_overwrite_the_model_that_it_starts_from(check, tmp_path
         (folder / name).touch()
     for model in ("results/gz_decals/finetune/mine", folder):
         with pytest.raises(UserError, match="where this very task writes its own model"):
-            check(f"{TABLE}, label: ring, model: {model}")
+            check(f"{TABLE}, label: ring, pretrained: {model}")
 
 
 @pytest.mark.parametrize(

@@ -52,12 +52,12 @@ def main(stored, output):
     """Train and evaluate with both; write what came out."""
     written = {}
     two = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    with_batchnorm = models.build_backbone
+    with_batchnorm = train.build_backbone
     for name, strategy in (("one", tf.distribute.get_strategy()), ("two", two)):
         train.devices = lambda chosen=strategy: chosen
         written[f"{name}_loss"] = evaluate(strategy)
         for kind, built, epochs in (("plain", backbone, 2), ("batchnorm", with_batchnorm, 1)):
-            models.build_backbone = built
+            train.build_backbone = built
             folder = output.parent / f"{kind}_{name}"
             model = train_member(stored, folder, epochs=epochs, dropout=0.0)
             history = pd.read_csv(folder / "history.csv").drop(columns=["seconds"])

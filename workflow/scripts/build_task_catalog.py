@@ -11,5 +11,5 @@ with log_to(snakemake.log[0]):
         catalogs=snakemake.output.catalogs,
         rejected=snakemake.output.rejected,
         summary=snakemake.output.summary,
-        max_rejected=snakemake.params.max_rejected,
+        **snakemake.params.limits,
     )

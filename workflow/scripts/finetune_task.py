@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from zoolib.attempts import Budget
 from zoolib.logs import log_to
 
 with log_to(snakemake.log[0]):
@@ -17,4 +18,5 @@ with log_to(snakemake.log[0]):
         folder=Path(snakemake.output.model).parent,
         code=snakemake.params.code,
         scratch=snakemake.params.scratch,
+        budget=Budget(snakemake.resources.runtime),
     )

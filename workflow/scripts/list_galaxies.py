@@ -1,10 +1,11 @@
-"""List every image of some archives or of a folder."""
+"""List the galaxies of a target, once for all chunks."""
 
-from zoolib.locations import list_images
+from zoolib.listing import list_galaxies
 from zoolib.logs import log_to
 
 with log_to(snakemake.log[0]):
-    list_images(
-        paths=[snakemake.params.images] if snakemake.params.images else snakemake.input.archives,
+    list_galaxies(
+        kind=snakemake.params.kind,
+        sources=[snakemake.params.images] if snakemake.params.images else snakemake.input.sources,
         output=snakemake.output.galaxies,
     )

@@ -11,9 +11,9 @@ with log_to(snakemake.log[0]):
         galaxies=snakemake.input.galaxies,
         folders=[Path(path).parent for path in snakemake.input.models],
         chunk=int(snakemake.wildcards.chunk),
-        of=snakemake.params.chunks,
-        samples=snakemake.params.samples,
-        views=snakemake.params.views,
+        of=snakemake.params.predict["chunks"],
+        samples=snakemake.params.predict["samples"],
+        views=snakemake.params.predict["views"],
         seed=snakemake.params.seed,
         output=snakemake.output,
     )

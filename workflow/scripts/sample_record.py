@@ -5,10 +5,8 @@ from zoolib.logs import log_to
 
 with log_to(snakemake.log[0]):
     sample_record(
-        record=snakemake.params.record,
+        **snakemake.params.sample,
         table=snakemake.input.table,
-        archives=snakemake.params.archives,
-        galaxies=snakemake.params.galaxies,
         seed=snakemake.params.seed,
         output_table=snakemake.output.table,
         output_archive=snakemake.output.archive,

@@ -6,8 +6,7 @@ from zoolib.survey import write_record
 with log_to(snakemake.log[0]):
     write_record(
         output=snakemake.output,
-        galaxies=snakemake.params.galaxies,
-        size=snakemake.params.size,
+        **snakemake.params.survey,
         seed=snakemake.params.seed,
         threads=snakemake.threads,
     )

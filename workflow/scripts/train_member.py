@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from zoolib.attempts import Budget
 from zoolib.logs import log_to
 
 with log_to(snakemake.log[0]):
@@ -19,4 +20,5 @@ with log_to(snakemake.log[0]):
         output=snakemake.output,
         folder=Path(snakemake.output.model).parent,
         code=snakemake.params.code,
+        budget=Budget(snakemake.resources.runtime),
     )

@@ -20,6 +20,20 @@ PASSING = (
 )
 
 
+def url_of(tasks, checksum):
+    """The `url` of the task whose labels have a checksum.
+
+    Args:
+        tasks: the configuration's `finetune.tasks`.
+        checksum: the first digits of the checksum.
+
+    Returns:
+        {"address", "sha256"}.
+    """
+    urls = (task["url"] for task in tasks if task["url"])
+    return next(url for url in urls if url["sha256"].startswith(checksum))
+
+
 def download_url(address, sha256, output):
     """Download a file; an interrupted download goes on where it stopped.
 

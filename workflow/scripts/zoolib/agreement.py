@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from zoolib.logs import UserError
+from zoolib.sources import IMAGENET, kind_of_source
 from zoolib.trees import DecisionTree
 
 # The files of a simulated record.
@@ -85,6 +86,7 @@ def check_agreement(config, trees_folder):
     _check_shares(config)
     _check_source(config["zenodo"], config)
     _check_places(config)
+    _check_pretrained(config)
     _check_ensembles(config)
     _check_targets(config)
     return trees
@@ -200,11 +202,11 @@ def _check_places(config):
         if entry["archives"] and entry["images"]:
             raise wrong(f"{key} has both archives and images, expected one; set images to null.")
         check(f"{key}.images", entry["images"], Path.is_dir, images)
-        check(f"{key}.model", entry.get("model"), _is_model, model)
         own = Path(f"results/{config['run']}/finetune/{entry['name']}")
-        if entry.get("model") and own.resolve() in (Path(entry["model"]) / "model.keras").resolve().parents:
+        start = entry.get("pretrained")
+        if start and own.resolve() in (Path(start) / "model.keras").resolve().parents:
             raise wrong(
-                f"{key}.model is '{entry['model']}', where this very task writes its own model; give the task"
+                f"{key}.pretrained is '{start}', where this very task writes its own model; give the task"
                 " or the run another name, or the training would overwrite what it starts from."
             )
     check("train.start_from", config["train"]["start_from"], _is_model, model)
@@ -216,6 +218,28 @@ def _check_places(config):
         check(f"{key}.catalog", entry.get("catalog"), Path.is_file, "a Parquet catalogue that is there")
         shards = "a folder of shards with their .json sidecars"
         check(f"{key}.shards", entry.get("shards"), lambda path: any(path.glob("*.json")), shards)
+
+
+def _check_pretrained(config):
+    """Stop at a source of weights that is none, and at two sources for one training."""
+    tasks = enumerate(config["finetune"]["tasks"])
+    sources = {"train.pretrained": config["train"]["pretrained"]}
+    sources |= {f"finetune.tasks[{number}].pretrained": task["pretrained"] for number, task in tasks}
+    for key, source in sources.items():
+        try:
+            kind = source and kind_of_source(source, key, own=f"results/{config['run']}/")
+        except UserError as error:
+            raise wrong(str(error)) from None
+        if kind == "imagenet" and key.startswith("train") and not config["image"]["color"]:
+            raise wrong(
+                f"{key} is {IMAGENET}, whose networks see colour images, and image.color is false; set"
+                " image.color to true."
+            )
+    if config["train"]["pretrained"] and config["train"]["start_from"]:
+        raise wrong(
+            "train has both pretrained (a backbone that gets a new head) and start_from (a model that keeps"
+            " its head), expected one; set the other to null."
+        )
 
 
 def _is_model(folder):
@@ -239,9 +263,9 @@ def _check_ensembles(config):
                 " or models, folders of trained ones; give one of them."
             )
     for number, task in enumerate(tasks):
-        if task["ensemble"] and task["model"]:
+        if task["ensemble"] and task["pretrained"]:
             raise wrong(
-                f"finetune.tasks[{number}] has both ensemble and model, expected one; drop the other."
+                f"finetune.tasks[{number}] has both ensemble and pretrained, expected one; drop the other."
             )
 
 

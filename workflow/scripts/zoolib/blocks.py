@@ -5,7 +5,10 @@ import re
 import keras
 
 # Layers called after the same stage of an architecture belong to one block.
-BLOCK_NAMES = re.compile(r"(block\d+|conv\d+(?=_block)|stage_\d+|expanded_conv(?:_\d+)?(?=_))")
+BLOCK_NAMES = re.compile(
+    # timm's names, which the zoo has, then those of keras.applications.
+    r"^(stages\.\d+|layer\d+|blocks\.\d+)|(block\d+|conv\d+(?=_block)|stage_\d+|expanded_conv(?:_\d+)?(?=_))"
+)
 NORMALIZATIONS = (keras.layers.BatchNormalization, keras.layers.LayerNormalization)
 
 
@@ -13,8 +16,8 @@ def blocks_of(backbone):
     """The blocks of a backbone, from the stem to the top.
 
     Layers whose names have the same stage of the architecture in them are a block (EfficientNet's
-    `block5`, ResNet's `conv4`, ConvNeXt's `stage_2`); elsewhere each convolution is one, together with
-    the normalisations that follow it.
+    `block5` or `blocks.4`, ResNet's `conv4` or `layer3`, ConvNeXt's `stage_2` or `stages.2`); elsewhere
+    each convolution is one, together with the normalisations that follow it.
 
     Args:
         backbone: keras.Model.
@@ -27,7 +30,7 @@ def blocks_of(backbone):
         if not layer.weights or isinstance(layer, keras.layers.Normalization):
             continue
         match = BLOCK_NAMES.search(layer.name)
-        named = match and match.group(1)
+        named = match and match.group()
         if blocks and (isinstance(layer, NORMALIZATIONS) and not named or named and named == last):
             blocks[-1].append(layer.name)
         else:

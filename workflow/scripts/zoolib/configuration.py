@@ -95,6 +95,8 @@ def _complete(value, schema, root):
         for key, entry in known.items():
             if key not in value and "default" in entry:
                 value[key] = copy.deepcopy(entry["default"])
+        # In the schema's order: Snakemake compares texts, and another order is no other configuration.
+        value = {key: value[key] for key in sorted(value, key=[*known, *value].index)}
         return {key: _complete(entry, known.get(key, {}), root) for key, entry in value.items()}
     if isinstance(value, list):
         return [_complete(entry, schema.get("items", {}), root) for entry in value]

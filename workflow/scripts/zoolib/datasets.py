@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from zoolib.augment import apply_views, augment, central_view, draw_numbers, random_views
 from zoolib.images import BadImage, load_row
+from zoolib.locations import PLACES
 from zoolib.logs import UserError
 from zoolib.tfrecords import parse
 
@@ -95,26 +96,28 @@ def from_catalog(frames, labels, image, in_memory=False, on_bad=None):
     shape = image_shape(image)
     raw = image["encoding"] == "raw"
     dtype = np.float32 if raw else np.uint8
-    rows = table.to_dict("records")
+    # A dict a galaxy would take more memory than all else that is known of it.
+    places = {name: table[name].to_numpy() for name in ("id_str", *PLACES)}
     seen, problems = {}, []
 
     def read(number):
         number = int(number)
         if number in seen:
             return seen[number]
+        row = {name: values[number] for name, values in places.items()}
         try:
-            pixels = load_row(rows[number], image["size"], image["color"], raw=raw).astype(dtype)
+            pixels = load_row(row, image["size"], image["color"], raw=raw).astype(dtype)
         except BadImage as error:
             if on_bad is None:
                 problems.append(error)
                 raise
-            on_bad(rows[number], str(error))
+            on_bad(row, str(error))
             pixels = np.zeros(shape, dtype)
         if in_memory:
             seen[number] = pixels
         return pixels
 
-    ids = tf.constant(table["id_str"].astype(str).tolist())
+    ids = tf.constant(table["id_str"].astype(str).tolist(), tf.string)
     values = tf.constant(table[labels].to_numpy("float32").reshape(len(table), len(labels)))
 
     def decode_record(number):

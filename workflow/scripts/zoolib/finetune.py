@@ -1,6 +1,7 @@
 """Stage finetune: a trained backbone learns new labels from a few hundred galaxies.
 
-Python users: `zoolib.finetune.finetune(name=…, table=…, label=…, model=…, folder=…)`, of `zoolib.notebooks`.
+Python users: `zoolib.finetune.finetune(name=…, table=…, label=…, pretrained=…, folder=…)`, of
+`zoolib.notebooks`.
 """
 
 import importlib
@@ -11,9 +12,11 @@ import pandas as pd
 import tensorflow as tf
 
 from zoolib import datasets, fitting, models
+from zoolib.attempts import Budget
 from zoolib.augment import augmentation_of
 from zoolib.blocks import blocks_of, nested_layers, set_trainable
 from zoolib.catalog import read_catalog
+from zoolib.gpus import check_gpus
 from zoolib.label_heads import Accuracy, LabelsLoss, labels_head
 from zoolib.labels import Label, check_learnable
 from zoolib.logs import log, whole
@@ -34,7 +37,7 @@ def __getattr__(name):
     return importlib.import_module("zoolib.notebooks").finetune
 
 
-def finetune_task(train, validation, model, task, seed, output, folder, code="", scratch=False):
+def finetune_task(train, validation, model, task, seed, output, folder, code="", scratch=False, budget=None):
     """Train a new head, and of the backbone what the task's strategy says, stage after stage.
 
     The weights that are kept are those of the epoch with the best validation loss of all stages.
@@ -52,10 +55,13 @@ def finetune_task(train, validation, model, task, seed, output, folder, code="",
         code: fingerprint of the code; a checkpoint of other code is not gone on from.
         scratch: forget the backbone's weights first and train everything, BatchNorm too: what the
             labels alone can teach.
+        budget: the `attempts.Budget` of the job; none by default.
 
     Raises:
         UserError: nothing to learn, no such strategy, a model that cannot be read.
+        Unfinished: the wall time is nearly over; called again, it goes on.
     """
+    check_gpus()
     catalogs = {"train": read_catalog(train), "validation": read_catalog(validation)}
     known = catalogs["train"].about
     labels = [Label.from_dict(label) for label in known["labels"]]
@@ -81,6 +87,8 @@ def finetune_task(train, validation, model, task, seed, output, folder, code="",
         "start": hash_of_file(Path(model) / "model.keras"),
         "data": [hash_of_file(train), hash_of_file(validation)],
     }
+    if fitting.put_back(output, folder, hash_of(identity)):
+        return
     targets = [column for label in labels for column in label.targets]
     tables = {"train": repeated(catalogs["train"].table), "validation": catalogs["validation"].table}
     stores = {
@@ -96,6 +104,7 @@ def finetune_task(train, validation, model, task, seed, output, folder, code="",
         augmentation,
         {**task, "train_bn": scratch or task["train_bn"]},
         seed,
+        budget or Budget(),
     )
     with datasets.images_read(*stores.values()):
         history = fit.run(stages, Path(folder), identity)
@@ -110,7 +119,8 @@ def finetune_task(train, validation, model, task, seed, output, folder, code="",
             "augmentation": augmentation,
             "scratch": scratch,
             "galaxies": len(catalogs["train"].table),
-            "model": str(model),
+            "backbone": start.about["training"].get("backbone"),
+            "pretrained": str(model),
         },
         "seed": seed,
         "data": dict(
@@ -124,6 +134,7 @@ def finetune_task(train, validation, model, task, seed, output, folder, code="",
     with whole(output.history) as partial:
         history.to_csv(partial, index=False)
     models.save_model(network, about, output.model, output.about)
+    fitting.keep(output, folder, hash_of(identity))
     for number in range(len(stages)):
         (_stage_folder(folder, number) / "checkpoint.npz").unlink(missing_ok=True)
 
@@ -131,10 +142,10 @@ def finetune_task(train, validation, model, task, seed, output, folder, code="",
 class _Finetuning:
     """The stages of one finetuning, trained one after the other."""
 
-    def __init__(self, network, loss, metrics, stores, augmentation, task, seed):
+    def __init__(self, network, loss, metrics, stores, augmentation, task, seed, budget):
         self.network, self.loss, self.metrics = network, loss, metrics
         self.stores, self.augmentation = stores, augmentation
-        self.task, self.seed = task, seed
+        self.task, self.seed, self.budget = task, seed, budget
         self.backbone = network.get_layer("backbone")
         self.features = None
 
@@ -189,6 +200,7 @@ class _Finetuning:
             seed=self.seed,
             metrics=self.metrics,
             rates=self._rates_of_variables(stage.rates),
+            budget=self.budget,
         )
         return network, history, last
 

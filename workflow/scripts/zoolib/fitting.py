@@ -1,6 +1,7 @@
 """The loop that training and finetuning share: early stopping, checkpoints, resuming."""
 
 import json
+import os
 import shutil
 import time
 import zipfile
@@ -10,12 +11,15 @@ import keras
 import numpy as np
 import pandas as pd
 
+from zoolib.attempts import Budget, Unfinished, this_job
 from zoolib.blocks import nested_layers
 from zoolib.logs import UserError, log, whole
 from zoolib.optimizers import build_optimizer
 
 # What early stopping must remember to go on as if nothing had happened.
 STOPPING_STATE = ("best", "wait", "best_epoch", "stopped_epoch")
+# The files that a training leaves behind.
+OUTPUT = ("model", "about", "history")
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -28,10 +32,12 @@ class Checkpoint(keras.callbacks.Callback):
         folder: of the checkpoint; it is no output of a rule, so that Snakemake leaves it alone.
         fingerprint: of the settings and data that the training belongs to.
         stopping: the EarlyStopping callback, listed before this one.
+        budget: the `attempts.Budget` of the job; what does not fit into it is left to the next attempt.
     """
 
-    def __init__(self, folder, fingerprint, stopping):
+    def __init__(self, folder, fingerprint, stopping, budget):
         super().__init__()
+        self.budget = budget
         self.path = Path(folder) / "checkpoint.npz"
         self.fingerprint = fingerprint
         self.stopping = stopping
@@ -40,6 +46,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.last = None
         self._state = self._read()
         self._started = time.monotonic()
+        self._longest = 0
 
     def _read(self):
         if not self.path.is_file():
@@ -87,8 +94,23 @@ class Checkpoint(keras.callbacks.Callback):
         """Note when the epoch began."""
         self._started = time.monotonic()
 
+    def on_train_batch_end(self, batch, logs=None):
+        """Stop in the middle of an epoch that the wall time is too short for."""
+        if self.budget.left() > 0:
+            return
+        done = len(self.history)
+        if self.budget.was_whole and not self.budget.was_used:
+            raise UserError(
+                f"A wall time of {self.budget.minutes:.0f} minutes is too short for one epoch, here epoch"
+                f" {done + 1}: raise this rule's `runtime` in the profile's set-resources."
+            )
+        raise Unfinished(
+            f"The wall time is over in the middle of epoch {done + 1}: training goes on after epoch {done}"
+            " in the next attempt."
+        )
+
     def on_epoch_end(self, epoch, logs=None):
-        """Write the checkpoint and say how the epoch went."""
+        """Write the checkpoint, say how the epoch went, and stop where the next one would be cut."""
         row = {"epoch": epoch + 1, "loss": float(logs["loss"]), "val_loss": float(logs["val_loss"])}
         row["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         row["seconds"] = round(time.monotonic() - self._started, 2)
@@ -113,14 +135,25 @@ class Checkpoint(keras.callbacks.Callback):
             "finished": self.finished,
             "stopping": {name: _plain(getattr(self.stopping, name)) for name in STOPPING_STATE},
             "best": len(best),
+            "job": this_job(),
         }
+        began = time.monotonic()
         with whole(self.path) as partial:
             np.savez(partial, about=json.dumps(about), **arrays)
+        self.budget.was_used, saving = True, time.monotonic() - began
         log.info(
             "epoch %d: loss %.4f, validation loss %.4f (best %.4f in epoch %d), %.0f s",
             *(row["epoch"], row["loss"], row["val_loss"]),
             *(self.stopping.best, self.stopping.best_epoch + 1, row["seconds"]),
         )
+        # Of this attempt: an epoch that once hung says nothing of the next.
+        self._longest = max(self._longest, row["seconds"])
+        left, needed = self.budget.left(), self._longest + 2 * saving
+        if not self.finished and epoch + 1 < self.params["epochs"] and left < needed:
+            raise Unfinished(
+                f"Saved after epoch {epoch + 1}: the wall time has {max(left, 0):.0f} s left and another"
+                f" epoch may take {needed:.0f} s; training goes on in the next attempt."
+            )
 
     def restore_best(self):
         """Give the model its best weights, when training had ended before it was interrupted."""
@@ -136,7 +169,68 @@ def _plain(value):
     return value.item() if isinstance(value, np.generic) else value
 
 
-def fit(network, loss, training, validation, settings, folder, fingerprint, seed, metrics=(), rates=None):
+def keep(output, folder, fingerprint):
+    """Keep what a training has made under other names too.
+
+    Snakemake deletes the files of a job that it does not know to have ended, as when it was killed on
+    the login node and the job ended without it.
+
+    Args:
+        output: attributes model, about, history: the files.
+        folder: of the model.
+        fingerprint: of everything that the training depends on.
+    """
+    kept = Path(folder) / "kept"
+    kept.mkdir(exist_ok=True)
+    for path in [kept / "fingerprint", *kept.iterdir()]:
+        path.unlink(missing_ok=True)
+    for name in OUTPUT:
+        try:
+            # The same bytes under a second name: no disk is taken while both are there.
+            os.link(getattr(output, name), kept / name)
+        except OSError:
+            shutil.copyfile(getattr(output, name), kept / name)
+    with whole(kept / "fingerprint") as partial:
+        partial.write_text(fingerprint)
+
+
+def put_back(output, folder, fingerprint):
+    """Put back what the same training has made before, if Snakemake has deleted it since.
+
+    Args:
+        output: attributes model, about, history: the files to write.
+        folder: of the model.
+        fingerprint: of everything that the training depends on.
+
+    Returns:
+        Whether it had ended before.
+    """
+    kept = Path(folder) / "kept"
+    try:
+        if (kept / "fingerprint").read_text() != fingerprint:
+            return False
+    except FileNotFoundError:
+        return False
+    for name in OUTPUT:
+        with whole(getattr(output, name)) as partial:
+            shutil.copyfile(kept / name, partial)
+    log.info("This training had ended before: its model is taken from %s (delete it to train anew)", kept)
+    return True
+
+
+def fit(
+    network,
+    loss,
+    training,
+    validation,
+    settings,
+    folder,
+    fingerprint,
+    seed,
+    metrics=(),
+    rates=None,
+    budget=None,
+):
     """Train until the validation loss no longer improves; keep the best weights.
 
     Interrupted at any moment and called again, it goes on after the last whole epoch, and on a CPU
@@ -154,6 +248,7 @@ def fit(network, loss, training, validation, settings, folder, fingerprint, seed
         seed: whole number.
         metrics: Keras metrics to log.
         rates: {variable's path: its learning rate as a share of the others'}.
+        budget: the `attempts.Budget` of the job; none by default.
 
     Returns:
         (history: pandas.DataFrame with a row an epoch: epoch, loss, val_loss, learning_rate, seconds,
@@ -161,7 +256,8 @@ def fit(network, loss, training, validation, settings, folder, fingerprint, seed
         the network has those of the best).
 
     Raises:
-        UserError: the loss is no longer a number.
+        UserError: the loss is no longer a number, or an epoch takes longer than the wall time.
+        Unfinished: the wall time is nearly over.
     """
     folder = Path(folder)
     keras.utils.set_random_seed(seed)
@@ -171,7 +267,7 @@ def fit(network, loss, training, validation, settings, folder, fingerprint, seed
         patience=settings["patience"] or settings["epochs"],
         restore_best_weights=True,
     )
-    checkpoint = Checkpoint(folder, fingerprint, stopping)
+    checkpoint = Checkpoint(folder, fingerprint, stopping, budget or Budget())
     batches, steps = training(checkpoint.first_epoch)
     optimizer = build_optimizer(settings, steps, rates)
     if any(layer.compute_dtype == "float16" for layer in nested_layers(network)):

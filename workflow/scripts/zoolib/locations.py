@@ -4,13 +4,12 @@ import os
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from zoolib import archives
 from zoolib.images import SUFFIXES
-from zoolib.logs import UserError, log, whole
-from zoolib.tables import IDS, LOCATIONS, find_column, read_names, read_table
+from zoolib.logs import UserError, log
+from zoolib.tables import IDS, LOCATIONS, find_column, read_batches, read_names
 
 PLACES = ["archive", "member", "file_loc"]
 
@@ -105,12 +104,14 @@ def _first_found(candidates, known):
     return found
 
 
-def _are_files(paths):
+def _are_files(paths, listings=None):
     # One listing a folder: on a cluster's file system, asking for each of 300,000 files takes minutes.
     folders = paths.map(os.path.dirname)
-    listed = {folder: _listing(folder) for folder in folders.unique()}
+    listings = {} if listings is None else listings
+    listings |= {folder: _listing(folder) for folder in set(folders) - set(listings)}
     pairs = zip(folders, paths.map(os.path.basename), strict=True)
-    return pd.Series([bool(base) and base in listed[folder] for folder, base in pairs], index=paths.index)
+    there = [bool(base) and base in listings[folder] for folder, base in pairs]
+    return pd.Series(there, index=paths.index, dtype=bool)
 
 
 def _listing(folder):
@@ -138,21 +139,21 @@ def _missing(names, files, without, searched):
     return sentences
 
 
-def read_places(path):
+def read_places(path, rows):
     """Read who is in a catalogue and where the pixels are; votes, if there are any, are left out.
 
     Args:
         path: a catalogue of this project, or a table (Parquet or CSV) in Zoobot's convention: `id_str`
             and `file_loc`, an absolute path or one from here or from the table's folder.
+        rows: galaxies that are read at a time.
 
-    Returns:
-        A data frame of id_str, archive, member and file_loc, in the order of the table.
+    Yields:
+        Data frames of id_str, archive, member and file_loc, in the order of the table.
 
     Raises:
-        UserError: no such table, no column of names or of places, a galaxy without a name or listed
-            twice, or no galaxy.
+        UserError: no such table, no column of names or of places, a galaxy without a name, or no galaxy.
     """
-    found = {}
+    found, listings = {}, {}
 
     def choose(columns):
         found["id"] = find_column(columns, None, IDS, path, "")
@@ -165,59 +166,29 @@ def read_places(path):
             )
         return list(dict.fromkeys(filter(None, [found["id"], found["location"], *found["archived"]])))
 
-    table = read_table(path, choose, (*IDS, *LOCATIONS, *PLACES))
-    if table.empty:
-        raise UserError(f"{path}: holds no galaxy to predict for; get the table again.")
-    numbers = np.arange(1, len(table) + 1)
-    names, blank = read_names(table, found["id"], numbers, Path(path).name)
-    if (blank != "").any():
-        raise UserError(blank[blank != ""].iloc[0])
-    if names.duplicated().any():
-        name = names[names.duplicated()].iloc[0]
-        raise UserError(f"{path}: the galaxy '{name}' is listed more than once; keep one row of it.")
-    columns = {name: table[name].fillna("").astype(str) if name in table else "" for name in PLACES[:2]}
-    files = (
-        table[found["location"]].fillna("").astype(str) if found["location"] else pd.Series("", table.index)
-    )
-    beside = files.map(lambda file: os.path.join(Path(path).parent, file) if file else "")
-    columns["file_loc"] = files.where(_are_files(files) | ~_are_files(beside), beside)
-    return pd.DataFrame({"id_str": names, **columns}, index=table.index)
+    for table in read_batches(path, choose, (*IDS, *LOCATIONS, *PLACES), rows):
+        if table.empty:
+            raise UserError(f"{path}: holds no galaxy to predict for; get the table again.")
+        names, blank = read_names(table, found["id"], table.index + 1, Path(path).name)
+        if (blank != "").any():
+            raise UserError(blank[blank != ""].iloc[0])
+        columns = {name: table[name].fillna("").astype(str) if name in table else "" for name in PLACES[:2]}
+        files = pd.Series("", table.index)
+        if found["location"]:
+            files = table[found["location"]].fillna("").astype(str)
+        columns["file_loc"] = _from_here(files, Path(path).parent, listings)
+        yield pd.DataFrame({"id_str": names, **columns}, index=table.index)
 
 
-def list_images(paths, output):
-    """List every image in some archives or folders, to predict for all of them.
-
-    Args:
-        paths: zip archives, or folders of images (searched in their subfolders too).
-        output: Parquet to write: id_str (the base name), archive, member, file_loc; sorted by id.
-
-    Raises:
-        UserError: no image, or two images of one name.
-    """
-    zips = [path for path in paths if Path(path).is_file()]
-    rows = [
-        {"id_str": stem(name), "archive": str(archive), "member": member, "file_loc": ""}
-        for name, (archive, member) in archives.index(zips).items()
-        if name.lower().endswith(SUFFIXES)
-    ]
-    for folder in (Path(path) for path in paths if path not in zips):
-        if not folder.is_dir():
-            raise UserError(f"{folder}: there is no such folder or archive; see predict.targets.")
-        rows += [
-            {"id_str": stem(file.name), "archive": "", "member": "", "file_loc": str(file)}
-            for file in sorted(folder.rglob("*"))
-            if file.name.lower().endswith(SUFFIXES)
-        ]
-    if not rows:
-        raise UserError(f"{', '.join(map(str, paths))}: no image found; expected {', '.join(SUFFIXES)}.")
-    table = pd.DataFrame(rows).sort_values("id_str", ignore_index=True)
-    twice = table["id_str"].duplicated()
-    if twice.any():
-        name = table["id_str"][twice].iloc[0]
-        raise UserError(f"Two images are called '{name}'; rename one, the name is the galaxy's id_str.")
-    log.info("%s galaxies to predict", f"{len(table):,}")
-    with whole(output) as partial:
-        table.to_parquet(partial, index=False)
+def _from_here(files, folder, listings):
+    """Paths as they are where there is such a file, and otherwise from a folder where there is one."""
+    # An absolute path is the same from everywhere, and nobody has to look for it.
+    relative = files[(files != "") & ~files.map(os.path.isabs)]
+    beside = relative.map(lambda file: os.path.join(folder, file))
+    there = _are_files(relative, listings) | ~_are_files(beside, listings)
+    files = files.copy()
+    files[relative.index] = relative.where(there, beside)
+    return files
 
 
 def stem(name):

@@ -1,4 +1,4 @@
-"""Models: a backbone that sees a galaxy, a head that answers, and the folder they are kept in.
+"""Models: a head that answers on a backbone, and the folder that both are kept in.
 
 Only Keras's own layers are used and models are saved uncompiled, so that Keras loads `model.keras`
 in safe mode without any code of this project.
@@ -64,53 +64,6 @@ class GalaxyModel:
         return self.about["columns"]
 
 
-def build_backbone(name, edge, channels):
-    """An untrained backbone that ends in global average pooling.
-
-    Args:
-        name: `tiny`, or any class of `keras.applications`.
-        edge: pixels of the model's input.
-        channels: 1 or 3.
-
-    Returns:
-        keras.Model named `backbone`, (galaxies, edge, edge, channels) float32 0-255 ->
-        (galaxies, features).
-
-    Raises:
-        UserError: no such backbone, or one that refuses this input size.
-    """
-    inputs = layers.Input((edge, edge, channels), name="image")
-    if name == "tiny":
-        return keras.Model(inputs, _tiny(inputs), name="backbone")
-    application = getattr(keras.applications, name, None)
-    if not isinstance(name, str) or not callable(application):
-        known = ", ".join(sorted(n for n in dir(keras.applications) if n[0].isupper()))
-        raise UserError(f"train.backbone: there is no backbone '{name}'; choose tiny or one of {known}.")
-    try:
-        network = application(
-            include_top=False, weights=None, input_shape=(edge, edge, channels), pooling="avg"
-        )
-    except ValueError as error:
-        raise UserError(f"train.backbone: {name} cannot see {edge} px images: {error}") from None
-    # Some bring their own scaling; ConvNeXt by a Normalization alone.
-    own = (layers.Rescaling, layers.Normalization)
-    rescales = any(isinstance(layer, own) for layer in network.layers[:4])
-    scaled = inputs if rescales else layers.Rescaling(1 / 127.5, offset=-1)(inputs)
-    return keras.Model(inputs, network(scaled), name="backbone")
-
-
-def _tiny(x):
-    """Five small convolutions: learns simulated galaxies in minutes on a laptop."""
-    x = layers.Rescaling(1 / 255)(x)
-    for filters, pool in ((16, True), (32, True), (64, False), (64, True), (128, False)):
-        x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
-        # Keras's momentum of 0.99 needs hundreds of steps before validation scores mean anything.
-        x = layers.BatchNormalization(momentum=0.9)(x)
-        x = layers.Activation("relu")(x)
-        x = layers.MaxPooling2D()(x) if pool else x
-    return layers.GlobalAveragePooling2D()(x)
-
-
 def tree_head(features, tree, dropout, head="dirichlet"):
     """A head that answers a tree: dropout, one number per answer, and what makes an output of it.
 
@@ -170,7 +123,7 @@ def join(backbone, head):
     """One model out of a backbone and a head; both stay nested in it by their names.
 
     Args:
-        backbone: from `build_backbone` or a loaded model.
+        backbone: from `backbones.build_backbone` or a loaded model.
         head: from `tree_head` or `label_heads.labels_head`.
 
     Returns:
@@ -245,6 +198,11 @@ def check_same_use(about, tree, image, folder):
     Raises:
         UserError: the sentence names the first difference.
     """
+    if about["kind"] == "features":
+        raise UserError(
+            f"{folder}: is a pretrained backbone without a head, and train.start_from goes on with the head"
+            " that a model has; name it in train.pretrained instead."
+        )
     if not about["tree"] or about["columns"] != tree.columns:
         found = about["tree"]["name"] if about["tree"] else ", ".join(about["columns"])
         raise UserError(

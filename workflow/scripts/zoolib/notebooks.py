@@ -13,6 +13,8 @@ from zoolib.catalog import SPLITS
 from zoolib.configuration import check_configuration
 from zoolib.finetune import finetune_task
 from zoolib.logs import UserError
+from zoolib.pretrained import import_backbone
+from zoolib.sources import absolute, import_settings, kind_of_source
 from zoolib.task_agreement import file_of_url, fit_names, task_labels
 from zoolib.task_scores import evaluate_label_counts, evaluate_task
 from zoolib.tasks import build_task
@@ -21,7 +23,7 @@ ROOT = Path(__file__).parents[3]
 SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
 TREES = ROOT / "config" / "trees"
 # Keys that are paths; in a notebook none of them is a file of the record.
-PATHS = ("table", "folders", "images", "model")
+PATHS = ("table", "folders", "images")
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Finetuned:
         return predict.load(*self.folders)
 
 
-def finetune(name, model, folder, seed=42, samples=30, views=0, **keys):
+def finetune(name, pretrained, folder, seed=42, samples=30, views=0, **keys):
     """Finetune a model for a new label, and score it on galaxies that it has not seen.
 
     The steps are those of the pipeline's stage of this name, one after the other in this process: the
@@ -57,7 +59,8 @@ def finetune(name, model, folder, seed=42, samples=30, views=0, **keys):
 
     Args:
         name: of the task.
-        model: folder of the trained model.
+        pretrained: what to start from: a model folder, a published encoder, or whatever else the key of this
+            name takes; what is no model folder yet becomes one in `folder`.
         folder: where all files go.
         seed: everything random follows from it.
         samples: dropout draws a view.
@@ -71,8 +74,9 @@ def finetune(name, model, folder, seed=42, samples=30, views=0, **keys):
     Raises:
         UserError: a key, table, image, label or model that is wrong.
     """
-    task, max_rejected = _completed({"name": name, "model": model, **keys})
+    task, config = _completed({"name": name, "pretrained": pretrained, **keys})
     folder = Path(folder)
+    task["start"] = _start(task["pretrained"], config, folder / "pretrained")
     if task["url"]:
         path = folder / file_of_url(task["url"])
         if not path.is_file():
@@ -82,7 +86,7 @@ def finetune(name, model, folder, seed=42, samples=30, views=0, **keys):
     places = [_Fit(folder / fit, fit) for fit in fits]
     catalogs = [place.catalogs[split] for place in places for split in SPLITS]
     tables = {"rejected": folder / "rejected.csv", "summary": folder / "summary.csv"}
-    build_task(task, fits, seed, catalogs, **tables, max_rejected=max_rejected)
+    build_task(task, fits, seed, catalogs, **tables, max_rejected=config["shards"]["max_rejected"])
     for place in places:
         place.learn(task, seed, samples, views)
     counted = [place.about for place in places if place.name.startswith("labels")]
@@ -122,7 +126,7 @@ class _Fit:
         finetune_task(
             train=self.catalogs["train"],
             validation=self.catalogs["val"],
-            model=task["model"],
+            model=task["start"],
             # A training's own name seeds it.
             task={**task, "name": f"{task['name']}/{self.name}" if self.name else task["name"]},
             seed=seed,
@@ -134,19 +138,30 @@ class _Fit:
         predict.predict_chunk(galaxies, [self.folder], 0, 1, samples, views, seed, output)
 
 
+def _start(source, config, folder):
+    """The model folder to start from; what is none is imported."""
+    if kind_of_source(source, "pretrained") == "model":
+        return source
+    output = SimpleNamespace(model=folder / "model.keras", about=folder / "model.json")
+    import_backbone(**import_settings(source, config), output=output)
+    return folder
+
+
 def _completed(task):
-    """The task with all keys and its labels, and the largest share of bad images; checked as in a run."""
+    """The task with all keys and its labels, and the configuration around it; checked as in a run."""
     for key in PATHS:
         if task.get(key):
             task[key] = str(Path(task[key]).absolute())
+    if task.get("pretrained"):
+        task["pretrained"] = absolute(str(task["pretrained"]))
     if task.get("archives"):
         task["archives"] = [str(Path(path).absolute()) for path in task["archives"]]
     if task.get("ensemble"):
-        raise UserError("ensemble is for runs of Snakemake; name a model folder in model.")
+        raise UserError("ensemble is for runs of Snakemake; name a model folder in pretrained.")
     config = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
     config["predict"]["targets"], config["evaluate"]["target"] = [], None
     config["finetune"]["tasks"] = [task]
     check_configuration(config, SCHEMA, TREES)
     (task,) = config["finetune"]["tasks"]
     task["labels"] = task_labels(task, TREES, f"finetune.tasks.{task['name']}")
-    return task, config["shards"]["max_rejected"]
+    return task, config

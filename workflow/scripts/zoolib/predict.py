@@ -3,18 +3,20 @@
 Python users: `zoolib.predict.load("results/demo/train/metrics/0").predict("one.jpg")`.
 """
 
+import itertools
 from pathlib import Path
 
 import keras
 import numpy as np
 import pandas as pd
 
-from zoolib import datasets, models
+from zoolib import datasets, listing, models
 from zoolib.augment import augmentation_of
-from zoolib.locations import read_places, stem
+from zoolib.gpus import check_gpus
+from zoolib.locations import stem
 from zoolib.logs import UserError, log, progress, whole
 from zoolib.posteriors import describe
-from zoolib.predictions import write_predictions
+from zoolib.predictions import predictions_file
 from zoolib.provenance import hash_of
 from zoolib.tfrecords import read_sidecar
 
@@ -37,6 +39,14 @@ def load_members(folders):
     if not folders:
         raise UserError("No model folder is given, expected at least one; name a folder with model.keras.")
     members = [models.load_model(folder) for folder in folders]
+    headless = next(
+        (path for path, one in zip(folders, members, strict=True) if one.kind == "features"), None
+    )
+    if headless:
+        raise UserError(
+            f"{headless}: is a pretrained backbone without a head, which answers nothing; finetune it first"
+            " (finetune.tasks[].pretrained), and predict with the model that comes of it."
+        )
     for folder, member in zip(folders, members, strict=True):
         if _use(member) != _use(members[0]):
             raise UserError(
@@ -53,42 +63,44 @@ def _use(member):
 
 
 def open_galaxies(galaxies, image, chunk, of, on_bad):
-    """Open one chunk of the galaxies to predict for, from a catalogue or from shards.
+    """Open one chunk of the galaxies to predict for, listed images or shards.
 
-    Chunks are cut between blocks, so that each block is whole in one of them.
+    Chunks are cut between blocks, so that each block is whole in one of them. What is read does not grow
+    with the galaxies of the other chunks.
 
     Args:
-        galaxies: a list of catalogues (see `locations.read_places`), or of `.json` sidecars of shards.
+        galaxies: a list of catalogues or lists of galaxies (see `listing.list_galaxies`), or of `.json`
+            sidecars of shards.
         image: the `image` section that the model was trained with.
         chunk: number of this chunk.
         of: number of chunks.
         on_bad: called with a row and a sentence for each image that cannot be read.
 
     Returns:
-        (dataset of (id_str, stored images, labels) in blocks; array of the chunk's id_str; position of
-        its first galaxy among all).
+        (dataset of (id_str, stored images, labels) in blocks; positions of the chunk's first galaxy and
+        of the one after its last among all).
 
     Raises:
-        UserError: no catalogue, or shards of another size than the model's.
+        UserError: no list, or shards of another size than the model's.
     """
-    if not str(galaxies[0]).endswith(".json"):
-        table = pd.concat([read_places(path) for path in galaxies], ignore_index=True)
-        begin, end = _bounds(len(table), chunk, of)
-        part = table[begin:end].reset_index(drop=True)
+    shards = listing.shards_of(galaxies)
+    if shards is None:
+        begin, end = _bounds(listing.count_images(galaxies), chunk, of)
+        part = listing.read_images(galaxies, begin, end)
         store = datasets.from_catalog([part], [], image, on_bad=on_bad)
-        return datasets.stored_batches(store, BLOCK), part["id_str"].to_numpy(str), begin
-    abouts = [read_sidecar(path, None, image) for path in galaxies]
-    counts = np.array([about["count"] for about in abouts])
+        return datasets.stored_batches(store, BLOCK), begin, end
+    paths, counts = list(shards), np.array(list(shards.values()))
     ends = np.cumsum(counts)
     begin, end = _bounds(ends[-1], chunk, of)
     # Only the shards that this chunk lies in are opened.
     used = np.flatnonzero((ends > begin) & (ends - counts < end)) if end > begin else np.array([0])
     first = ends[used[0]] - counts[used[0]]
-    files = [str(galaxies[shard]).removesuffix(".json") + ".tfrecord" for shard in used]
-    stored = {**image, "encoding": abouts[0]["encoding"]}
-    store = datasets.from_shards(files, counts[used].tolist(), stored, len(abouts[0]["columns"]))
-    ids = np.array([name for shard in used for name in abouts[shard]["ids"]])[begin - first : end - first]
-    return datasets.stored_batches(store, BLOCK, begin - first, end - first), ids, begin
+    for shard in used:
+        about = read_sidecar(paths[shard], None, image)
+    files = [paths[shard].removesuffix(".json") + ".tfrecord" for shard in used]
+    stored = {**image, "encoding": about["encoding"]}
+    store = datasets.from_shards(files, counts[used].tolist(), stored, len(about["columns"]))
+    return datasets.stored_batches(store, BLOCK, begin - first, end - first), begin, end
 
 
 def _bounds(count, chunk, of):
@@ -103,7 +115,7 @@ def predict_chunk(galaxies, folders, chunk, of, samples, views, seed, output):
     costs a pass of its own. Samples are ordered by member, then view, then draw.
 
     Args:
-        galaxies: a list of catalogues, or of the sidecars of shards.
+        galaxies: a list of catalogues or lists of galaxies, or of the sidecars of shards.
         folders: model folders, one a member.
         chunk: number of this chunk.
         of: number of chunks.
@@ -113,32 +125,35 @@ def predict_chunk(galaxies, folders, chunk, of, samples, views, seed, output):
         output: attributes predictions (HDF5), rejected (CSV): the files to write.
 
     Raises:
-        UserError: models that do not belong together, no galaxy.
+        UserError: models that do not belong together, no galaxy, a GPU that TensorFlow cannot use.
     """
+    check_gpus()
     members = load_members(folders)
     about = members[0].about
-    rejected = []
+    rejected = {}
 
     def on_bad(row, reason):
-        rejected.append({"id_str": row["id_str"], "reason": reason})
+        rejected[row["id_str"]] = reason
 
-    batches, ids, begin = open_galaxies(galaxies, about["image"], chunk, of, on_bad)
-    log.info("Chunk %d of %d: %s galaxies", chunk + 1, of, f"{len(ids):,}")
-    drawn = np.empty((len(ids), len(about["columns"]), len(members) * max(views, 1) * samples), np.float32)
-    done = 0
-    with progress(None, "predicting", total=len(ids)) as meter:
+    batches, begin, end = open_galaxies(galaxies, about["image"], chunk, of, on_bad)
+    log.info("Chunk %d of %d: %s galaxies", chunk + 1, of, f"{end - begin:,}")
+    kept, done = 0, 0
+    with (
+        whole(output.predictions) as partial,
+        predictions_file(partial, end - begin, about, len(members), samples, views, seed) as append,
+        progress(None, "predicting", total=end - begin) as meter,
+    ):
         for names, pixels, _ in batches:
             values = _draw_block(members, names, pixels, begin + done, samples, views, seed)
-            drawn[done : done + len(names)] = values
-            done += len(names)
-            meter.update(len(names))
-    bad = {row["id_str"] for row in rejected}
-    keep = np.array([name not in bad for name in ids], bool)
+            ids = [name.decode() for name in names.numpy()]
+            # A block's images are read before the block is here, and so its rejects are known.
+            good = [name not in rejected for name in ids]
+            kept += append(itertools.compress(ids, good), values[good])
+            done += len(ids)
+            meter.update(len(ids))
     with whole(output.rejected) as partial:
-        pd.DataFrame(rejected, columns=["id_str", "reason"]).to_csv(partial, index=False)
-    with whole(output.predictions) as partial:
-        write_predictions(partial, ids[keep], drawn[keep], about, len(members), samples, views, seed)
-    log.info("%s galaxies predicted, %s images could not be read", f"{keep.sum():,}", f"{len(rejected):,}")
+        pd.DataFrame(list(rejected.items()), columns=["id_str", "reason"]).to_csv(partial, index=False)
+    log.info("%s galaxies predicted, %s images could not be read", f"{kept:,}", f"{len(rejected):,}")
 
 
 def _draw_block(members, names, pixels, start, samples, views, seed):

@@ -1,6 +1,7 @@
 """Files of predictions (HDF5 in Zoobot's layout): reading them, and describing them galaxy by galaxy."""
 
 import contextlib
+import csv
 import itertools
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -15,12 +16,15 @@ import pyarrow.parquet as pq
 
 from zoolib.logs import UserError, log, progress, whole
 from zoolib.posteriors import describe
+from zoolib.sorting import in_order
 from zoolib.trees import DecisionTree
 
 # Galaxies that are in memory at once, for each thread.
 BLOCK = 512
 # Galaxies of a compressed piece of a file; a block is several.
 CHUNK = 128
+# Bytes of pieces that are not full yet; a few of 30 samples of 5 members.
+CACHE = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -207,21 +211,69 @@ def rank_galaxies(parts, output):
     Raises:
         UserError: a part cannot be read.
     """
-    table, _ = read_described(parts, ["information"])
-    table = table.sort_values(["information", "id_str"], ascending=[False, True])
-    table.insert(0, "rank", np.arange(1, len(table) + 1))
-    with whole(output) as partial:
-        table.to_csv(partial, index=False, float_format="%.6g")
-    if len(table) and not table["information"].any():
+
+    def rows():
+        for part in parts:
+            table, _ = read_described([part], ["information"])
+            yield from zip(table["id_str"], table["information"].astype(float), strict=True)
+
+    columns, informed, rank = ["id_str", "information"], False, 0
+    with whole(output) as partial, open(partial, "w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["rank", *columns])
+        ranked = in_order(rows(), columns, "information desc, id_str")
+        for rank, (name, found) in enumerate(progress(ranked, "ranking"), start=1):
+            informed |= bool(found)
+            writer.writerow([rank, name, "" if found is None else f"{found:.6g}"])
+    if rank and not informed:
         log.warning(
             "The information is 0 for every galaxy, so the list is in no useful order: it is what posterior"
             " samples disagree about, and there is one; predict with more samples, views or members."
         )
-    log.info("%s: %s galaxies", output, f"{len(table):,}")
+    log.info("%s: %s galaxies", output, f"{rank:,}")
+
+
+@contextlib.contextmanager
+def predictions_file(path, galaxies, about, members, samples, views, seed):
+    """Write predictions as HDF5 in Zoobot's layout, some galaxies after others.
+
+    Args:
+        path: the file.
+        galaxies: how many at most.
+        about: the model's `model.json`.
+        members: number of members.
+        samples: dropout draws a view.
+        views: augmented views; 0 is the central one alone.
+        seed: of the run.
+
+    Yields:
+        A function of (id_str, values (galaxies, answers, samples)) that writes further galaxies and
+        returns how many they were.
+    """
+    shape = (galaxies, len(about["columns"]), members * max(views, 1) * samples)
+    # Whole galaxies together, as they are read; pieces stay in memory until they are full.
+    layout = {"chunks": (min(CHUNK, galaxies), *shape[1:]), "compression": "gzip", "compression_opts": 4}
+    with h5py.File(path, "w", rdcc_nbytes=CACHE) as file:
+        dataset = file.create_dataset(
+            "predictions", shape, np.float32, maxshape=shape, **layout if galaxies else {}
+        )
+        names = []
+
+        def append(ids, values):
+            dataset[len(names) : len(names) + len(values)] = values
+            names.extend(ids)
+            return len(values)
+
+        yield append
+        if len(names) < galaxies:
+            dataset.resize(len(names), axis=0)
+        file.create_dataset("id_str", data=names, dtype=h5py.string_dtype())
+        file.create_dataset("label_cols", data=list(about["columns"]), dtype=h5py.string_dtype())
+        file.attrs.update(_attributes(about, members, samples, views, seed))
 
 
 def write_predictions(path, ids, values, about, members, samples, views, seed):
-    """Write predictions as HDF5 in Zoobot's layout.
+    """Write predictions that are in memory; see `predictions_file`.
 
     Args:
         path: the file.
@@ -233,14 +285,8 @@ def write_predictions(path, ids, values, about, members, samples, views, seed):
         views: augmented views.
         seed: of the run.
     """
-    with h5py.File(path, "w") as file:
-        # Whole galaxies together, as they are read.
-        chunks = (min(CHUNK, len(ids)), *values.shape[1:])
-        layout = {"chunks": chunks, "compression": "gzip", "compression_opts": 4} if len(ids) else {}
-        file.create_dataset("predictions", data=values, **layout)
-        file.create_dataset("id_str", data=list(ids), dtype=h5py.string_dtype())
-        file.create_dataset("label_cols", data=list(about["columns"]), dtype=h5py.string_dtype())
-        file.attrs.update(_attributes(about, members, samples, views, seed))
+    with predictions_file(path, len(ids), about, members, samples, views, seed) as append:
+        append(ids, values)
 
 
 def _attributes(about, members, samples, views, seed):
@@ -269,27 +315,28 @@ def collect_predictions(parts, rejected_parts, output):
         rejected_parts: the chunks' tables of images that could not be read.
         output: attributes predictions (HDF5, in a folder above the parts') and rejected (CSV).
     """
-    ids, sizes = [], []
+    sizes = []
     for part in parts:
         with h5py.File(part) as file:
-            ids.extend(file["id_str"].asstr()[:])
             sizes.append(len(file["id_str"]))
             label_cols, attributes = list(file["label_cols"].asstr()), dict(file.attrs)
             shape = file["predictions"].shape[1:]
-    layout = h5py.VirtualLayout((len(ids), *shape), dtype="float32")
-    begin = 0
-    for part, size in zip(parts, sizes, strict=True):
+    ends = np.cumsum(sizes)
+    layout = h5py.VirtualLayout((int(ends[-1]), *shape), dtype="float32")
+    for part, size, end in zip(parts, sizes, ends, strict=True):
         # Relative, so that the folder can be moved or copied to another machine.
         where = Path(part).relative_to(Path(output.predictions).parent)
         if size:
-            layout[begin : begin + size] = h5py.VirtualSource(where, "predictions", shape=(size, *shape))
-        begin += size
+            layout[end - size : end] = h5py.VirtualSource(where, "predictions", shape=(size, *shape))
     with whole(output.predictions) as partial, h5py.File(partial, "w") as file:
         file.create_virtual_dataset("predictions", layout)
-        file.create_dataset("id_str", data=ids, dtype=h5py.string_dtype())
+        names = file.create_dataset("id_str", ends[-1:], h5py.string_dtype())
+        for part, size, end in zip(parts, sizes, ends, strict=True):
+            with h5py.File(part) as opened:
+                names[end - size : end] = opened["id_str"][:]
         file.create_dataset("label_cols", data=label_cols, dtype=h5py.string_dtype())
         file.attrs.update(attributes)
     rejected = pd.concat([pd.read_csv(part, dtype=str) for part in rejected_parts], ignore_index=True)
     with whole(output.rejected) as partial:
         rejected.to_csv(partial, index=False)
-    log.info("%s galaxies in %d parts, %d images rejected", f"{len(ids):,}", len(parts), len(rejected))
+    log.info("%s galaxies in %d parts, %d images rejected", f"{ends[-1]:,}", len(parts), len(rejected))

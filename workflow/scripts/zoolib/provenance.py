@@ -7,12 +7,13 @@ import io
 import json
 import platform
 import tokenize
+from functools import cache
 from pathlib import Path
 
 ZOOLIB = Path(__file__).parent
 SCRIPTS = ZOOLIB.parent
 # They change what is told about a result, never the result.
-LEFT_OUT = {"logs", "provenance"}
+LEFT_OUT = {"attempts", "gpus", "logs", "provenance"}
 PACKAGES = (
     "tensorflow-cpu",
     "tensorflow",
@@ -26,6 +27,8 @@ PACKAGES = (
 )
 
 
+# Most rules share most modules, and each job reads all rules again.
+@cache
 def code_tokens(source):
     """Python source without what cannot change a result: comments, docstrings, blank lines.
 
@@ -50,6 +53,7 @@ def code_tokens(source):
     return " ".join(tokens)
 
 
+@cache
 def imported_modules(source):
     """Names of the zoolib modules that a Python file imports, anywhere in it.
 
@@ -57,7 +61,7 @@ def imported_modules(source):
         source: text of a Python file.
 
     Returns:
-        A set of names such as `shards` or `figures.gallery`.
+        A frozen set of names such as `shards` or `figures.gallery`.
     """
     names = set()
     for node in ast.walk(ast.parse(source)):
@@ -67,7 +71,7 @@ def imported_modules(source):
             names.add(node.module)
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
     inside = {name.removeprefix("zoolib.") for name in names if name.startswith("zoolib.")}
-    return {name for name in inside if _module_file(name)}
+    return frozenset(name for name in inside if _module_file(name))
 
 
 def _module_file(name):

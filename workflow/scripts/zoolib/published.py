@@ -4,6 +4,7 @@ from pathlib import Path
 
 import yaml
 
+from zoolib.agreement import is_path
 from zoolib.logs import UserError
 
 SCORES = ("accuracy", "precision", "recall", "f1")
@@ -46,6 +47,39 @@ def read_published(name, folder):
             f" count, {', '.join(SCORES)}."
         ) from None
     return content
+
+
+def other_galaxies(published, config):
+    """What sets a run's galaxies apart from the published ones.
+
+    Args:
+        published: from `read_published`.
+        config: the configuration, with its defaults.
+
+    Returns:
+        A sentence; empty where nothing does.
+    """
+    zenodo = config["zenodo"]
+    if zenodo["simulate"]:
+        return (
+            "Simulated galaxies and simulated volunteers are not the paper's: this table shows that the"
+            " comparison works, and says nothing about the models."
+        )
+    if any(is_path(entry["table"]) for entry in config["catalogs"]):
+        return (
+            "The votes of this run are not those of the paper's record: the two tables are of other galaxies."
+        )
+    if zenodo["record"] != published["record"]:
+        return (
+            f"The votes of this run are those of record {zenodo['record']}, the paper's of record"
+            f" {published['record']}: the two tables are of other galaxies."
+        )
+    if zenodo["sample"]:
+        return (
+            f"This run has a sample of {zenodo['sample']:,} galaxies, of which its models learned from a part;"
+            " the paper's learned from nearly 200,000."
+        )
+    return ""
 
 
 def changed_rules(published, evaluate, catalogs):

@@ -18,6 +18,7 @@ from zoolib.class_folders import list_labelled
 from zoolib.labels import KINDS, WORDS
 from zoolib.logs import UserError, whole
 from zoolib.partition import read_split
+from zoolib.sources import kind_of_source
 from zoolib.tables import IDS, LOCATIONS, read_table
 from zoolib.task_agreement import RESERVED, TABLES
 
@@ -65,11 +66,8 @@ def plan(given):
             f"LABELS is '{source}', expected a table, folder or zip that is there; mend the path."
         )
     model = given["MODEL"] or DEMO
-    if given["MODEL"] and not all(Path(model, file).is_file() for file in ("model.keras", "model.json")):
-        raise UserError(
-            f"MODEL is '{model}', expected a folder with model.keras and model.json; mend the path, or leave"
-            " MODEL out to start from the demo's."
-        )
+    if given["MODEL"]:
+        kind_of_source(model, "MODEL")
     if not re.fullmatch("([A-Za-z0-9][A-Za-z0-9_-]*)?", given["NAME"]):
         raise UserError(
             f"NAME is '{given['NAME']}', expected letters, digits, - and _, a letter or digit first; choose"
@@ -91,7 +89,7 @@ def plan(given):
             f" another name, such as NAME={name}2."
         )
     recipe = {key: value for key, value in RECIPE.items() if key not in task}
-    task = {"name": name, **task, "model": model, **recipe}
+    task = {"name": name, **task, "pretrained": model, **recipe}
     overlay = {
         "run": name,
         "predict": {"samples": 30, "views": 0, "chunks": 1, "targets": []},
@@ -369,10 +367,11 @@ def main(names):
         (task,) = overlay["finetune"]["tasks"]
         for sentence in told:
             say(sentence)
-        if task["model"] == DEMO:
+        if task["pretrained"] == DEMO:
             say(
                 "MODEL is not given, so this starts from the demo's model, which has seen only simulated"
-                " galaxies: good for trying out; for science, give one that was trained on real ones."
+                " galaxies: good for trying out; for science, give one that was trained on real ones, such as"
+                " hf://mwalmsley/zoobot-encoder-convnext_nano (docs/pretrained.md)."
             )
             if not Path(DEMO, "model.keras").is_file():
                 say(f"It is not there yet and is built first: about {DEMO_MINUTES} minutes on two cores.")

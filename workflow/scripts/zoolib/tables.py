@@ -1,5 +1,6 @@
 """Tables of galaxies: read them whatever wrote them, and find what is wrong in which row."""
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -34,33 +35,70 @@ def read_table(path, choose=None, words=(*IDS, *LOCATIONS), literal=()):
     Raises:
         UserError: missing, neither Parquet nor CSV, or not readable.
     """
+    with _readable(path) as kind:
+        if kind == "Parquet":
+            columns = choose(pq.read_schema(path).names) if choose else None
+            return pq.read_table(path, columns=columns).to_pandas(ignore_metadata=True)
+        return pd.read_csv(path, **_of_csv(path, choose, words, literal), low_memory=False)
+
+
+def read_batches(path, choose, words, rows):
+    """Read a table of galaxies piece by piece, for those that do not fit into memory.
+
+    Args:
+        path: as `read_table`.
+        choose: as `read_table`.
+        words: as `read_table`.
+        rows: of each piece; the last one may have fewer.
+
+    Yields:
+        Data frames, whose indices go on from one to the next; one without rows if the table has none.
+
+    Raises:
+        UserError: as `read_table`.
+    """
+    with _readable(path) as kind:
+        if kind == "CSV":
+            yield from pd.read_csv(path, **_of_csv(path, choose, words, ()), chunksize=rows)
+            return
+        file, start = pq.ParquetFile(path), 0
+        columns = choose(file.schema_arrow.names)
+        if not file.metadata.num_rows:
+            yield file.read(columns).to_pandas(ignore_metadata=True)
+        for batch in file.iter_batches(rows, columns=columns):
+            table = pa.Table.from_batches([batch]).to_pandas(ignore_metadata=True)
+            yield table.set_axis(range(start, start + len(table)))
+            start += len(table)
+
+
+@contextlib.contextmanager
+def _readable(path):
+    """Tell in a sentence why a table cannot be read; gives the name of its format."""
     name = str(path).lower()
     if not name.endswith((".parquet", ".csv", ".csv.gz")):
         raise UserError(f"{path}: expected a table that ends in .parquet, .csv or .csv.gz.")
     if not Path(path).is_file():
         raise UserError(f"{path}: there is no such table; mend catalogs[].table or get the file.")
+    kind = "Parquet" if name.endswith(".parquet") else "CSV"
     try:
-        if name.endswith(".parquet"):
-            columns = choose(pq.read_schema(path).names) if choose else None
-            return pq.read_table(path, columns=columns).to_pandas(ignore_metadata=True)
-        available = list(pd.read_csv(path, nrows=0).columns)
-        columns = choose(available) if choose else None
-        dtypes = dict.fromkeys(words, str)
-        blanks = {column: [""] if column in literal else BLANKS for column in available}
-        return pd.read_csv(
-            path,
-            usecols=columns,
-            dtype=dtypes,
-            index_col=False,
-            low_memory=False,
-            na_values=blanks,
-            keep_default_na=False,
-        )
+        yield kind
     # The readers' errors are a mixed lot: ArrowInvalid and ParserError are ValueErrors, a cut gzip is not.
     except (OSError, ValueError, EOFError, pa.ArrowException) as error:
-        kind = "Parquet" if name.endswith(".parquet") else "CSV"
         reason = " ".join(str(error).split()).rstrip(".")
         raise UserError(f"{path}: is not a readable {kind} table ({reason}); get the file again.") from None
+
+
+def _of_csv(path, choose, words, literal):
+    """What pandas is told of a CSV file."""
+    available = list(pd.read_csv(path, nrows=0).columns)
+    blanks = {column: [""] if column in literal else BLANKS for column in available}
+    return {
+        "usecols": choose(available) if choose else None,
+        "dtype": dict.fromkeys(words, str),
+        "index_col": False,
+        "na_values": blanks,
+        "keep_default_na": False,
+    }
 
 
 def find_column(columns, wanted, usual, origin, key):

@@ -1,6 +1,7 @@
 """Stage train: one member of an ensemble, from shards of votes to a model folder."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import keras
@@ -8,7 +9,9 @@ import pandas as pd
 import tensorflow as tf
 
 from zoolib import datasets, fitting, models
+from zoolib.backbones import build_backbone
 from zoolib.blocks import nested_layers
+from zoolib.gpus import check_gpus
 from zoolib.likelihood import QuestionLosses, TreeLoss
 from zoolib.logs import UserError, log, whole
 from zoolib.provenance import hash_of, versions
@@ -54,18 +57,19 @@ def open_store(files, sidecars, tree, image):
 
 
 def build_network(tree, image, settings):
-    """The model of a run: an untrained one, or the one that `train.start_from` names.
+    """The model of a run: an untrained one, a new head on a pretrained backbone, or a model to go on with.
 
     Args:
         tree: the `DecisionTree`.
         image: the `image` section of the configuration.
-        settings: the `train` section of the configuration.
+        settings: the `train` section of the configuration, its `pretrained` a model folder.
 
     Returns:
         keras.Model.
 
     Raises:
-        UserError: `start_from` is a model for another tree or other images, or has another head.
+        UserError: `start_from` is a model for another tree or other images, or has another head; `pretrained`
+            sees other images.
     """
     if settings["start_from"]:
         start = models.load_model(settings["start_from"])
@@ -79,10 +83,28 @@ def build_network(tree, image, settings):
                 )
         return start.network
     keras.config.set_dtype_policy("mixed_float16" if settings["mixed_precision"] else "float32")
-    channels = datasets.image_shape(image)[2]
-    backbone = models.build_backbone(settings["backbone"], image["final_size"], channels)
+    if settings["pretrained"]:
+        backbone = _pretrained_backbone(image, settings)
+    else:
+        channels = datasets.image_shape(image)[2]
+        backbone = build_backbone(settings["backbone"], image["final_size"], channels)
     head = models.tree_head(backbone.output_shape[-1], tree, settings["dropout"], settings["head"])
     return models.join(backbone, head)
+
+
+def _pretrained_backbone(image, settings):
+    start = models.load_model(settings["pretrained"])
+    for key in ("final_size", "color"):
+        found = start.about["image"][key]
+        if found != image[key]:
+            raise UserError(
+                f"train.pretrained: the backbone of {settings['pretrained']} sees images of image.{key}:"
+                f" {str(found).lower()}, this run has {str(image[key]).lower()}; set image.{key} to that, or"
+                " choose another backbone."
+            )
+    for layer in nested_layers(start.backbone):
+        layer.dtype_policy = keras.config.dtype_policy()
+    return start.backbone
 
 
 def devices():
@@ -132,7 +154,9 @@ def filled_batches(batches, count, batch_size):
     return batches.map(fill)
 
 
-def train_member(train, validation, tree, image, settings, seed, ensemble, member, output, folder, code=""):
+def train_member(
+    train, validation, tree, image, settings, seed, ensemble, member, output, folder, code="", budget=None
+):
     """Train one member of an ensemble with the likelihood of the votes over the whole tree.
 
     Args:
@@ -147,11 +171,14 @@ def train_member(train, validation, tree, image, settings, seed, ensemble, membe
         output: attributes model, about, history: the files to write.
         folder: for the checkpoint and TensorBoard's log.
         code: fingerprint of the code; a checkpoint of other code is not gone on from.
+        budget: the `attempts.Budget` of the job; none by default.
 
     Raises:
         UserError: shards that do not fit, fewer galaxies than a batch, no galaxies to validate on, a batch
             that the GPUs cannot share equally.
+        Unfinished: the wall time is nearly over; called again, it goes on.
     """
+    check_gpus()
     tree = DecisionTree.from_dict(tree)
     learn, learn_hash = open_store(*train, tree, image)
     check, check_hash = open_store(*validation, tree, image)
@@ -173,7 +200,7 @@ def train_member(train, validation, tree, image, settings, seed, ensemble, membe
     normalize_together(network, shares > 1)
     log.info(
         "%s, member %s: %s with %s parameters, %s galaxies to learn from, %s to validate on",
-        *(ensemble, member, settings["backbone"], f"{network.count_params():,}"),
+        *(ensemble, member, _backbone_name(settings), f"{network.count_params():,}"),
         *(f"{learn.count:,}", f"{check.count:,}"),
     )
     identity = {
@@ -183,8 +210,10 @@ def train_member(train, validation, tree, image, settings, seed, ensemble, membe
         "tree": tree.to_dict(),
         "seed": own_seed,
         "data": [learn_hash, check_hash],
-        "start": _hash_of_start(settings["start_from"]),
+        "start": _hash_of_start(settings["start_from"] or settings["pretrained"]),
     }
+    if fitting.put_back(output, folder, hash_of(identity)):
+        return
 
     def batches(first_epoch):
         return datasets.training_batches(
@@ -211,6 +240,7 @@ def train_member(train, validation, tree, image, settings, seed, ensemble, membe
             fingerprint=hash_of(identity),
             seed=own_seed,
             metrics=[QuestionLosses(tree, kind)],
+            budget=budget,
         )
     best = int(history["val_loss"].idxmin()) + 1
     # Other Keras backends cannot read a model that says otherwise.
@@ -220,7 +250,13 @@ def train_member(train, validation, tree, image, settings, seed, ensemble, membe
         "tree": tree.to_dict(),
         "columns": tree.columns,
         "image": image,
-        "training": {**settings, "ensemble": ensemble, "member": member, "galaxies": learn.count},
+        "training": {
+            **settings,
+            "backbone": _backbone_name(settings),
+            "ensemble": ensemble,
+            "member": member,
+            "galaxies": learn.count,
+        },
         "seed": own_seed,
         "data": {"train": learn_hash, "validation": check_hash},
         "versions": versions(),
@@ -229,8 +265,17 @@ def train_member(train, validation, tree, image, settings, seed, ensemble, membe
     with whole(output.history) as partial:
         history.to_csv(partial, index=False)
     models.save_model(network, about, output.model, output.about)
+    fitting.keep(output, folder, hash_of(identity))
     (Path(folder) / "checkpoint.npz").unlink(missing_ok=True)
     log.info("Best validation loss %.4f in epoch %d of %d", about["scores"]["val_loss"], best, len(history))
+
+
+def _backbone_name(settings):
+    """That of the backbone which trains, whatever `train.backbone` says of others."""
+    folder = settings["start_from"] or settings["pretrained"]
+    if not folder:
+        return settings["backbone"]
+    return json.loads((Path(folder) / "model.json").read_text())["training"].get("backbone")
 
 
 def _hash_of_start(folder):

@@ -1,0 +1,139 @@
+"""Our backbones beside timm's: the same features, and how fast; writes docs/parity.md.
+
+Each architecture is a process of its own: timm's model gets random weights and random BatchNorm
+statistics, ours gets timm's weights, and both see the same images, in colour and in grey, at two sizes.
+"""
+
+import argparse
+import datetime
+import importlib.metadata
+import multiprocessing
+import os
+import platform
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+REPO = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(REPO / "workflow" / "scripts"), str(REPO / "tests")]
+
+PAGE, SECTION = REPO / "docs" / "parity.md", "## Measured\n"
+EDGES, BATCH, THREADS, SECONDS, TOLERANCE = (64, 224), 8, 2, 6, 1e-4
+
+
+def speed(call, images):
+    """Images a second of a function that sees them all, the best of what fits into some seconds."""
+    call()
+    best, end = np.inf, time.perf_counter() + SECONDS
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        call()
+        best = min(best, time.perf_counter() - start)
+    return images / best
+
+
+def measure(name):
+    """Compare one architecture with timm's.
+
+    Args:
+        name: in the zoo.
+
+    Returns:
+        (parameters, largest relative difference, images/s here, images/s in timm, the same channels last).
+    """
+    import tensorflow as tf
+    import timm_models
+    from zoolib.backbones import ZOO, build_backbone
+    from zoolib.timm_weights import set_timm_weights
+
+    tf.config.threading.set_intra_op_parallelism_threads(THREADS)
+    _, torch = timm_models.load_timm()
+    torch.set_num_threads(THREADS)
+    worst = 0.0
+    for channels in (3, 1):
+        model = timm_models.random_model(name, channels)
+        tensors = {key: value.numpy() for key, value in model.state_dict().items()}
+        parameters = sum(value.numel() for value in model.parameters())
+        if channels == 3 and parameters != ZOO[name].parameters:
+            sys.exit(f"{name}: the zoo states {ZOO[name].parameters:,} parameters, timm has {parameters:,}")
+        for edge in EDGES:
+            mean, std = timm_models.preprocessing(channels)
+            backbone = build_backbone(name, edge, channels, mean, std)
+            set_timm_weights(backbone, name, tensors)
+            pixels = timm_models.images(edge, channels)
+            theirs = timm_models.timm_features(model, pixels, mean, std)
+            worst = max(worst, timm_models.difference(np.asarray(backbone(pixels)), theirs))
+    # The last is grey and of the size that the encoders were published for.
+    pixels = np.resize(pixels, (BATCH, edge, edge, channels))
+    compiled = tf.function(lambda images: backbone(images, training=False))
+    here = speed(lambda: compiled(tf.constant(pixels)).numpy(), BATCH)
+    there = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        model = model.to(memory_format=layout)
+        images = torch.from_numpy(pixels.transpose(0, 3, 1, 2) / 255).contiguous(memory_format=layout)
+        with torch.inference_mode():
+            there.append(speed(partial(model, images), BATCH))
+    return ZOO[name].parameters, worst, here, *there
+
+
+def main(names):
+    """Measure and write the page's last section.
+
+    Args:
+        names: architectures; all of the zoo where there are none.
+    """
+    from zoolib.backbones import ZOO
+
+    rows, failed, spawn = [], [], multiprocessing.get_context("spawn")
+    for name in names or ZOO:
+        with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+            parameters, worst, here, there, last = pool.submit(measure, name).result()
+        speeds = f"{here:.1f} | {there:.1f} | {last:.1f} | {here / max(there, last):.2f}"
+        licence = ZOO[name].licence
+        rows.append(
+            f"| {name} | {parameters:,} | {ZOO[name].features:,} | {licence} | {worst:.1e} | {speeds} |"
+        )
+        print(rows[-1], flush=True)
+        if not worst < TOLERANCE:
+            failed.append(name)
+    if not names:
+        write_section(rows)
+    if failed:
+        sys.exit(f"{', '.join(failed)}: features differ from timm's by more than {TOLERANCE}.")
+
+
+def write_section(rows):
+    """Replace the last section of the page.
+
+    Args:
+        rows: lines of the table.
+    """
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    processor = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
+    packages = ("tensorflow-cpu", "keras", "torch", "timm")
+    versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)
+    load = os.getloadavg()[0]
+    section = [
+        SECTION,
+        f"`make parity`, {datetime.date.today():%d %B %Y}: {processor or platform.machine()},",
+        f"{THREADS} threads, {versions}.",
+        f"Images/s: forward, float32, grey, {EDGES[-1]} px, batches of {BATCH}, the best of"
+        f" {SECONDS} seconds;",
+        f"the machine's load average was {load:.1f} with {os.cpu_count()} cores when it ended.",
+        "",
+        "| architecture | parameters | features | licence of the weights | largest relative difference"
+        " | images/s here | timm | timm, channels last | here / timm's best |",
+        "| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: |",
+        *rows,
+    ]
+    PAGE.write_text(PAGE.read_text().split(SECTION)[0] + "\n".join(section) + "\n")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="architectures; without any, all, and the page is written")
+    main(parser.parse_args().names)

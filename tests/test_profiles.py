@@ -1,0 +1,191 @@
+"""The profiles for clusters, planned as they are typed; tests/slurm runs one on a real SLURM."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import yaml
+import yte
+from pipeline import REPO, TEST, copy_of_the_repository, shown_by_each
+
+SOURCES = "".join(path.read_text() for path in (REPO / "rules").glob("*.smk"))
+RULES = set(re.findall(r"^ *rule (\w+):", SOURCES, re.MULTILINE))
+GPU_RULES = set(re.findall(r'environment_of\("(\w+)"\)', SOURCES))
+PROFILES = sorted(path.parent.name for path in (REPO / "profiles").glob("slurm*/config.yaml"))
+# What sbatch is asked for, as Snakemake shows it.
+ONE_V100 = {
+    "slurm": "gpu=1, gpu_model=v100",
+    "slurm-gres": "gres=gpu:v100:1",
+    "slurm-4gpu": "gpu=1, gpu_model=v100",
+}
+FOUR_V100S = {"slurm-4gpu": "nodes=1, gpu=4, gpu_model=v100"}
+
+
+def read(profile):
+    return yaml.safe_load((REPO / "profiles" / profile / "config.yaml").read_text())
+
+
+def jobs_shown(shown):
+    """(rule, what is shown of it) of each job of a dry run."""
+    return re.findall(r"^ *rule (\w+):$(.*?)(?=^ *rule |\Z)", shown, re.MULTILINE | re.DOTALL)
+
+
+def resource(text, name):
+    found = re.search(rf"\b{name}=(\w+)", text)
+    return found and found.group(1)
+
+
+@pytest.fixture(scope="module")
+def plans(tmp_path_factory):
+    """What dry runs show, {name: text}; that of the paper's run under each profile bears its name."""
+    many_cpus = ("--cores", 64, "--directory", tmp_path_factory.mktemp("elsewhere"))
+    cases = {name: ("--profile", f"profiles/{name}", *many_cpus) for name in PROFILES}
+    # As the documentation types it.
+    cases["slurm"] = ("--profile", "slurm", *many_cpus)
+    cases["tasks"] = ("--profile", "slurm", *TEST, *many_cpus)
+    cases["first attempt"] = (*TEST, *many_cpus)
+    cases["fifth attempt"] = (*TEST, *many_cpus, "--attempt", 5)
+    shown = shown_by_each([(REPO, case) for case in cases.values()])
+    return dict(zip(cases, shown, strict=True))
+
+
+def test_the_command_of_the_documentation_finds_the_profile(plans):
+    assert (REPO / "slurm").resolve() == REPO / "profiles" / "slurm"
+    assert os.readlink(REPO / "slurm") == "profiles/slurm"
+    assert len(jobs_shown(plans["slurm"])) > 200
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_rule_that_a_profile_names_exists(profile):
+    # Snakemake passes over a mistyped one without a word.
+    content = read(profile)
+    for key in ("set-resources", "set-threads", "groups", "preemptible-rules"):
+        assert set(content.get(key, {})) <= RULES, f"{profile}: {key}"
+    assert set(content["group-components"]) == set(content["groups"].values())
+    assert not set(content["groups"]) & set(content["set-resources"])
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_gpu_rules_ask_for_a_v100_and_the_others_for_none(plans, profile):
+    seen = set()
+    for rule, text in jobs_shown(plans[profile]) + (jobs_shown(plans["tasks"]) if profile == "slurm" else []):
+        seen.add(rule)
+        if rule in GPU_RULES:
+            asked = FOUR_V100S.get(profile) if rule == "train_member" else None
+            assert (asked or ONE_V100[profile]) in text, rule
+            assert resource(text, "slurm_partition") == "gpu", rule
+        else:
+            assert resource(text, "gpu") is resource(text, "gres") is None, rule
+            assert resource(text, "slurm_partition") == "cpu", rule
+    assert {"train_member", "predict_chunk"} <= seen & GPU_RULES
+    assert (
+        {"train_member", "predict_chunk", "finetune_task"} == GPU_RULES == set(read(profile)["set-resources"])
+    )
+
+
+def test_four_gpus_share_more_cpus_and_memory(plans):
+    alone, shared = (
+        next(text for rule, text in jobs_shown(plans[name]) if rule == "train_member")
+        for name in ("slurm", "slurm-4gpu")
+    )
+    assert ("threads: 8" in alone, "threads: 32" in shared) == (True, True)
+    assert (resource(alone, "mem_mb"), resource(shared, "mem_mb")) == ("16000", "32000")
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_shards_and_posteriors_wait_in_the_queue_eight_at_a_time(plans, profile):
+    jobs = [rule for rule, _ in jobs_shown(plans[profile])]
+    for rule, group in (("write_shard", "shards"), ("describe_posteriors", "posteriors")):
+        assert plans[profile].count(f"Group job {group} ") == jobs.count(rule) / 8 > 1
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_profiles_differ_in_their_gpus_alone(profile):
+    own, first = read(profile), read("slurm")
+    for key in ("names", "set-resources", "set-threads"):
+        own.pop(key, None), first.pop(key, None)
+    assert own == first
+    rerun = yte.process_yaml((REPO / "profiles/default/config.yaml").read_text(), require_use_yte=True)
+    for key in ("rerun-triggers", "rerun-incomplete", "show-failed-logs", "resources"):
+        assert own[key] == rerun[key]
+
+
+def test_memory_doubles_once_but_not_for_trainings(plans):
+    first, fifth = (
+        {rule: int(resource(text, "mem_mb")) for rule, text in jobs_shown(plans[name]) if "runtime=" in text}
+        for name in ("first attempt", "fifth attempt")
+    )
+    # On the login node nobody asks for memory.
+    fixed = {rule for rule in first if fifth[rule] == first[rule]}
+    assert {"train_member", "finetune_task"} <= fixed
+    doubled = set(first) - fixed
+    assert {rule: 2 * first[rule] for rule in doubled} == {rule: fifth[rule] for rule in doubled}
+    assert {"write_shard", "predict_chunk", "build_catalog", "calibrate"} <= doubled
+    # Of which Snakemake itself takes a third.
+    assert min(first.values()) >= 1000
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_trainings_are_sent_again_more_often_than_what_can_only_fail(profile):
+    content = read(profile)
+    assert set(content["preemptible-rules"]) == {"train_member", "finetune_task"}
+    assert (content["preemptible-retries"], content["retries"]) == (20, 2)
+
+
+@pytest.mark.parametrize(
+    ("words", "variables", "expected"),
+    [
+        (["snakemake"], {}, "all"),
+        (["snakemake", "--profile", "slurm"], {}, None),
+        (["snakemake", "--profile=slurm"], {}, None),
+        (["snakemake"], {"SNAKEMAKE_PROFILE": "slurm"}, None),
+    ],
+)
+def test_the_cpus_of_the_login_node_limit_no_job(monkeypatch, words, variables, expected):
+    # profiles/default is read beside every profile, and wins.
+    monkeypatch.delenv("SNAKEMAKE_PROFILE", raising=False)
+    monkeypatch.setattr(sys, "argv", words)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    content = yte.process_yaml((REPO / "profiles/default/config.yaml").read_text(), require_use_yte=True)
+    assert content.get("cores") == expected
+    assert not {"executor", "jobs", "default-resources", "set-resources"} & set(content)
+
+
+@pytest.mark.parametrize(("profile", "environments"), [("slurm", {"cpu", "gpu"}), (None, {"cpu"})])
+def test_conda_has_an_environment_for_gpus(tmp_path, profile, environments):
+    # conda itself is a stub: which files it would be given is Snakemake's own list.
+    (tmp_path / "conda").write_text(
+        "#!/bin/sh\n"
+        """case "$1" in
+        info) echo '{"conda_version": "24.9.1", "conda_prefix": "/", "root_prefix": "/", "platform": ""}';;
+        config) echo '{"get": {"channel_priority": "strict"}}';;
+        *) echo 'conda 24.9.1';;
+        esac
+        """
+    )
+    (tmp_path / "conda").chmod(0o755)
+    command = [sys.executable, "-m", "snakemake", *TEST, "--directory", tmp_path, "--sdm", "conda"]
+    command += ["--list-conda-envs", *(("--profile", profile) if profile else ())]
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(command, cwd=REPO, env={**os.environ, "PATH": path}, capture_output=True, text=True)
+    assert set(re.findall(r"envs/(\w+)\.yaml", done.stdout)) == environments, done.stderr
+
+
+def test_requests_stand_beside_what_was_measured(tmp_path):
+    repo = copy_of_the_repository(tmp_path / "repo")
+    table = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
+    folder = repo / "benchmarks/test/write_shard"
+    folder.mkdir(parents=True)
+    (folder / "train-0.tsv").write_text(table + "90\t0:01:30\t861.2\t1\t1\t1\t0\t0\t0\t135\n")
+    # Over before anything could be measured.
+    (folder / "val-0.tsv").write_text(table + "0.1\t0:00:00\t-\t-\t-\t-\t-\t-\t-\t-\n")
+    command = [sys.executable, REPO / "benchmarks/resources.py", "config/test.yaml"]
+    done = subprocess.run(command, cwd=repo, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()[2:]}
+    assert lines["write_shard"] == ["3", "2000", "861", "60", "1.5", "2", "1.5"]
+    assert lines["train_member"] == ["1", "16000", "-", "1440", "-", "8", "-"]
+    assert re.search(r"; 2 of \d+ have run", done.stdout)

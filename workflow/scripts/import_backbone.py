@@ -1,0 +1,8 @@
+"""Make a model folder of a pretrained backbone."""
+
+from zoolib.logs import log_to
+
+with log_to(snakemake.log[0]):
+    from zoolib.pretrained import import_backbone
+
+    import_backbone(**snakemake.params.encoder, output=snakemake.output)

@@ -1,0 +1,244 @@
+"""Published encoders as model folders: their weights in a Keras backbone, and how they want to see galaxies.
+
+The sources are those of `sources.kind_of_source`. What comes out is a model folder like any other, with a
+backbone and without a head.
+"""
+
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+from huggingface_hub.repocard import metadata_load
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from zoolib import models
+from zoolib.augment import PAPER
+from zoolib.backbones import ZOO, build_backbone
+from zoolib.hub import Repository
+from zoolib.keras_weights import imagenet_backbone, zoobot_checkpoint_backbone
+from zoolib.logs import UserError, log
+from zoolib.provenance import hash_of_file, versions
+from zoolib.sources import ENCODER_FILES, files_of_source, kind_of_source
+from zoolib.timm_weights import set_timm_weights
+
+# How Zoobot shows its galaxies: 300 pixels, of which the middle 0.75 are seen, at 224 pixels.
+CONVENTION = {"size": 300, "crop": 0.75, "final_size": 224, "color": True, "encoding": "png"}
+# A pickle under another name: of PyTorch since 1.6 (a zip), and before.
+PICKLED = (b"PK\x03\x04", b"\x80\x02")
+UNKNOWN = "not stated"
+
+
+def import_backbone(source, output, image=None, backbone=None):
+    """Write a model folder with a pretrained backbone and no head.
+
+    Args:
+        source: a text that `sources.kind_of_source` knows, and no model folder.
+        output: attributes model, about: the files to write.
+        image: the `image` section of the run that it is to see; None for the encoder's own.
+        backbone: name of a backbone of `keras.applications`, for `imagenet`.
+
+    Raises:
+        UserError: what cannot be got or read, an architecture that is not supported, weights that do not fit,
+            an encoder that sees other channels than the run's images have.
+    """
+    kind = kind_of_source(source, "pretrained")
+    if kind == "imagenet":
+        network, seen, origin = _of_imagenet(backbone, image)
+    elif kind == "checkpoint":
+        network, seen, origin = _of_checkpoint(source, image)
+    else:
+        network, seen, origin = _of_timm(source, kind, image)
+    if image and seen["color"] != image["color"]:
+        wanted = "colour images (3 channels)" if seen["color"] else "grey images (1 channel)"
+        raise UserError(
+            f"train.pretrained: {source} sees {wanted}, and image.color is {str(image['color']).lower()}; set"
+            f" image.color to {str(seen['color']).lower()}, or choose another encoder."
+        )
+    about = {
+        "kind": "features",
+        "tree": None,
+        "labels": [],
+        "columns": [],
+        "image": seen,
+        "training": {"augmentation": PAPER, "pretrained": source, **origin},
+        "data": {Path(file).name: hash_of_file(file) for file in files_of_source(source)},
+        "versions": versions(),
+        "scores": {},
+    }
+    inputs = keras.Input(network.input_shape[1:], name="image")
+    models.save_model(
+        keras.Model(inputs, network(inputs), name="galaxies"), about, output.model, output.about
+    )
+    log.info(
+        "%s: %s, %s parameters, %d features of %d px %s images, licence: %s",
+        *(source, origin["backbone"], f"{network.count_params():,}", network.output_shape[-1]),
+        *(seen["final_size"], "colour" if seen["color"] else "grey", origin["licence"]),
+    )
+
+
+def _of_imagenet(name, image):
+    network = imagenet_backbone(name, image["final_size"], 3 if image["color"] else 1)
+    licence = "that of keras.applications, https://keras.io/api/applications/"
+    return network, image, _origin(name, licence)
+
+
+def _of_checkpoint(source, image):
+    seen = image or CONVENTION
+    network = zoobot_checkpoint_backbone(source, seen["final_size"])
+    return network, {**seen, "color": network.input_shape[-1] == 3}, _origin("EfficientNetB0", UNKNOWN)
+
+
+def _of_timm(source, kind, image):
+    """An encoder that timm has saved, from a repository or a folder."""
+    config, weights = ENCODER_FILES
+    repository = Repository(source) if kind == "hub" else None
+    fetch = repository.fetch if repository else Path(source).joinpath
+    settings = read_timm_config(fetch(config), source)
+    # Before its weights are asked for, which may be hundreds of megabytes.
+    if settings["architecture"] not in ZOO:
+        raise UserError(
+            f"{source}: its architecture is '{settings['architecture']}', which is not supported; there are"
+            f" {', '.join(ZOO)}; choose an encoder of one of these."
+        )
+    path = fetch(weights)
+    tensors = read_tensors(path, source)
+    own, channels = timm_preprocessing(settings, tensors)
+    seen = {**(image or own["image"]), "color": channels == 3}
+    network = build_backbone(settings["architecture"], seen["final_size"], channels, own["mean"], own["std"])
+    try:
+        set_timm_weights(network, settings["architecture"], tensors)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from None
+    licence = _licence(repository, source)
+    origin = _origin(settings["architecture"], licence, repository and repository.commit)
+    origin |= {key: own[key] for key in ("mean", "std", "interpolation")}
+    return network, seen, {**origin, "weights": hash_of_file(path)}
+
+
+def _origin(backbone, licence, revision=None):
+    empty = dict.fromkeys(("mean", "std", "interpolation"))
+    return {"backbone": backbone, "licence": licence, "revision": revision, **empty}
+
+
+def _licence(repository, source):
+    """What the model card says."""
+    card = "README.md"
+    if repository:
+        path = repository.fetch(card) if repository.has(card) else None
+    else:
+        path = Path(source, card) if Path(source, card).is_file() else None
+    try:
+        return str((path and metadata_load(path) or {}).get("license", UNKNOWN))
+    # A card is written by hand: any YAML error.
+    except Exception:
+        return UNKNOWN
+
+
+def read_timm_config(path, source):
+    """What timm's config.json says of an encoder.
+
+    Args:
+        path: of config.json.
+        source: what an error message calls the encoder.
+
+    Returns:
+        {"architecture", "input_size" (channels, height, width), "crop_pct", "mean", "std", "interpolation",
+        "first_conv"}; None where it is silent.
+
+    Raises:
+        UserError: no JSON, or not timm's.
+    """
+    try:
+        config = json.loads(Path(path).read_text())
+        architecture = str(config["architecture"]).partition(".")[0]
+        # timm wrote all keys at the top before version 0.9.
+        found = config.get("pretrained_cfg", config)
+        numbers = {key: found.get(key) for key in ("input_size", "mean", "std")}
+        settings = {key: value and [float(number) for number in value] for key, value in numbers.items()}
+        crop = found.get("crop_pct")
+        if crop is not None and not 0 < crop <= 1:
+            raise ValueError(f"crop_pct is {crop}, expected a number above 0, at most 1")
+        if settings["input_size"] and len(settings["input_size"]) != 3:
+            raise ValueError(f"input_size is {found['input_size']}, expected [channels, height, width]")
+    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+        missing = f"has no key {error}" if isinstance(error, KeyError) else f"cannot be read ({error})"
+        raise UserError(
+            f"{source}: its config.json {missing}, expected what timm writes; mend it or choose another."
+        ) from None
+    told = {key: found.get(key) for key in ("interpolation", "first_conv")}
+    return {"architecture": architecture, "crop_pct": crop, **settings, **told}
+
+
+def read_tensors(path, source):
+    """The weights in a safetensors file.
+
+    Args:
+        path: of model.safetensors.
+        source: what an error message calls the encoder.
+
+    Returns:
+        {timm's name: float32 array}.
+
+    Raises:
+        UserError: damaged, or a pickle under this name.
+    """
+    try:
+        return {name: np.asarray(values, "float32") for name, values in load_file(path).items()}
+    # Of numbers that numpy does not have (bfloat16) it says KeyError or TypeError.
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        with open(path, "rb") as file:
+            begin = file.read(4)
+        if begin.startswith(PICKLED):
+            raise UserError(
+                f"{source}: its model.safetensors is a pickle under another name, and opening one can run any"
+                " program; convert it (docs/pretrained.md)."
+            ) from None
+        raise UserError(
+            f"{source}: its model.safetensors cannot be read ({error}); it is damaged or holds other numbers"
+            " than float32 and float16; get it again, or choose another encoder."
+        ) from None
+
+
+def timm_preprocessing(settings, tensors):
+    """How an encoder wants to see images; Zoobot's own convention where its config is silent.
+
+    timm resamples an image so that its middle `crop_pct` has the model's size. So does this, with a margin
+    that is the same number of whole pixels on both sides: then the middle is cut out without resampling it
+    again. The mean of a grey encoder is that of the three channels, and so is its standard deviation.
+
+    Args:
+        settings: from `read_timm_config`.
+        tensors: {timm's name: array}; those of the first convolution say how many channels there are.
+
+    Returns:
+        ({"image": the `image` section, "mean", "std" (a list, one number a channel, or None),
+        "interpolation"}, channels).
+
+    Raises:
+        UserError: means for another number of channels.
+    """
+    edge = int(settings["input_size"][-1]) if settings["input_size"] else CONVENTION["final_size"]
+    if settings["crop_pct"]:
+        size = edge + 2 * round((edge / settings["crop_pct"] - edge) / 2)
+        image = {**CONVENTION, "size": size, "crop": edge / size, "final_size": edge}
+    else:
+        size = round(edge * CONVENTION["size"] / CONVENTION["final_size"])
+        image = {**CONVENTION, "size": size, "final_size": edge}
+    first = tensors.get(f"{settings['first_conv']}.weight")
+    channels = first.shape[1] if first is not None else int((settings["input_size"] or [3])[0])
+    image["color"] = channels == 3
+    both = settings["mean"] and settings["std"]
+    found = {key: _of_channels(settings[key], channels, key) if both else None for key in ("mean", "std")}
+    return {"image": image, **found, "interpolation": settings["interpolation"]}, channels
+
+
+def _of_channels(numbers, channels, key):
+    if len(numbers) == channels:
+        return numbers
+    if channels == 1:
+        return [float(np.mean(numbers))]
+    raise UserError(
+        f"config.json: {key} has {len(numbers)} numbers and the encoder {channels} channels; mend the file."
+    )

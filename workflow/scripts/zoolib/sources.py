@@ -1,0 +1,136 @@
+"""Where pretrained backbones come from: the texts of `train.pretrained` and of a task's `pretrained`."""
+
+import re
+from pathlib import Path
+
+from zoolib.logs import UserError
+from zoolib.provenance import hash_of
+
+IMAGENET = "imagenet"
+MODEL_FILES = ("model.keras", "model.json")
+ENCODER_FILES = ("config.json", "model.safetensors")
+HUB = re.compile(r"hf://(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+# PyTorch's and Lightning's files, which are pickles inside.
+PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+# Zoobot and timm write hf_hub:, which is answered with how it is written here.
+HUB_PREFIXES = ("hf:", "hf_hub:", "hf-hub:")
+EXPECTED = (
+    "a model folder (a folder with model.keras and model.json), hf://organisation/name, a folder with"
+    " config.json and model.safetensors, imagenet, or a checkpoint of Zoobot's TensorFlow version"
+)
+
+
+def kind_of_source(source, key, own="results/"):
+    """What a text names.
+
+    Args:
+        source: e.g. `hf://mwalmsley/zoobot-encoder-convnext_nano`, or a path.
+        key: what an error message calls it.
+        own: where this run puts its results: what lies there is a model folder, there already or not.
+
+    Returns:
+        `hub` (a repository of Hugging Face), `imagenet`, `model` (a model folder), `encoder` (a folder with
+        timm's config.json and model.safetensors) or `checkpoint` (Zoobot's TensorFlow version).
+
+    Raises:
+        UserError: none of these, or weights in a pickle.
+    """
+    if source == IMAGENET:
+        return "imagenet"
+    if source.startswith(HUB_PREFIXES):
+        if not HUB.fullmatch(source):
+            raise UserError(
+                f"{key} is '{source}', expected hf://organisation/name or hf://organisation/name@revision,"
+                " such as hf://mwalmsley/zoobot-encoder-convnext_nano; mend it."
+            )
+        return "hub"
+    folder = Path(source)
+    for kind, files in (("model", MODEL_FILES), ("encoder", ENCODER_FILES)):
+        if all((folder / file).is_file() for file in files):
+            return kind
+    if files_of_checkpoint(source):
+        return "checkpoint"
+    if source.startswith(own) and not folder.exists():
+        return "model"
+    inside = sorted(folder.iterdir()) if folder.is_dir() else [folder]
+    pickle = next((path.name for path in inside if path.is_file() and path.suffix in PICKLES), None)
+    if pickle:
+        raise UserError(
+            f"{key} is '{source}', whose weights are in a pickle ({pickle}), and opening one can run any"
+            " program; expected config.json and model.safetensors; convert it (docs/pretrained.md)."
+        )
+    raise UserError(f"{key} is '{source}', expected {EXPECTED}; mend it.")
+
+
+def files_of_checkpoint(source):
+    """The files of a TensorFlow checkpoint.
+
+    Args:
+        source: a prefix such as `mine/zoobot`, beside which `zoobot.index` lies, or the folder of one.
+
+    Returns:
+        A sorted list of paths; empty where there is no checkpoint.
+    """
+    path = Path(source)
+    place, name = (path, "") if path.is_dir() else (path.parent, path.name)
+    found = [*place.glob(f"{name or '*'}.index"), *place.glob(f"{name or '*'}.data-*")]
+    return sorted(map(str, found)) if any(file.suffix == ".index" for file in found) else []
+
+
+def files_of_source(source):
+    """The files that a backbone is imported from; none of what is downloaded.
+
+    Args:
+        source: a text that `kind_of_source` knows.
+
+    Returns:
+        A list of paths.
+    """
+    if source == IMAGENET or HUB.fullmatch(source):
+        return []
+    return files_of_checkpoint(source) or [f"{source}/{file}" for file in ENCODER_FILES]
+
+
+def absolute(source):
+    """A source with its path from the root, where it is one.
+
+    Args:
+        source: a text that `kind_of_source` knows.
+
+    Returns:
+        text.
+    """
+    named = source == IMAGENET or source.startswith(HUB_PREFIXES)
+    return source if named else str(Path(source).absolute())
+
+
+def import_settings(source, config, image=None):
+    """What importing a backbone takes beside its files.
+
+    Args:
+        source: a text that `kind_of_source` knows.
+        config: the configuration, with its defaults.
+        image: the `image` section that the backbone is to see; its own where it is None.
+
+    Returns:
+        The arguments of `pretrained.import_backbone`, without its output.
+    """
+    if source != IMAGENET:
+        return {"source": source, "image": image, "backbone": None}
+    # Their images were coloured, and nothing else says how they are to be seen.
+    image = image or {**config["image"], "color": True}
+    return {"source": source, "image": image, "backbone": config["train"]["backbone"]}
+
+
+def encoder_name(settings):
+    """A name for the folder of an imported backbone: readable, and different for different settings.
+
+    Args:
+        settings: from `import_settings`.
+
+    Returns:
+        text, e.g. `zoobot-encoder-convnext_nano-1f2e3d4c`.
+    """
+    found = HUB.fullmatch(settings["source"])
+    last = Path(found["repository"] if found else settings["source"]).name
+    return f"{re.sub('[^A-Za-z0-9_-]+', '_', last)}-{hash_of(settings)[:8]}"
