@@ -359,7 +359,9 @@ def is_comparable():
 
 def why_not_comparable():
     """What sets the run's scores apart from the published ones; empty where only the models do."""
-    return other_galaxies(PUBLISHED, config) or changed_rules(PUBLISHED, config["evaluate"], config["catalogs"])
+    return other_galaxies(PUBLISHED, config) or changed_rules(
+        PUBLISHED, config["evaluate"], config["catalogs"]
+    )
 
 
 def checks_file():

@@ -76,8 +76,8 @@ def other_galaxies(published, config):
         )
     if zenodo["sample"]:
         return (
-            f"This run has a sample of {zenodo['sample']:,} galaxies, of which its models learned from a part;"
-            " the paper's learned from nearly 200,000."
+            f"This run has a sample of {zenodo['sample']:,} galaxies, of which its models learned from a"
+            " part; the paper's learned from nearly 200,000."
         )
     return ""
 
