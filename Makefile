@@ -7,7 +7,7 @@ RUN = $$(python -c "import yaml; print(yaml.safe_load(open('$(CONFIG)'))['run'])
 
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help rulegraph env env-gpu resources demo finetune test test-preemption test-slurm test-slurm-accounting lint format report contact-sheet lock clean bench-posteriors build-and-check-demo lint-and-test study-heads study-calibration write-study-heads write-study-calibration study-runs study-rings write-study-rings study-scale write-study-scale
+.PHONY: help rulegraph env env-gpu env-parity parity resources demo finetune test test-preemption test-slurm test-slurm-accounting lint format report contact-sheet lock clean bench-posteriors build-and-check-demo lint-and-test study-heads study-calibration write-study-heads write-study-calibration study-runs study-rings write-study-rings study-scale write-study-scale
 
 help:
 	@echo "make demo           the whole pipeline on simulated galaxies, from record to report"
@@ -23,7 +23,7 @@ help:
 	@echo "make env-gpu        .venv with TensorFlow for the V100s of a cluster, from envs/gpu.lock.txt"
 	@echo "make env-parity     torch and timm into .venv, which only tests and make parity need"
 	@echo "make parity         our backbones beside timm's, into docs/parity.md (15 min, 12 GB)"
-	@echo "make lock           resolve envs/cpu.in and envs/gpu.in anew (needs uv)"
+	@echo "make lock           resolve the three envs/….in anew (needs uv)"
 	@echo "make resources      memory, time and CPUs that each rule asks for and took, after a run of CONFIG"
 	@echo "make bench-posteriors  speed of all that posteriors say, into docs/posteriors.md (15 min)"
 	@echo "make study-heads    the heads of train.head on a simulated survey, into docs/heads.md (an hour)"

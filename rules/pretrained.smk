@@ -13,7 +13,8 @@ rule import_backbone:
     benchmark:
         "benchmarks/{run}/import_backbone/{encoder}.tsv"
     wildcard_constraints:
-        encoder="[A-Za-z0-9_-]+",
+        # Others, left there by another configuration, are inputs like any file.
+        encoder="|".join(ENCODERS) or "none",
     localrule: True
     conda:
         "../envs/cpu.yaml"

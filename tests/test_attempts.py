@@ -151,6 +151,7 @@ def test_a_twin_waits_while_squeue_says_that_the_other_lives(tmp_path, repo, squ
     [
         ((0, ""), None),
         ((0, "PENDING"), None),
+        ((0, "REQUEUE_HOLD"), None),
         ((1, "", "slurm_load_jobs error: Invalid job id specified"), None),
         (
             (1, "", "Unable to contact slurm controller"),
@@ -174,12 +175,40 @@ def test_an_ended_twin_is_ignored_and_one_of_whom_nothing_is_known_loses_its_tur
     assert len(said) == bool(told)
     if told:
         assert re.search(told, said[0])
+    if told and answer:
+        # A busy controller does not answer at once.
+        assert (tmp_path / "asked").read_text().count("100") == attempts.LOOKS
 
 
 def test_the_same_slurm_job_requeued_is_no_twin(tmp_path, squeue):
     (tmp_path / "job.log.job").write_text(json.dumps({"slurm_job": "101", "host": "gpu1", "pid": 7}))
     assert ends(tmp_path / "job.log") == (True, 0, "")
     assert not (tmp_path / "asked").exists()
+
+
+def test_a_lock_that_outlived_its_job_is_no_reason_to_wait(tmp_path, repo, squeue):
+    squeue(0)
+    holder = start(tmp_path, repo, "import time\nopen('in', 'w')\ntime.sleep(60)")
+    until((tmp_path / "in").exists)
+    for number in ("100", "101"):
+        (tmp_path / "job.log.job").write_text(json.dumps({"slurm_job": number, "host": "gpu1", "pid": 7}))
+        turn = attempts.Turn(tmp_path / "job.log")
+        turn.take(pytest.fail)
+        turn.give_up()
+        holder_file = tmp_path / "job.log.job"
+        assert not holder_file.exists()
+    holder.kill()
+
+
+def test_children_of_a_job_do_not_hold_its_turn(tmp_path, repo):
+    body = "import os, time\nif not os.fork():\n    open('in', 'w')\n    time.sleep(20)\ntime.sleep(60)"
+    job = start(tmp_path, repo, body)
+    until((tmp_path / "in").exists)
+    job.kill()
+    job.wait()
+    turn = attempts.Turn(tmp_path / "job.log")
+    turn.take(pytest.fail)
+    turn.give_up()
 
 
 def test_a_twin_on_the_same_machine_waits_without_slurm(tmp_path, repo):
@@ -248,11 +277,11 @@ class Scarce(attempts.Budget):
 
 def test_training_stops_before_its_wall_time_does_and_goes_on_equally(stored, tmp_path):
     uncut = train_member(stored, tmp_path / "uncut", epochs=3)
-    # Five batches an epoch, a look after each of them and one after the epoch.
+    # Five batches an epoch and two of validation, a look after each of them and one after the epoch.
     with pytest.raises(attempts.Unfinished, match="Saved after epoch 1: the wall time has 0 s left"):
-        train_member(stored, tmp_path / "cut", epochs=3, budget=Scarce([1e9] * 5 + [0]))
+        train_member(stored, tmp_path / "cut", epochs=3, budget=Scarce([1e9] * 7 + [0]))
     # The last epoch needs no time for another one.
-    cut = train_member(stored, tmp_path / "cut", epochs=3, budget=Scarce([1e9] * 11 + [0]))
+    cut = train_member(stored, tmp_path / "cut", epochs=3, budget=Scarce([1e9] * 15 + [0]))
     for one, other in zip(uncut.network.get_weights(), cut.network.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
     histories = [pd.read_csv(tmp_path / name / "history.csv") for name in ("uncut", "cut")]
@@ -268,19 +297,21 @@ def test_training_stops_before_its_wall_time_does_and_goes_on_equally(stored, tm
         (False, False, attempts.Unfinished, "in the middle of epoch 2"),
     ],
 )
+@pytest.mark.parametrize("look", ["on_train_batch_end", "on_test_batch_end"])
 def test_an_epoch_that_outlasts_the_wall_time_ends_in_a_sentence(
-    tmp_path, was_whole, was_used, error, sentence
+    tmp_path, look, was_whole, was_used, error, sentence
 ):
     budget = Scarce([10, 0], was_whole)
     budget.was_used = was_used
     checkpoint = fitting.Checkpoint(tmp_path, "", None, budget)
     checkpoint.history = [{"epoch": 1}]
-    checkpoint.on_train_batch_end(0)
+    getattr(checkpoint, look)(0)
     with pytest.raises(error, match=sentence):
-        checkpoint.on_train_batch_end(1)
+        getattr(checkpoint, look)(1)
 
 
 def test_a_training_that_ended_without_snakemake_is_not_repeated(stored, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "100")
     model = train_member(stored, tmp_path, epochs=1)
     made = {name: (tmp_path / name).read_bytes() for name in ("model.keras", "model.json", "history.csv")}
     for name in made:
@@ -291,6 +322,10 @@ def test_a_training_that_ended_without_snakemake_is_not_repeated(stored, tmp_pat
     assert again.about == model.about
     with pytest.raises(TypeError):
         train_member(stored, tmp_path, epochs=1, dropout=0.1)
+    # On a laptop whoever deletes a model wants another training.
+    monkeypatch.delenv("SLURM_JOB_ID")
+    with pytest.raises(TypeError):
+        train_member(stored, tmp_path, epochs=1)
 
 
 def test_a_training_cut_by_signals_ends_with_the_same_weights(stored, tmp_path):

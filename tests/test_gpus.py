@@ -10,6 +10,7 @@ import inspect
 import pytest
 import tensorflow as tf
 from zoolib import finetune, gpus, predict, train
+from zoolib.attempts import Unfinished
 from zoolib.logs import UserError, log
 
 
@@ -49,6 +50,13 @@ def test_each_stage_stops_before_it_reads_anything(granted, stage):
     arguments = dict.fromkeys(inspect.signature(stage).parameters)
     with pytest.raises(UserError, match="SLURM granted this job GPU 0 on .* sees none; .*make env-gpu"):
         stage(**arguments)
+
+
+@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="this machine has a GPU")
+def test_a_node_without_a_driver_is_left_to_the_next_attempt(granted, monkeypatch):
+    install_cudnn(monkeypatch, "9.10.2.21")
+    with pytest.raises(Unfinished, match="sees none, although its environment is made for GPUs"):
+        gpus.check_gpus()
 
 
 @pytest.mark.parametrize("variable", [None, "SLURM_JOB_ID"])

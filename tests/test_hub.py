@@ -63,8 +63,8 @@ def test_a_pull_request_is_a_revision(server):
     assert hub.Repository("hf://owner/encoder").fetch("config.json").read_bytes() == b"{}"
 
 
-def test_a_token_opens_a_private_repository_and_goes_nowhere_else(server, monkeypatch):
-    server.add("owner/private", FILES, token="good")
+def test_a_token_opens_a_private_repository_and_goes_nowhere_else(server, monkeypatch, caplog):
+    server.add("owner/private", FILES, token="hf_secret")
     assert "has no such repository, or it is private; mend the name, or, if private, set HF_TOKEN." in told(
         "hf://owner/private"
     )
@@ -72,9 +72,12 @@ def test_a_token_opens_a_private_repository_and_goes_nowhere_else(server, monkey
     assert "the token in use may not read it" in told("hf://owner/private")
     monkeypatch.setenv("HF_TOKEN", "wrong")
     assert "refuses the token in use; mend or unset HF_TOKEN." in told("hf://owner/private")
-    monkeypatch.setenv("HF_TOKEN", "good")
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
     assert hub.Repository("hf://owner/private").fetch("model.safetensors").read_bytes() == WEIGHTS
     assert not server.leaked
+    assert "hf_secret" not in caplog.text
+    monkeypatch.setenv("HF_ENDPOINT", server.url.replace("//", "//me:password@"))
+    assert "password" not in told("hf://owner/nothing")
 
 
 def test_what_is_not_there_is_named(server):
@@ -143,6 +146,11 @@ def test_every_source_is_told_by_what_is_there(tmp_path, monkeypatch, source, ki
     ("source", "sentence"),
     [
         ("hf://nano", "expected hf://organisation/name or hf://organisation/name@revision"),
+        ("hf://owner/a--b", "expected hf://organisation/name"),
+        ("hf://owner/a..b@main", "expected hf://organisation/name"),
+        ("hf://owner/nano.git", "expected hf://organisation/name"),
+        ("hf://-owner/nano", "expected hf://organisation/name"),
+        (f"hf://owner/{'n' * 97}", "expected hf://organisation/name"),
         ("hf_hub:mwalmsley/nano", "expected hf://organisation/name"),
         ("pickled", "whose weights are in a pickle (nano.ckpt)"),
         ("pickled/nano.ckpt", "whose weights are in a pickle (nano.ckpt)"),

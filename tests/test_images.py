@@ -194,3 +194,10 @@ def test_jpeg_is_smaller_and_close(real_data):
     data = images.encode(pixels, "jpeg")
     assert len(data) < 0.8 * len(images.encode(pixels, "png"))
     assert abs(images.decode(data, "jpeg", pixels.shape).astype(int) - pixels).mean() < 2
+
+
+def test_an_encoder_s_interpolation_is_pillow_s():
+    found = {word: load_image(packed(NOISE), 16, True, interpolation=word) for word in ("bicubic", "lanczos")}
+    pillow = Image.fromarray(NOISE).resize((16, 16), Image.Resampling.BICUBIC)
+    assert np.abs(found["bicubic"].astype(int) - np.asarray(pillow)).max() <= 1
+    assert np.abs(found["bicubic"].astype(int) - found["lanczos"]).max() > 3

@@ -13,7 +13,6 @@ from zoolib.pretrained import import_backbone
 from zoolib.timm_weights import set_timm_weights, timm_names
 
 TOLERANCE = 1e-4
-SIGHTS = [(channels, edge) for channels in (3, 1) for edge in timm_models.EDGES]
 
 
 @functools.cache
@@ -32,52 +31,55 @@ def test_features_of_weights_that_timm_saved_are_timm_s(tmp_path, name):
         pytest.skip(f"SKIPPED, NOT TESTED: weights as timm saves them; make env-parity ({missing()})")
     timm, _ = timm_models.load_timm()
     for channels in (3, 1):
-        keras.utils.clear_session()
         model = timm_models.random_model(name, channels)
-        timm.models.save_for_hf(model, tmp_path / f"{channels}", safe_serialization=True)
         # A folder says what the encoder was trained with; timm's default in colour.
         mean, std = timm_models.preprocessing(3)
+        own = [mean, std] if channels == 3 else [np.mean(mean), np.mean(std)]
         for edge in timm_models.EDGES:
-            folder = tmp_path / f"{channels}-{edge}"
+            keras.utils.clear_session()
+            pixels = timm_models.images(edge, channels)
+            timm_models.settle(model, name, pixels, *own)
+            theirs = timm_models.timm_features(model, pixels, *own)
+            folder, saved = tmp_path / f"{channels}-{edge}", tmp_path / f"{channels}-{edge}-timm"
             folder.mkdir()
+            timm.models.save_for_hf(model, saved, safe_serialization=True)
             image = {"size": edge, "crop": 1.0, "final_size": edge, "color": channels == 3, "encoding": "png"}
             output = SimpleNamespace(model=folder / "model.keras", about=folder / "model.json")
-            import_backbone(str(tmp_path / f"{channels}"), output, image)
+            import_backbone(str(saved), output, image)
             loaded = load_model(folder)
             assert loaded.about["training"]["backbone"] == name
-            pixels = timm_models.images(edge, channels)
-            own = [mean, std] if channels == 3 else [np.mean(mean), np.mean(std)]
-            theirs = timm_models.timm_features(model, pixels, *own)
-            ours = keras.ops.convert_to_numpy(loaded.backbone(pixels, training=False))
+            ours = features(loaded.backbone, channels, edge)
             assert timm_models.difference(ours, theirs) < TOLERANCE
 
 
-@pytest.mark.parametrize("name", timm_models.SMALL)
-def test_features_are_those_that_timm_once_gave(name):
-    """The same without timm: the weights are drawn anew, the features are stored."""
-    stored = np.load(timm_models.FEATURES)
-    for channels, edge in SIGHTS:
-        keras.utils.clear_session()
-        backbone = build_backbone(name, edge, channels, *timm_models.preprocessing(channels))
-        wanted = timm_names(backbone).items()
-        shapes = {key: tuple(np.array(v.shape)[np.argsort(axes)]) for key, (v, axes) in wanted}
-        # timm has convolutions of one pixel, which draw the same numbers as dense layers.
-        set_timm_weights(backbone, name, timm_models.random_tensors(shapes, name))
-        pixels = timm_models.images(edge, channels)
-        ours = keras.ops.convert_to_numpy(backbone(pixels, training=False))
-        assert timm_models.difference(ours, stored[f"{name} {channels} {edge}"]) < TOLERANCE
-
-
-def test_the_measure_of_difference_would_see_a_wrong_epsilon():
-    """The oracle can fail: BatchNorm's epsilon of keras.applications is far outside the tolerance."""
-    stored = np.load(timm_models.FEATURES)
+def with_stored_levels(name, channels, edge):
+    """A backbone of ours with the weights that timm's model had, drawn anew, and timm's features."""
     keras.utils.clear_session()
-    backbone = build_backbone("resnet18", 64, 1)
+    levels, theirs = timm_models.stored_features(name, channels, edge)
+    backbone = build_backbone(name, edge, channels, *timm_models.preprocessing(channels))
     wanted = timm_names(backbone).items()
+    # timm has convolutions of one pixel, which draw the same numbers as dense layers.
     shapes = {key: tuple(np.array(v.shape)[np.argsort(axes)]) for key, (v, axes) in wanted}
-    set_timm_weights(backbone, "resnet18", timm_models.random_tensors(shapes, "resnet18"))
+    set_timm_weights(backbone, name, timm_models.random_tensors(shapes, name, levels))
+    return backbone, theirs
+
+
+def features(backbone, channels, edge):
+    return keras.ops.convert_to_numpy(backbone(timm_models.images(edge, channels), training=False))
+
+
+@pytest.mark.parametrize(("name", "channels", "edge"), timm_models.STORED)
+def test_features_are_those_that_timm_once_gave(name, channels, edge):
+    """The same without timm: the weights are drawn anew, the features are stored."""
+    backbone, theirs = with_stored_levels(name, channels, edge)
+    assert timm_models.difference(features(backbone, channels, edge), theirs) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0"])
+def test_the_measure_of_difference_would_see_a_wrong_epsilon(name):
+    """The oracle can fail: BatchNorm's epsilon of keras.applications is far outside the tolerance."""
+    backbone, theirs = with_stored_levels(name, 1, 98)
     for layer in backbone.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.epsilon = 1e-3
-    ours = keras.ops.convert_to_numpy(backbone(timm_models.images(64, 1), training=False))
-    assert timm_models.difference(ours, stored["resnet18 1 64"]) > 10 * TOLERANCE
+    assert timm_models.difference(features(backbone, 1, 98), theirs) > 10 * TOLERANCE

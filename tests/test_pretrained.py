@@ -18,6 +18,7 @@ from zoolib import models, predict, pretrained, quick_finetune, train
 from zoolib.backbones import ZOO, build_backbone
 from zoolib.configuration import check_configuration
 from zoolib.logs import UserError
+from zoolib.sources import origin_of
 from zoolib.timm_weights import set_timm_weights
 
 RUN_IMAGE = {"size": 40, "crop": 0.8, "final_size": 32, "color": True, "encoding": "png"}
@@ -50,6 +51,7 @@ def test_a_folder_of_timm_s_becomes_a_model_folder(tmp_path):
         "final_size": 48,
         "color": True,
         "encoding": "png",
+        "interpolation": "bicubic",
     }
     told = model.about["training"]
     assert (told["backbone"], told["licence"], told["interpolation"]) == ("resnet18", "apache-2.0", "bicubic")
@@ -128,7 +130,24 @@ WRONG = {
         "its config.json has no key 'architecture', expected what timm writes",
     ),
     "a list": (lambda: {**encoder_files({}), "config.json": b"[]"}, "its config.json cannot be read"),
-    "a crop of nothing": (lambda: encoder_files({}, crop_pct=0), "crop_pct is 0, expected a number above 0"),
+    "a crop of nothing": (lambda: encoder_files({}, crop_pct=0), "crop_pct is 0, expected a number from 0.1"),
+    "a rectangle": (lambda: encoder_files({}, input_size=[3, 48, 64]), "input_size is [3, 48, 64], expected"),
+    "five channels": (lambda: encoder_files({}, input_size=[5, 48, 48]), "1 or 3 channels"),
+    "a deviation of nothing": (
+        lambda: encoder_files({}, std=[0, 1, 1]),
+        "std is [0, 1, 1], expected numbers",
+    ),
+    "a mean that is none": (lambda: encoder_files({}, mean=[float("nan")] * 3), "expected finite numbers"),
+    "a mean alone": (lambda: encoder_files({}, std="silent"), "only one of mean and std is there"),
+    "an unknown word": (lambda: encoder_files({}, interpolation="cubist"), "interpolation is 'cubist'"),
+    "two channels": (
+        lambda: encoder_files(resnet18(channels=2)),
+        "'conv1.weight' has the shape (64, 2, 7, 7)",
+    ),
+    "no number": (
+        lambda: encoder_files({**resnet18(), "bn1.bias": np.full(64, np.nan, "float32")}),
+        "the weight 'bn1.bias' in its model.safetensors has numbers that are not finite",
+    ),
     "two means": (lambda: encoder_files(mean=[0.5, 0.5]), "mean has 2 numbers and the encoder 3 channels"),
 }
 
@@ -234,8 +253,11 @@ def test_rings_are_finetuned_from_a_repository_start_to_end(run, hub):
     origin = json.loads((encoder / "model.json").read_text())["training"]
     assert (origin["pretrained"], origin["revision"]) == (SOURCE, commit_of(encoder_files()))
     about = json.loads((results / "finetune/ring/model.json").read_text())
-    assert about["image"] == {"size": 64, "crop": 0.75, "final_size": 48, "color": True, "encoding": "png"}
+    view = {"size": 64, "crop": 0.75, "final_size": 48, "color": True, "encoding": "png"}
+    assert about["image"] == {**view, "interpolation": "bicubic"}
     assert about["training"]["backbone"] == "resnet18"
+    kept = {key: origin[key] for key in ("pretrained", "backbone", "licence", "revision", "weights")}
+    assert about["training"]["origin"] == kept == origin_of(results / "finetune/ring")
     assert set(pd.read_csv(results / "finetune/ring/history.csv")["stage"]) == {"head", "unfrozen"}
     assert set(pd.read_csv(repo / SCORES)["label"]) == {"ring"}
     log = (repo / f"logs/encoders/import_backbone/{encoder.name}.log").read_text()
@@ -278,6 +300,10 @@ def test_a_tree_is_trained_from_a_repository_too(run, tmp_path):
         ),
         ({"pretrained": "imagenet"}, "train.pretrained is imagenet, whose networks see colour images, and"),
         ({"pretrained": "mine/nothing"}, "train.pretrained is 'mine/nothing', expected a model folder"),
+        (
+            {"pretrained": "results/gz_decals/train/all/0"},
+            "train.pretrained is 'results/gz_decals/train/all/0', a model",
+        ),
         ({"pretrained": "hf://nano"}, "train.pretrained is 'hf://nano', expected hf://organisation/name or"),
     ],
 )

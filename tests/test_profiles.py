@@ -9,6 +9,7 @@ import pytest
 import yaml
 import yte
 from pipeline import REPO, TEST, copy_of_the_repository, shown_by_each
+from snakemake.cli import get_argument_parser
 
 SOURCES = "".join(path.read_text() for path in (REPO / "rules").glob("*.smk"))
 RULES = set(re.findall(r"^ *rule (\w+):", SOURCES, re.MULTILINE))
@@ -117,12 +118,10 @@ def test_memory_doubles_once_but_not_for_trainings(plans):
         {rule: int(resource(text, "mem_mb")) for rule, text in jobs_shown(plans[name]) if "runtime=" in text}
         for name in ("first attempt", "fifth attempt")
     )
-    # On the login node nobody asks for memory.
-    fixed = {rule for rule in first if fifth[rule] == first[rule]}
-    assert {"train_member", "finetune_task"} <= fixed
-    doubled = set(first) - fixed
-    assert {rule: 2 * first[rule] for rule in doubled} == {rule: fifth[rule] for rule in doubled}
-    assert {"write_shard", "predict_chunk", "build_catalog", "calibrate"} <= doubled
+    assert {"write_shard", "predict_chunk", "train_member", "finetune_task"} <= set(first)
+    for rule, memory in first.items():
+        times = 1 if rule in ("train_member", "finetune_task") else 2
+        assert fifth[rule] == times * memory, rule
     # Of which Snakemake itself takes a third.
     assert min(first.values()) >= 1000
 
@@ -132,6 +131,12 @@ def test_trainings_are_sent_again_more_often_than_what_can_only_fail(profile):
     content = read(profile)
     assert set(content["preemptible-rules"]) == {"train_member", "finetune_task"}
     assert (content["preemptible-retries"], content["retries"]) == (20, 2)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_preempted_job_is_queued_again(profile):
+    # Snakemake waits for it, whatever becomes of it. A mistyped key would not arrive in the plugin's setting.
+    assert get_argument_parser([REPO / "profiles" / profile]).parse_args([]).slurm_requeue is True
 
 
 @pytest.mark.parametrize(
@@ -151,10 +156,14 @@ def test_the_cpus_of_the_login_node_limit_no_job(monkeypatch, words, variables, 
         monkeypatch.setenv(name, value)
     content = yte.process_yaml((REPO / "profiles/default/config.yaml").read_text(), require_use_yte=True)
     assert content.get("cores") == expected
+    assert content.get("resources") == (["download=2"] if expected else None)
     assert not {"executor", "jobs", "default-resources", "set-resources"} & set(content)
 
 
-@pytest.mark.parametrize(("profile", "environments"), [("slurm", {"cpu", "gpu"}), (None, {"cpu"})])
+@pytest.mark.parametrize(
+    ("profile", "environments"),
+    [("slurm", {"cpu", "gpu"}), ("profiles/slurm-gres", {"cpu", "gpu"}), (None, {"cpu"})],
+)
 def test_conda_has_an_environment_for_gpus(tmp_path, profile, environments):
     # conda itself is a stub: which files it would be given is Snakemake's own list.
     (tmp_path / "conda").write_text(

@@ -96,6 +96,19 @@ def test_a_folder_is_listed_in_order_and_a_group_at_a_time(tmp_path, monkeypatch
     assert not (tmp_path / "again.parquet").exists()
 
 
+def test_links_to_folders_are_followed_each_folder_once(tmp_path):
+    images, elsewhere = tmp_path / "images", tmp_path / "elsewhere"
+    for folder in (images / "own", elsewhere):
+        folder.mkdir(parents=True)
+        (folder / f"{folder.name}.png").touch()
+    # To other images, to the same ones under another name, in circles, and to nothing.
+    links = {"linked": elsewhere, "twice": images / "own", "own/up": images, "self": images / "self"}
+    for name, goal in {**links, "gone": tmp_path / "gone"}.items():
+        (images / name).symlink_to(goal)
+    list_galaxies("images", [images], tmp_path / "list.parquet")
+    assert pd.read_parquet(tmp_path / "list.parquet")["id_str"].tolist() == ["elsewhere", "own"]
+
+
 def test_sorting_is_pythons():
     draw = random.Random(2)
     rows = [(draw.choice([0.5, 1e-9, 3.25]), "".join(draw.choices("aåZ𝄞é", k=3))) for _ in range(500)]
@@ -235,10 +248,11 @@ def survey(tmp_path_factory):
 
 
 def seconds_to_plan(*arguments):
-    """Processor time, which other processes of the machine do not lengthen as they do a clock's."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    """Processor time, user's and system's; other processes do not lengthen it as they do a clock's."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     jobs = planned(*arguments)
-    return jobs, resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return jobs, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def test_the_papers_run_is_planned_in_seconds(survey, tmp_path):

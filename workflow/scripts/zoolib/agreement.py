@@ -16,6 +16,8 @@ SIMULATED = (
     "truth.parquet",
     "record.json",
 )
+# Where a run puts the models that it trains.
+MODELS = ("train", "finetune")
 KINDS_OF_TARGET = ("split", "catalog", "images", "archives", "shards")
 
 
@@ -235,7 +237,18 @@ def _check_pretrained(config):
                 f"{key} is {IMAGENET}, whose networks see colour images, and image.color is false; set"
                 " image.color to true."
             )
-    if config["train"]["pretrained"] and config["train"]["start_from"]:
+    start, own = config["train"]["pretrained"], Path(f"results/{config['run']}")
+    if start and any((own / part).resolve() in Path(start, "x").resolve().parents for part in MODELS):
+        raise wrong(
+            f"train.pretrained is '{start}', a model that this very run trains, expected one that is there"
+            " before; name that of another run."
+        )
+    if start and config["image"]["encoding"] == "raw":
+        raise wrong(
+            "image.encoding is raw, which is not clipped to 0-255, and the backbone of train.pretrained"
+            " expects that; set image.encoding to png."
+        )
+    if start and config["train"]["start_from"]:
         raise wrong(
             "train has both pretrained (a backbone that gets a new head) and start_from (a model that keeps"
             " its head), expected one; set the other to null."

@@ -16,8 +16,11 @@ CALL = "ZOO_CALL"
 STARTED = time.monotonic()
 # Seconds of a SLURM job before its script starts, and after it: Snakemake, three times over.
 AROUND = 30
-# Seconds between two looks at whether a twin has ended.
+# Seconds between two looks at whether a twin has ended, and how many that tell nothing are believed.
 EVERY = 20.0
+LOOKS = 3
+# States of jobs that do not run, and that nobody else's turn waits for.
+AT_REST = ("", "PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
 
 
 class Unfinished(Exception):
@@ -83,13 +86,14 @@ def is_alive(job):
     Returns:
         (True or False, or None where SLURM does not tell; why it does not).
     """
-    command = ["squeue", "--noheader", f"--jobs={job}", "--format=%T"]
+    # A number may be somebody else's on another cluster.
+    command = ["squeue", "--me", "--noheader", f"--jobs={job}", "--format=%T"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired) as error:
         return None, f"squeue: {type(error).__name__}"
     if done.returncode == 0:
-        return done.stdout.strip() not in ("", "PENDING"), ""
+        return done.stdout.strip() not in AT_REST, ""
     if "Invalid job id" in done.stderr:
         return False, ""
     return None, f"squeue: {' '.join(done.stderr.split())[:200]}"
@@ -121,16 +125,17 @@ class Turn:
         while True:
             self.file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
             if self._is_locked():
-                twin, why = self._noted(), "it holds the lock"
+                # Locks of jobs that have ended stay where a node has died: SLURM knows better.
+                in_slurm = self._noted()["slurm_job"]
+                twin, why = (self._twin(say) if in_slurm else self._noted()), "it holds the lock"
             elif not self._is_the_file():
-                os.close(self.file)
+                self._close()
                 continue
             else:
                 twin, why = self._twin(say), "squeue says that it is alive"
             if twin is None:
                 break
-            os.close(self.file)
-            self.file = None
+            self._close()
             if twin != waits_for:
                 say(
                     f"{told(twin)} is at the same work ({why}): waiting until it has ended. Ended by hand"
@@ -138,8 +143,15 @@ class Turn:
                 )
             waits_for = twin
             time.sleep(EVERY)
+        # Else the lock would live as long as any child process.
+        os.register_at_fork(after_in_child=self._close)
         os.ftruncate(self.file, 0)
         os.write(self.file, json.dumps(self.job).encode())
+
+    def _close(self):
+        file, self.file = self.file, None
+        if file is not None:
+            os.close(file)
 
     def _is_locked(self):
         try:
@@ -169,7 +181,12 @@ class Turn:
         noted = self._noted()
         if noted["slurm_job"] in (None, self.job["slurm_job"]):
             return None
-        alive, why = is_alive(noted["slurm_job"])
+        for look in range(LOOKS):
+            if look:
+                time.sleep(EVERY)
+            alive, why = is_alive(noted["slurm_job"])
+            if alive is not None:
+                break
         if alive is None:
             say(f"Whether {told(noted)} is still at the same work cannot be told ({why}); it loses its turn.")
         return noted if alive else None
@@ -190,8 +207,7 @@ class Turn:
         """Let the next one."""
         if self._noted() == self.job:
             self.path.unlink(missing_ok=True)
-        if self.file is not None:
-            os.close(self.file)
+        self._close()
 
 
 class Budget:

@@ -96,6 +96,8 @@ def from_catalog(frames, labels, image, in_memory=False, on_bad=None):
     shape = image_shape(image)
     raw = image["encoding"] == "raw"
     dtype = np.float32 if raw else np.uint8
+    # That of a published encoder.
+    how = image.get("interpolation", "lanczos")
     # A dict a galaxy would take more memory than all else that is known of it.
     places = {name: table[name].to_numpy() for name in ("id_str", *PLACES)}
     seen, problems = {}, []
@@ -106,7 +108,7 @@ def from_catalog(frames, labels, image, in_memory=False, on_bad=None):
             return seen[number]
         row = {name: values[number] for name, values in places.items()}
         try:
-            pixels = load_row(row, image["size"], image["color"], raw=raw).astype(dtype)
+            pixels = load_row(row, image["size"], image["color"], raw, how).astype(dtype)
         except BadImage as error:
             if on_bad is None:
                 problems.append(error)

@@ -23,6 +23,7 @@ from zoolib.logs import log, whole
 from zoolib.optimizers import OPTIMIZER_KEYS
 from zoolib.partition import CLASSIFICATIONS
 from zoolib.provenance import hash_of, hash_of_file, versions
+from zoolib.sources import origin_of
 from zoolib.strategies import find_strategy
 from zoolib.tasks import repeated, warn_of_grey
 
@@ -80,6 +81,7 @@ def finetune_task(train, validation, model, task, seed, output, folder, code="",
     stages = strategy.stages(blocks_of(backbone), task)
     identity = {
         "code": code,
+        "versions": versions(),
         "task": task,
         "augmentation": augmentation,
         "scratch": scratch,
@@ -121,6 +123,7 @@ def finetune_task(train, validation, model, task, seed, output, folder, code="",
             "galaxies": len(catalogs["train"].table),
             "backbone": start.about["training"].get("backbone"),
             "pretrained": str(model),
+            "origin": None if scratch else origin_of(model),
         },
         "seed": seed,
         "data": dict(

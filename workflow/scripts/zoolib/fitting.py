@@ -109,6 +109,9 @@ class Checkpoint(keras.callbacks.Callback):
             " in the next attempt."
         )
 
+    # Validation is a part of the epoch too.
+    on_test_batch_end = on_train_batch_end
+
     def on_epoch_end(self, epoch, logs=None):
         """Write the checkpoint, say how the epoch went, and stop where the next one would be cut."""
         row = {"epoch": epoch + 1, "loss": float(logs["loss"]), "val_loss": float(logs["val_loss"])}
@@ -173,13 +176,15 @@ def keep(output, folder, fingerprint):
     """Keep what a training has made under other names too.
 
     Snakemake deletes the files of a job that it does not know to have ended, as when it was killed on
-    the login node and the job ended without it.
+    the login node and the job ended without it. Elsewhere than under SLURM nothing is kept.
 
     Args:
         output: attributes model, about, history: the files.
         folder: of the model.
         fingerprint: of everything that the training depends on.
     """
+    if "SLURM_JOB_ID" not in os.environ:
+        return
     kept = Path(folder) / "kept"
     kept.mkdir(exist_ok=True)
     for path in [kept / "fingerprint", *kept.iterdir()]:
@@ -206,10 +211,10 @@ def put_back(output, folder, fingerprint):
         Whether it had ended before.
     """
     kept = Path(folder) / "kept"
-    try:
-        if (kept / "fingerprint").read_text() != fingerprint:
-            return False
-    except FileNotFoundError:
+    files = [kept / name for name in ("fingerprint", *OUTPUT)]
+    if "SLURM_JOB_ID" not in os.environ or not all(file.is_file() for file in files):
+        return False
+    if (kept / "fingerprint").read_text() != fingerprint:
         return False
     for name in OUTPUT:
         with whole(getattr(output, name)) as partial:

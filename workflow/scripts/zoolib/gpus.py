@@ -5,6 +5,7 @@ import importlib.metadata
 import os
 import socket
 
+from zoolib.attempts import Unfinished
 from zoolib.logs import UserError, log
 
 CUDNN = "nvidia-cudnn-cu12"
@@ -32,7 +33,8 @@ def check_gpus():
     GPUs are made up, and says so in the log.
 
     Raises:
-        UserError: SLURM granted a GPU, and TensorFlow sees none, or one that cuDNN no longer runs on.
+        UserError: SLURM granted a GPU, and this environment cannot use any, or not this one.
+        Unfinished: the environment could, but on this node TensorFlow sees none; another may do.
     """
     granted = granted_gpus()
     if granted and os.environ.get("ZOO_FAKE_GPU") == "1":
@@ -43,6 +45,11 @@ def check_gpus():
 
     found = tf.config.list_physical_devices("GPU")
     place = f"SLURM granted this job GPU {granted} on {socket.gethostname()}"
+    if granted and not found and _cudnn():
+        raise Unfinished(
+            f"{place}, but TensorFlow {tf.__version__} sees none, although its environment is made for GPUs;"
+            " if other nodes say so too, ask for NVIDIA's driver (525 or younger), see docs/cluster.md."
+        )
     if granted and not found:
         raise UserError(
             f"{place}, but TensorFlow {tf.__version__} sees none; expected the environment of"
@@ -58,11 +65,18 @@ def check_gpus():
             tf.config.experimental.set_memory_growth(gpu, True)
 
 
+def _cudnn():
+    """The version of the installed cuDNN; None where there is none."""
+    try:
+        return importlib.metadata.version(CUDNN)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def _check_capability(details, place):
     """Stop where the installed cuDNN no longer runs on a GPU."""
-    try:
-        cudnn = importlib.metadata.version(CUDNN)
-    except importlib.metadata.PackageNotFoundError:
+    cudnn = _cudnn()
+    if not cudnn:
         # The cluster's own cuDNN: its version cannot be told before it is used.
         return
     capability = details.get("compute_capability", TURING)

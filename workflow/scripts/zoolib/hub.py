@@ -5,6 +5,7 @@ HF_ENDPOINT (https://huggingface.co/docs/huggingface_hub/package_reference/envir
 """
 
 import os
+import re
 from pathlib import Path
 
 from huggingface_hub import get_token, hf_hub_download, is_offline_mode
@@ -62,7 +63,9 @@ class Repository:
         except RemoteEntryNotFoundError:
             raise UserError(self._without(file)) from None
         except (OSError, HTTPError) as error:
-            raise UserError(f"{self.source}: {self._why(error)}") from None
+            # An address may hold a user's name and password.
+            why = re.sub(r"//[^/@\s]*@", "//", self._why(error))
+            raise UserError(f"{self.source}: {why}") from None
         if not self.commit:
             self.commit = path.parent.name
             log.info("%s: commit %s", self.source, self.commit)
@@ -119,4 +122,7 @@ class Repository:
 
 def _meter(desc, total=None, **_):
     """The library's progress, as lines of the log."""
-    return progress(None, f"downloading {desc}", total, "B")
+    meter = progress(None, f"downloading {desc}", total, "B")
+    # Xet has two at once, and tqdm would move the cursor for the second.
+    meter.pos = 0
+    return meter

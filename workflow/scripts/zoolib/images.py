@@ -14,6 +14,8 @@ from zoolib.logs import UserError
 SUFFIXES = (".png", ".jpg", ".jpeg", ".fits", ".fits.gz", ".fits.fz", ".fit")
 # Galaxy Zoo DECaLS: (plane of red, green, blue; nanomaggies a pixel that count as 1), black and white.
 BANDS = {"g": (2, 0.008), "r": (1, 0.014), "z": (0, 0.019)}
+# Pillow's words for how pixels are resampled, which are timm's too.
+INTERPOLATIONS = tuple(name.lower() for name in Image.Resampling.__members__)
 BLACK, WHITE = np.arcsinh(-0.5), np.arcsinh(300.0)
 # 95 keeps faint arms; 4:4:4 because the galaxy's colour changes within a few pixels.
 JPEG = {"quality": 95, "subsampling": 0}
@@ -23,13 +25,13 @@ class BadImage(UserError):
     """One image that cannot be used, told in one sentence; its galaxy is rejected, the run goes on."""
 
 
-def load_image(source, size, color, raw=False, name=None):
+def load_image(source, size, color, raw=False, name=None, interpolation="lanczos"):
     """Read an image and bring it to one size.
 
     PNG and JPEG: palettes are resolved, transparent parts become black sky, 16 bits are scaled to 8.
     FITS: see `stretch`. What is not square is cut to the largest central square, which keeps the
     galaxy and its axis ratio. Grey is the mean over the bands (Walmsley et al. 2022, section 5.1).
-    The size is reached by Lanczos resampling, which averages over all pixels that it merges.
+    The size is reached by Pillow's resampling, which averages over all pixels that it merges.
 
     Args:
         source: the bytes of an image file, or its path.
@@ -37,6 +39,7 @@ def load_image(source, size, color, raw=False, name=None):
         color: True for three channels (red, green, blue), False for one.
         raw: keep floating point, neither rounded nor clipped to 0-255.
         name: what an error message calls the image; the path, if not given.
+        interpolation: one of `INTERPOLATIONS`.
 
     Returns:
         (size, size, 3 or 1), 0-255: uint8, or float32 if `raw`.
@@ -55,7 +58,7 @@ def load_image(source, size, color, raw=False, name=None):
         pixels = np.repeat(pixels, 3, axis=2)
     if pixels.shape[0] != size:
         planes = [Image.fromarray(np.ascontiguousarray(plane)) for plane in np.moveaxis(pixels, 2, 0)]
-        planes = [plane.resize((size, size), Image.Resampling.LANCZOS) for plane in planes]
+        planes = [plane.resize((size, size), Image.Resampling[interpolation.upper()]) for plane in planes]
         pixels = np.stack([np.asarray(plane) for plane in planes], axis=2)
     return pixels if raw else np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
 
@@ -94,7 +97,7 @@ def where(row):
     return f"{row['archive']}: {row['member']}" if row.get("archive") else str(row["file_loc"])
 
 
-def load_row(row, size, color, raw=False):
+def load_row(row, size, color, raw=False, interpolation="lanczos"):
     """`load_image` for a row of a catalogue.
 
     Args:
@@ -102,6 +105,7 @@ def load_row(row, size, color, raw=False):
         size: edge of the result in pixels.
         color: True for three channels, False for one.
         raw: keep floating point.
+        interpolation: one of `INTERPOLATIONS`.
 
     Returns:
         (size, size, 3 or 1), 0-255: uint8, or float32 if `raw`.
@@ -109,7 +113,7 @@ def load_row(row, size, color, raw=False):
     Raises:
         BadImage: missing, empty, truncated, or not an image.
     """
-    return load_image(read(row), size, color, raw, where(row))
+    return load_image(read(row), size, color, raw, where(row), interpolation)
 
 
 def stretch(bands, order="grz"):

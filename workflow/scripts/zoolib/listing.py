@@ -145,7 +145,7 @@ def _list_images(paths, output):
     for folder in folders:
         if not Path(folder).is_dir():
             raise UserError(f"{folder}: there is no such folder or archive; see predict.targets.")
-    rows = itertools.chain(_members(zips), *map(_files_below, folders))
+    rows = itertools.chain(_members(zips), *(_files_below(folder, set()) for folder in folders))
     sentence = "Two images are called '{}'; rename one, the name is the galaxy's id_str."
     count = _write(_once(in_order(rows, COLUMNS, "id_str"), sentence), output)
     if not count:
@@ -159,12 +159,17 @@ def _members(zips):
             yield stem(name), str(archive), member, ""
 
 
-def _files_below(folder):
+def _files_below(folder, seen):
+    # Links to folders are followed too, but each folder is listed once: links may lead in circles.
+    status = os.stat(folder)
+    if (status.st_dev, status.st_ino) in seen:
+        return
+    seen.add((status.st_dev, status.st_ino))
     # As they come: the names of all images at once may be more than memory holds.
     with os.scandir(Path(folder)) as entries:
         for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from _files_below(entry.path)
+            if os.path.isdir(entry) if entry.is_symlink() else entry.is_dir():
+                yield from _files_below(entry.path, seen)
             elif entry.name.lower().endswith(SUFFIXES):
                 yield stem(entry.name), "", "", entry.path
 

@@ -5,6 +5,7 @@ backbone and without a head.
 """
 
 import json
+import math
 from pathlib import Path
 
 import keras
@@ -17,6 +18,7 @@ from zoolib import models
 from zoolib.augment import PAPER
 from zoolib.backbones import ZOO, build_backbone
 from zoolib.hub import Repository
+from zoolib.images import INTERPOLATIONS
 from zoolib.keras_weights import imagenet_backbone, zoobot_checkpoint_backbone
 from zoolib.logs import UserError, log
 from zoolib.provenance import hash_of_file, versions
@@ -28,6 +30,9 @@ CONVENTION = {"size": 300, "crop": 0.75, "final_size": 224, "color": True, "enco
 # A pickle under another name: of PyTorch since 1.6 (a zip), and before.
 PICKLED = (b"PK\x03\x04", b"\x80\x02")
 UNKNOWN = "not stated"
+# The first convolution of the architectures of the zoo: its axes are (out, channels, height, width).
+FIRST = ("stem.0.weight", "conv1.weight", "conv_stem.weight")
+SMALLEST = 32
 
 
 def import_backbone(source, output, image=None, backbone=None):
@@ -44,12 +49,17 @@ def import_backbone(source, output, image=None, backbone=None):
             an encoder that sees other channels than the run's images have.
     """
     kind = kind_of_source(source, "pretrained")
-    if kind == "imagenet":
-        network, seen, origin = _of_imagenet(backbone, image)
-    elif kind == "checkpoint":
-        network, seen, origin = _of_checkpoint(source, image)
-    else:
-        network, seen, origin = _of_timm(source, kind, image)
+    try:
+        if kind == "imagenet":
+            network, seen, origin = _of_imagenet(backbone, image)
+        elif kind == "checkpoint":
+            network, seen, origin = _of_checkpoint(source, image)
+        else:
+            network, seen, origin = _of_timm(source, kind, image)
+    except UserError as error:
+        # Its backbone is its own, whatever the key says.
+        told = str(error).removeprefix("train.backbone: ")
+        raise (error if told == str(error) else UserError(f"{source}: {told}")) from None
     if image and seen["color"] != image["color"]:
         wanted = "colour images (3 channels)" if seen["color"] else "grey images (1 channel)"
         raise UserError(
@@ -104,7 +114,10 @@ def _of_timm(source, kind, image):
         )
     path = fetch(weights)
     tensors = read_tensors(path, source)
-    own, channels = timm_preprocessing(settings, tensors)
+    try:
+        own, channels = timm_preprocessing(settings, tensors)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from None
     seen = {**(image or own["image"]), "color": channels == 3}
     network = build_backbone(settings["architecture"], seen["final_size"], channels, own["mean"], own["std"])
     try:
@@ -130,7 +143,8 @@ def _licence(repository, source):
     else:
         path = Path(source, card) if Path(source, card).is_file() else None
     try:
-        return str((path and metadata_load(path) or {}).get("license", UNKNOWN))
+        licence = (path and metadata_load(path) or {}).get("license") or UNKNOWN
+        return ", ".join(map(str, licence)) if isinstance(licence, list) else str(licence)
     # A card is written by hand: any YAML error.
     except Exception:
         return UNKNOWN
@@ -144,8 +158,8 @@ def read_timm_config(path, source):
         source: what an error message calls the encoder.
 
     Returns:
-        {"architecture", "input_size" (channels, height, width), "crop_pct", "mean", "std", "interpolation",
-        "first_conv"}; None where it is silent.
+        {"architecture", "input_size" (channels, height, width), "crop_pct", "mean", "std", "interpolation"};
+        None where it is silent.
 
     Raises:
         UserError: no JSON, or not timm's.
@@ -158,17 +172,34 @@ def read_timm_config(path, source):
         numbers = {key: found.get(key) for key in ("input_size", "mean", "std")}
         settings = {key: value and [float(number) for number in value] for key, value in numbers.items()}
         crop = found.get("crop_pct")
-        if crop is not None and not 0 < crop <= 1:
-            raise ValueError(f"crop_pct is {crop}, expected a number above 0, at most 1")
-        if settings["input_size"] and len(settings["input_size"]) != 3:
-            raise ValueError(f"input_size is {found['input_size']}, expected [channels, height, width]")
+        if crop is not None and not 0.1 <= crop <= 1:
+            raise ValueError(f"crop_pct is {crop}, expected a number from 0.1 to 1")
+        for key, values in settings.items():
+            if not all(map(math.isfinite, values or [])):
+                raise ValueError(f"{key} is {found[key]}, expected finite numbers")
+        if (size := settings["input_size"]) and not _is_square(size):
+            raise ValueError(
+                f"input_size is {found['input_size']}, expected [channels, height, width], 1 or 3 channels"
+                f" and a square of {SMALLEST} px or more"
+            )
+        if bool(settings["mean"]) != bool(settings["std"]):
+            raise ValueError("only one of mean and std is there, expected both or neither")
+        if min(settings["std"] or [1]) <= 0:
+            raise ValueError(f"std is {found['std']}, expected numbers above 0")
+        interpolation = found.get("interpolation") or None
+        if interpolation not in (None, "random", *INTERPOLATIONS):
+            words = ", ".join(INTERPOLATIONS)
+            raise ValueError(f"interpolation is '{interpolation}', expected one of {words}, random")
     except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
         missing = f"has no key {error}" if isinstance(error, KeyError) else f"cannot be read ({error})"
         raise UserError(
             f"{source}: its config.json {missing}, expected what timm writes; mend it or choose another."
         ) from None
-    told = {key: found.get(key) for key in ("interpolation", "first_conv")}
-    return {"architecture": architecture, "crop_pct": crop, **settings, **told}
+    return {"architecture": architecture, "crop_pct": crop, **settings, "interpolation": interpolation}
+
+
+def _is_square(size):
+    return len(size) == 3 and size[0] in (1, 3) and size[1] == size[2] >= SMALLEST
 
 
 def read_tensors(path, source):
@@ -185,7 +216,7 @@ def read_tensors(path, source):
         UserError: damaged, or a pickle under this name.
     """
     try:
-        return {name: np.asarray(values, "float32") for name, values in load_file(path).items()}
+        tensors = {name: np.asarray(values, "float32") for name, values in load_file(path).items()}
     # Of numbers that numpy does not have (bfloat16) it says KeyError or TypeError.
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         with open(path, "rb") as file:
@@ -199,6 +230,13 @@ def read_tensors(path, source):
             f"{source}: its model.safetensors cannot be read ({error}); it is damaged or holds other numbers"
             " than float32 and float16; get it again, or choose another encoder."
         ) from None
+    for name, values in tensors.items():
+        if not np.isfinite(values).all():
+            raise UserError(
+                f"{source}: the weight '{name}' in its model.safetensors has numbers that are not finite;"
+                " choose another encoder."
+            )
+    return tensors
 
 
 def timm_preprocessing(settings, tensors):
@@ -217,7 +255,7 @@ def timm_preprocessing(settings, tensors):
         "interpolation"}, channels).
 
     Raises:
-        UserError: means for another number of channels.
+        UserError: means for another number of channels, or another number than 1 or 3.
     """
     edge = int(settings["input_size"][-1]) if settings["input_size"] else CONVENTION["final_size"]
     if settings["crop_pct"]:
@@ -226,8 +264,18 @@ def timm_preprocessing(settings, tensors):
     else:
         size = round(edge * CONVENTION["size"] / CONVENTION["final_size"])
         image = {**CONVENTION, "size": size, "final_size": edge}
-    first = tensors.get(f"{settings['first_conv']}.weight")
-    channels = first.shape[1] if first is not None else int((settings["input_size"] or [3])[0])
+    image["interpolation"] = settings["interpolation"] if settings["interpolation"] != "random" else None
+    image["interpolation"] = image["interpolation"] or "lanczos"
+    name = next((name for name in FIRST if name in tensors), None)
+    channels = int((settings["input_size"] or [3])[0])
+    if name:
+        shape = tensors[name].shape
+        if len(shape) != 4 or shape[1] not in (1, 3):
+            raise UserError(
+                f"model.safetensors: the weight '{name}' has the shape {shape}, expected four axes, the"
+                " second 1 (grey) or 3 (colour) channels long; choose another encoder."
+            )
+        channels = shape[1]
     image["color"] = channels == 3
     both = settings["mean"] and settings["std"]
     found = {key: _of_channels(settings[key], channels, key) if both else None for key in ("mean", "std")}

@@ -371,7 +371,7 @@ def main(names):
             say(
                 "MODEL is not given, so this starts from the demo's model, which has seen only simulated"
                 " galaxies: good for trying out; for science, give one that was trained on real ones, such as"
-                " hf://mwalmsley/zoobot-encoder-convnext_nano (docs/pretrained.md)."
+                " hf://mwalmsley/zoobot-encoder-convnext_nano@refs/pr/1 (docs/pretrained.md)."
             )
             if not Path(DEMO, "model.keras").is_file():
                 say(f"It is not there yet and is built first: about {DEMO_MINUTES} minutes on two cores.")

@@ -1,5 +1,7 @@
 """Where pretrained backbones come from: the texts of `train.pretrained` and of a task's `pretrained`."""
 
+import glob
+import json
 import re
 from pathlib import Path
 
@@ -9,7 +11,14 @@ from zoolib.provenance import hash_of
 IMAGENET = "imagenet"
 MODEL_FILES = ("model.keras", "model.json")
 ENCODER_FILES = ("config.json", "model.safetensors")
-HUB = re.compile(r"hf://(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+# What huggingface_hub takes: no -- or .., no .git at the end, letters, digits or _ at both ends of a name.
+HUB = re.compile(
+    r"hf://(?![^@]*(--|\.\.|\.git(@|$)))(?P<repository>\w([\w.-]*\w)?/\w([\w.-]{0,94}\w)?)"
+    r"(@(?P<revision>[\w./-]+))?",
+    re.ASCII,
+)
+# What model.json says of where weights come from, for every model that is trained from them.
+ORIGIN = ("pretrained", "backbone", "licence", "revision", "weights")
 # PyTorch's and Lightning's files, which are pickles inside.
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 # Zoobot and timm write hf_hub:, which is answered with how it is written here.
@@ -73,7 +82,8 @@ def files_of_checkpoint(source):
     """
     path = Path(source)
     place, name = (path, "") if path.is_dir() else (path.parent, path.name)
-    found = [*place.glob(f"{name or '*'}.index"), *place.glob(f"{name or '*'}.data-*")]
+    name = glob.escape(name) or "*"
+    found = [*place.glob(f"{name}.index"), *place.glob(f"{name}.data-*")]
     return sorted(map(str, found)) if any(file.suffix == ".index" for file in found) else []
 
 
@@ -88,7 +98,27 @@ def files_of_source(source):
     """
     if source == IMAGENET or HUB.fullmatch(source):
         return []
-    return files_of_checkpoint(source) or [f"{source}/{file}" for file in ENCODER_FILES]
+    encoder = [f"{source}/{file}" for file in ENCODER_FILES]
+    if all(Path(file).is_file() for file in encoder):
+        return encoder
+    return files_of_checkpoint(source) or encoder
+
+
+def origin_of(folder):
+    """Where the weights of a model came from first, through all models that were trained in between.
+
+    Args:
+        folder: a model folder; None for an untrained network.
+
+    Returns:
+        A dict with the keys of `ORIGIN` that are known; None where no published weights were at the start.
+    """
+    if not folder:
+        return None
+    training = json.loads((Path(folder) / "model.json").read_text())["training"]
+    if "licence" in training:
+        return {key: training[key] for key in ORIGIN if key in training}
+    return training.get("origin")
 
 
 def absolute(source):

@@ -15,6 +15,7 @@ from zoolib.gpus import check_gpus
 from zoolib.likelihood import QuestionLosses, TreeLoss
 from zoolib.logs import UserError, log, whole
 from zoolib.provenance import hash_of, versions
+from zoolib.sources import origin_of
 from zoolib.tfrecords import read_sidecar
 from zoolib.trees import DecisionTree
 
@@ -205,6 +206,7 @@ def train_member(
     )
     identity = {
         "code": code,
+        "versions": versions(),
         "settings": settings,
         "image": image,
         "tree": tree.to_dict(),
@@ -253,6 +255,7 @@ def train_member(
         "training": {
             **settings,
             "backbone": _backbone_name(settings),
+            "origin": origin_of(settings["start_from"] or settings["pretrained"]),
             "ensemble": ensemble,
             "member": member,
             "galaxies": learn.count,
