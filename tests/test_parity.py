@@ -25,31 +25,41 @@ def missing():
     return ""
 
 
-@pytest.mark.parametrize("name", timm_models.SMALL)
-def test_features_of_weights_that_timm_saved_are_timm_s(tmp_path, name):
+def seen_by_timm(name, channels, edge):
+    """timm's model, or a skip aloud; mean and standard deviation, and the features."""
     if missing():
         pytest.skip(f"SKIPPED, NOT TESTED: weights as timm saves them; make env-parity ({missing()})")
+    keras.utils.clear_session()
+    # A folder says what the encoder was trained with; timm's default in colour.
+    own = timm_models.preprocessing(3)
+    own = own if channels == 3 else [np.mean(own[0]), np.mean(own[1])]
+    model = timm_models.random_model(name, channels)
+    _, theirs = timm_models.settle(model, name, timm_models.images(edge, channels), *own)
+    return model, own, theirs
+
+
+@pytest.mark.parametrize(("channels", "edge"), [(3, 64), (1, 98)])
+@pytest.mark.parametrize("name", timm_models.SMALL)
+def test_features_of_weights_that_timm_saved_are_timm_s(tmp_path, name, channels, edge):
+    model, _, theirs = seen_by_timm(name, channels, edge)
     timm, _ = timm_models.load_timm()
-    for channels in (3, 1):
-        model = timm_models.random_model(name, channels)
-        # A folder says what the encoder was trained with; timm's default in colour.
-        mean, std = timm_models.preprocessing(3)
-        own = [mean, std] if channels == 3 else [np.mean(mean), np.mean(std)]
-        for edge in timm_models.EDGES:
-            keras.utils.clear_session()
-            pixels = timm_models.images(edge, channels)
-            timm_models.settle(model, name, pixels, *own)
-            theirs = timm_models.timm_features(model, pixels, *own)
-            folder, saved = tmp_path / f"{channels}-{edge}", tmp_path / f"{channels}-{edge}-timm"
-            folder.mkdir()
-            timm.models.save_for_hf(model, saved, safe_serialization=True)
-            image = {"size": edge, "crop": 1.0, "final_size": edge, "color": channels == 3, "encoding": "png"}
-            output = SimpleNamespace(model=folder / "model.keras", about=folder / "model.json")
-            import_backbone(str(saved), output, image)
-            loaded = load_model(folder)
-            assert loaded.about["training"]["backbone"] == name
-            ours = features(loaded.backbone, channels, edge)
-            assert timm_models.difference(ours, theirs) < TOLERANCE
+    timm.models.save_for_hf(model, tmp_path / "timm", safe_serialization=True)
+    image = {"size": edge, "crop": 1.0, "final_size": edge, "color": channels == 3, "encoding": "png"}
+    output = SimpleNamespace(model=tmp_path / "model.keras", about=tmp_path / "model.json")
+    import_backbone(str(tmp_path / "timm"), output, image)
+    loaded = load_model(tmp_path)
+    assert loaded.about["training"]["backbone"] == name
+    assert timm_models.difference(features(loaded.backbone, channels, edge), theirs) < TOLERANCE
+
+
+@pytest.mark.parametrize(("channels", "edge"), [(3, 98), (1, 64)])
+@pytest.mark.parametrize("name", timm_models.SMALL)
+def test_features_are_timm_s_at_the_other_size(name, channels, edge):
+    """Without the way through files, which is the same for every size."""
+    model, own, theirs = seen_by_timm(name, channels, edge)
+    backbone = build_backbone(name, edge, channels, *own)
+    set_timm_weights(backbone, name, {key: value.numpy() for key, value in model.state_dict().items()})
+    assert timm_models.difference(features(backbone, channels, edge), theirs) < TOLERANCE
 
 
 def with_stored_levels(name, channels, edge):

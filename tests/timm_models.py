@@ -126,7 +126,8 @@ def settle(model, name, pixels, mean=None, std=None):
         std: the same.
 
     Returns:
-        {timm's name of a BatchNorm: (centres (channels,) float16, spread around them float64)}.
+        ({timm's name of a BatchNorm: (centres (channels,) float16, spread around them float64)}, features as
+        `timm_features` gives them from now on).
     """
     _, torch = load_timm()
     levels = {}
@@ -145,10 +146,10 @@ def settle(model, name, pixels, mean=None, std=None):
         for key, module in model.named_modules()
         if isinstance(module, torch.nn.BatchNorm2d)
     ]
-    timm_features(model, pixels, mean, std)
+    features = timm_features(model, pixels, mean, std)
     for hook in hooks:
         hook.remove()
-    return levels
+    return levels, features
 
 
 def timm_features(model, pixels, mean=None, std=None):
@@ -204,14 +205,14 @@ def main():
     stored = {}
     for name, channels, edge in STORED:
         model, pixels = random_model(name, channels), images(edge, channels)
-        levels = settle(model, name, pixels, *preprocessing(channels))
+        levels, features = settle(model, name, pixels, *preprocessing(channels))
         sight = f"{name} {channels} {edge}"
         centres = [centre for centre, _ in levels.values()]
         stored[f"{sight} norms"] = np.array(list(levels), dtype=str)
         stored[f"{sight} sizes"] = np.array([len(centre) for centre in centres], dtype=int)
         stored[f"{sight} centres"] = np.concatenate([*centres, np.zeros(0, "float16")])
         stored[f"{sight} spreads"] = np.array([spread for _, spread in levels.values()])
-        stored[sight] = timm_features(model, pixels, *preprocessing(channels))
+        stored[sight] = features
     np.savez_compressed(FEATURES, **stored)
 
 

@@ -27,14 +27,14 @@ class Architecture:
         features: numbers that it gives for a galaxy.
         parameters: weights that train, with three channels.
         input: what it sees.
-        licence: of the published Zoobot encoder's weights, as its page states it.
+        licence: of the published Zoobot encoder's weights, as the page of one of its kind states it.
     """
 
     layers: Callable
     features: int
     parameters: int
-    input: str = "any even edge from 32 px, 1 or 3 channels; published for 224 px"
-    licence: str = "Apache-2.0"
+    input: str = "any edge from 32 px, 1 or 3 channels; published for 224 px"
+    licence: str = "apache-2.0"
 
 
 def _convnext(parameters, depths, widths):
@@ -43,7 +43,10 @@ def _convnext(parameters, depths, widths):
 
 def _resnet(parameters, depths, bottleneck):
     features = 2048 if bottleneck else 512
-    return Architecture(partial(resnet, depths=depths, bottleneck=bottleneck), features, parameters)
+    # The page of ResNet 18, the one without bottlenecks, was not seen.
+    licence = Architecture.licence if bottleneck else "not seen"
+    network = partial(resnet, depths=depths, bottleneck=bottleneck)
+    return Architecture(network, features, parameters, licence=licence)
 
 
 ZOO = {
@@ -56,7 +59,7 @@ ZOO = {
     "resnet18": _resnet(11_176_512, (2, 2, 2, 2), bottleneck=False),
     "resnet50": _resnet(23_508_032, (3, 4, 6, 3), bottleneck=True),
     "resnet101": _resnet(42_500_160, (3, 4, 23, 3), bottleneck=True),
-    "efficientnet_b0": Architecture(efficientnet_b0, 1280, 4_007_548),
+    "efficientnet_b0": Architecture(efficientnet_b0, 1280, 4_007_548, licence="gpl-3.0"),
 }
 
 
