@@ -63,11 +63,11 @@ $(ENV)-for-parity: envs/parity.lock.txt $(ENV)
 	@touch $@
 
 demo:
-	@$(or $(PYTHON),python3) tests/timed.py demo $(MAKE) --no-print-directory build-and-check-demo CONFIG=config/demo.yaml
+	@$(or $(PYTHON),python3) tests/tools/timed.py demo $(MAKE) --no-print-directory build-and-check-demo CONFIG=config/demo.yaml
 
 build-and-check-demo: $(ENV)
 	@$(MAKE) --no-print-directory report
-	@python tests/check_demo.py results/demo
+	@python tests/tools/check_demo.py results/demo
 
 # Names of the variables that were typed: a NAME of the environment means something else.
 TYPED = $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
@@ -76,19 +76,19 @@ finetune: $(ENV)
 	@PYTHONPATH=workflow/scripts python -m zoolib.quick_finetune $(TYPED)
 
 test:
-	@$(or $(PYTHON),python3) tests/timed.py test $(MAKE) --no-print-directory lint-and-test
+	@$(or $(PYTHON),python3) tests/tools/timed.py test $(MAKE) --no-print-directory lint-and-test
 
 lint-and-test: lint
 	python -m pytest
 
 test-preemption: $(ENV)
-	@python tests/timed.py $@ python tests/preemption.py $(or $(CUTS),10) $(or $(SEED),1)
+	@python tests/tools/timed.py $@ python tests/tools/preemption.py $(or $(CUTS),10) $(or $(SEED),1)
 
 test-slurm: $(ENV)
-	@python tests/timed.py $@ python -m pytest tests/slurm/test_slurm.py
+	@python tests/tools/timed.py $@ python -m pytest tests/slurm/test_slurm.py
 
 test-slurm-accounting: $(ENV)
-	@python tests/timed.py $@ python -m pytest tests/slurm/test_slurm_accounting.py
+	@python tests/tools/timed.py $@ python -m pytest tests/slurm/test_slurm_accounting.py
 
 lint: $(ENV)
 	ruff check --quiet .
@@ -115,13 +115,13 @@ contact-sheet: $(ENV)
 	PYTHONPATH=workflow/scripts python -m zoolib.figures.contact_sheet results/$(RUN) results/$(RUN)/contact_sheet.png
 
 parity: env-parity
-	@python tests/timed.py parity python benchmarks/parity.py
+	@python tests/tools/timed.py parity python benchmarks/parity.py
 
 bench-posteriors: $(ENV)
-	@python tests/timed.py bench-posteriors python benchmarks/bench_posteriors.py
+	@python tests/tools/timed.py bench-posteriors python benchmarks/bench_posteriors.py
 
 study-heads study-calibration study-rings study-scale: $(ENV)
-	@python tests/timed.py $@ $(MAKE) --no-print-directory write-$@
+	@python tests/tools/timed.py $@ $(MAKE) --no-print-directory write-$@
 
 # The runs are the same: whichever study comes second finds them made.
 write-study-heads write-study-calibration: study-runs

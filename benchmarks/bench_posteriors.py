@@ -23,14 +23,15 @@ import pandas as pd
 REPO = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO / "workflow" / "scripts"))
 
-from zoolib import information, intervals, posteriors  # noqa: E402
-from zoolib.predictions import (  # noqa: E402
+from zoolib.config.trees import DecisionTree  # noqa: E402
+from zoolib.posteriors import information, intervals  # noqa: E402
+from zoolib.posteriors import summary as posteriors  # noqa: E402
+from zoolib.posteriors.files import (  # noqa: E402
     collect_predictions,
     describe_posteriors,
     open_predictions,
     write_predictions,
 )
-from zoolib.trees import DecisionTree  # noqa: E402
 
 PAGE, SECTION = REPO / "docs" / "posteriors.md", "## Speed\n"
 SAMPLES, PARTS, THREADS, LEVEL = 25, 40, 2, 0.9

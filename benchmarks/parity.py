@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 REPO = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(REPO / "workflow" / "scripts"), str(REPO / "tests")]
+sys.path[:0] = [str(REPO / "workflow" / "scripts"), str(REPO / "tests" / "support")]
 
 PAGE, SECTION = REPO / "docs" / "parity.md", "## Measured\n"
 EDGES, BATCH, TURNS, SECONDS, TOLERANCE = (64, 224), 4, 3, 12, 1e-4
@@ -60,8 +60,8 @@ def measure(name):
     """
     import tensorflow as tf
     import timm_models
-    from zoolib.backbones import ZOO, build_backbone
-    from zoolib.timm_weights import set_timm_weights
+    from zoolib.learning.backbones import ZOO, build_backbone
+    from zoolib.weights.timm import set_timm_weights
 
     # One thread each: where threads wait for each other, whatever else the machine does decides.
     tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -100,7 +100,7 @@ def main(names):
     Args:
         names: architectures; all of the zoo where there are none.
     """
-    from zoolib.backbones import ZOO
+    from zoolib.learning.backbones import ZOO
 
     rows, failed, spawn = [], [], multiprocessing.get_context("spawn")
     for name in names or ZOO:

@@ -20,14 +20,15 @@ from scipy import special, stats
 REPO = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO / "workflow" / "scripts"))
 
-from zoolib import calibration  # noqa: E402
-from zoolib.baselines import constant_concentrations  # noqa: E402
-from zoolib.evaluate import matching_rows, votes_of  # noqa: E402
+from zoolib.config.trees import DecisionTree  # noqa: E402
 from zoolib.figures.calibration import PANELS, deviations, figure_19, name_marks  # noqa: E402
-from zoolib.figures.style import COLORS, FAINT, drawing, in_words  # noqa: E402
-from zoolib.posteriors import log_predictive  # noqa: E402
-from zoolib.predictions import open_predictions  # noqa: E402
-from zoolib.trees import DecisionTree  # noqa: E402
+from zoolib.figures.style import COLORS, FAINT, drawing  # noqa: E402
+from zoolib.job.words import in_words  # noqa: E402
+from zoolib.posteriors.files import open_predictions  # noqa: E402
+from zoolib.posteriors.summary import log_predictive  # noqa: E402
+from zoolib.scores import calibration  # noqa: E402
+from zoolib.scores.baselines import constant_concentrations  # noqa: E402
+from zoolib.scores.questions import matching_rows, votes_of  # noqa: E402
 
 HEADS = ("dirichlet", "dirichlet_wide", "multinomial")
 SECTION = "## Results\n"

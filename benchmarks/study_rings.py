@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import yaml
 from study import REPO, machine, write_section
-from zoolib.label_scores import bootstrap_weights
+from zoolib.scores.labels import bootstrap_weights
 
 # The tasks of the configuration, by what the page calls them; differences are from the first.
 TASKS = {"scratch": "from scratch", "frozen": "pretrained, frozen", "finetuned": "pretrained, finetuned"}

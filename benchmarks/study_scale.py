@@ -44,16 +44,16 @@ def name_of(number):
 
 def load_tree():
     """The tree of GZ DECaLS 5."""
-    from zoolib.trees import DecisionTree
+    from zoolib.config.trees import DecisionTree
 
     return DecisionTree.load(TREE)
 
 
 def make_model(folder):
     """Write a tiny model that has learned nothing."""
-    from zoolib import models
-    from zoolib.augment import PAPER
-    from zoolib.backbones import build_backbone
+    from zoolib.learning import models
+    from zoolib.learning.augment import PAPER
+    from zoolib.learning.backbones import build_backbone
 
     tree = load_tree()
     backbone = build_backbone("tiny", IMAGE["final_size"], 1)
@@ -67,9 +67,9 @@ def make_model(folder):
 def make_survey(folder, galaxies):
     """Write the galaxies as image files, one of them broken, and those of the last chunk as shards too."""
     import numpy as np
-    from zoolib.galaxies import draw_galaxies, render_all
-    from zoolib.images import encode, load_image
-    from zoolib.tfrecords import write_records
+    from zoolib.data.images import encode, load_image
+    from zoolib.data.tfrecords import write_records
+    from zoolib.simulation.galaxies import draw_galaxies, render_all
 
     tree = load_tree()
     pictures = list(render_all(draw_galaxies(IMAGES, np.random.default_rng(1)), EDGE, 1))
@@ -260,7 +260,7 @@ def measure_plans(work, data):
             *("zoolib.catalog", "build_catalog", [entry], shares, 42, SimpleNamespace(**output)),
         ),
         f"`list_galaxies`: the {RECORD:,} members of the zips": (
-            *("zoolib.listing", "list_galaxies", "archives", zips, folder / "list.parquet"),
+            *("zoolib.data.listing", "list_galaxies", "archives", zips, folder / "list.parquet"),
         ),
         "`snakemake -n` of the paper's run": ("study_scale", "plan", work / "paper", {}),
         "`snakemake -n predict` of a folder, `predict.chunks: 1000`": (

@@ -7,16 +7,16 @@ from functools import cache
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "scripts"))
 
-from zoolib.agreement import is_path
-from zoolib.attempts import CALL
-from zoolib.augmentations import load_augmentations
-from zoolib.configuration import check_configuration
-from zoolib.logs import UserError
-from zoolib.provenance import fingerprint
-from zoolib.published import changed_rules, other_galaxies, read_checks, read_published
-from zoolib.sources import encoder_name, files_of_source, import_settings, kind_of_source
-from zoolib.task_agreement import file_of_url, fit_names, task_labels
-from zoolib.trees import DecisionTree
+from zoolib.config.agreement import is_path
+from zoolib.job.attempts import CALL
+from zoolib.config.augmentations import load_augmentations
+from zoolib.config.schema import check_configuration
+from zoolib.job.logs import UserError
+from zoolib.job.provenance import fingerprint
+from zoolib.config.published import changed_rules, other_galaxies, read_checks, read_published
+from zoolib.config.sources import encoder_name, files_of_source, import_settings, kind_of_source
+from zoolib.config.tasks import file_of_url, fit_names, task_labels
+from zoolib.config.trees import DecisionTree
 
 # Jobs inherit it, SLURM's too: by it an attempt knows what stopped another one of the same call for good.
 os.environ.setdefault(CALL, uuid.uuid4().hex)

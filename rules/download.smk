@@ -79,7 +79,7 @@ if ZENODO["simulate"]:
             mem_mb=doubled(4000),
             runtime=60,
         params:
-            code=fingerprint("simulate_record", "survey"),
+            code=fingerprint("simulate_record", "simulation.survey"),
             survey=ZENODO["simulate"],
             seed=config["seed"],
         script:

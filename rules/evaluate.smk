@@ -90,7 +90,7 @@ rule calibrate:
         mem_mb=doubled(4000),
         runtime=60,
     params:
-        code=fingerprint("calibrate", "calibration"),
+        code=fingerprint("calibrate", "scores.calibration"),
     script:
         "../workflow/scripts/calibrate.py"
 
@@ -210,7 +210,7 @@ rule evaluate_task:
         mem_mb=doubled(2000),
         runtime=10,
     params:
-        code=fingerprint("evaluate_task", "task_scores"),
+        code=fingerprint("evaluate_task", "scores.tasks"),
         fits=scored_fits,
         seed=config["seed"],
     script:
@@ -299,7 +299,7 @@ rule compare_label_counts:
         mem_mb=doubled(2000),
         runtime=10,
     params:
-        code=fingerprint("compare_label_counts", "task_scores", "figures.label_counts"),
+        code=fingerprint("compare_label_counts", "scores.tasks", "figures.label_counts"),
         fits=counted_fits,
     script:
         "../workflow/scripts/compare_label_counts.py"
@@ -340,7 +340,7 @@ if ZENODO["simulate"]:
             mem_mb=doubled(4000),
             runtime=30,
         params:
-            code=fingerprint("compare_with_truth", "truth"),
+            code=fingerprint("compare_with_truth", "simulation.truth"),
             labels=list(COMPARED.values()),
         script:
             "../workflow/scripts/compare_with_truth.py"

@@ -25,7 +25,7 @@ for task in TASKS.values():
             mem_mb=doubled(2000),
             runtime=30,
         params:
-            code=fingerprint("build_task_catalog", "tasks"),
+            code=fingerprint("build_task_catalog", "data.tasks"),
             task=task_data(task),
             fits=fit_names(task),
             seed=config["seed"],

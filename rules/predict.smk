@@ -18,7 +18,7 @@ rule list_galaxies:
         mem_mb=doubled(4000),
         runtime=60,
     params:
-        code=fingerprint("list_galaxies", "listing"),
+        code=fingerprint("list_galaxies", "data.listing"),
         kind=listed_kind,
         images=lambda wildcards: TARGETS[wildcards.target].get("images"),
     script:
@@ -68,7 +68,7 @@ rule describe_posteriors:
         mem_mb=doubled(2000),
         runtime=120,
     params:
-        code=fingerprint("describe_posteriors", "predictions"),
+        code=fingerprint("describe_posteriors", "posteriors.files"),
         credible_level=config["predict"]["credible_level"],
         # Its cuts name samples.
         tree=CUT_TREE,
@@ -101,7 +101,7 @@ rule collect_predictions:
         mem_mb=doubled(2000),
         runtime=30,
     params:
-        code=fingerprint("collect_predictions", "predictions"),
+        code=fingerprint("collect_predictions", "posteriors.files"),
     script:
         "../workflow/scripts/collect_predictions.py"
 
@@ -125,7 +125,7 @@ rule rank_galaxies:
         mem_mb=doubled(4000),
         runtime=30,
     params:
-        code=fingerprint("rank_galaxies", "predictions"),
+        code=fingerprint("rank_galaxies", "posteriors.files"),
     script:
         "../workflow/scripts/rank_galaxies.py"
 

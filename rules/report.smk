@@ -39,7 +39,7 @@ rule describe_run:
         mem_mb=doubled(1000),
         runtime=10,
     params:
-        code=fingerprint("describe_run", "report_tables"),
+        code=fingerprint("describe_run", "report"),
         configuration=config,
     script:
         "../workflow/scripts/describe_run.py"
@@ -72,7 +72,7 @@ rule show_tables:
         mem_mb=doubled(1000),
         runtime=10,
     params:
-        code=fingerprint("show_tables", "report_tables"),
+        code=fingerprint("show_tables", "report"),
     script:
         "../workflow/scripts/show_tables.py"
 

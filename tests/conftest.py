@@ -10,14 +10,13 @@ from pathlib import Path
 import pytest
 from pipeline import TEST, copy_of_the_repository, snakemake
 from stored import model_folder, stored  # noqa: F401 (fixtures)
-from zenodo_server import ZenodoServer
-from zoolib import records
-from zoolib.logs import log
-from zoolib.published import read_published
-from zoolib.trees import DecisionTree
+from zenodo_server import PARTS, TABLE, ZenodoServer
+from zoolib.config.published import read_published
+from zoolib.config.trees import DecisionTree
+from zoolib.job.logs import log
+from zoolib.zenodo import records
 
 REPO = Path(__file__).resolve().parents[1]
-TABLE, PARTS = "gz_decals_volunteers_5.csv", ["part1.zip", "part2.zip"]
 
 
 @pytest.fixture(scope="session")

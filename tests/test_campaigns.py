@@ -12,10 +12,11 @@ import pytest
 import yaml
 from PIL import Image
 from pipeline import copy_of_the_repository, overlay, snakemake
-from zoolib import trees
-from zoolib.catalog import SPLITS, build_catalog, read_catalog
+from zoolib.catalog import build_catalog
+from zoolib.config import trees
+from zoolib.data.catalogs import SPLITS, read_catalog
 from zoolib.evaluate import _compare
-from zoolib.predictions import open_predictions
+from zoolib.posteriors.files import open_predictions
 
 SPLIT = {"train": 0.6, "val": 0.2, "test": 0.2}
 OLD = {

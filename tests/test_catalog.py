@@ -8,10 +8,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 from zoolib import catalog
-from zoolib.catalog import build_catalog, cut, hash_positions, read_catalog
-from zoolib.logs import UserError
-from zoolib.tables import read_table
-from zoolib.trees import DecisionTree
+from zoolib.catalog import build_catalog
+from zoolib.config.trees import DecisionTree
+from zoolib.data.catalogs import read_catalog
+from zoolib.data.partition import cut, hash_positions
+from zoolib.data.tables import read_table
+from zoolib.job.logs import UserError
 
 TREE = {
     "name": "small",

@@ -13,11 +13,11 @@ from collections import namedtuple
 
 import pytest
 import yaml
-from conftest import PARTS, TABLE
-from zenodo_server import ZenodoServer
-from zoolib import download, records
+from zenodo_server import PARTS, TABLE, ZenodoServer
+from zoolib import download
 from zoolib.download import check_folder, download_file, needed_files
-from zoolib.logs import UserError
+from zoolib.job.logs import UserError
+from zoolib.zenodo import records
 
 RECORD = 99990001
 

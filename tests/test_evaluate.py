@@ -9,9 +9,9 @@ import pytest
 from scipy import stats
 from sklearn import metrics
 from zoolib import evaluate as stage
-from zoolib.logs import UserError
-from zoolib.posteriors import mean_fractions
-from zoolib.trees import DecisionTree
+from zoolib.config.trees import DecisionTree
+from zoolib.job.logs import UserError
+from zoolib.posteriors.summary import mean_fractions
 
 TREE = DecisionTree.from_dict(
     {

@@ -1,12 +1,12 @@
 """Faults that galaxy classifiers before this one had, in thirteen groups, and what would catch each here.
 
  1. galaxies at another scale at prediction
-      test_augment.py::test_training_and_prediction_see_a_galaxy_at_the_same_scale
+      learning/test_augment.py::test_training_and_prediction_see_a_galaxy_at_the_same_scale
       test_faults.py::test_a_model_predicts_at_the_scale_that_it_was_trained_at
  2. one crop for all images of a batch
       test_faults.py::test_the_same_image_is_cut_differently_within_a_batch
  3. dropout that draws nothing
-      test_models.py::test_the_reloaded_head_draws_and_the_backbone_does_not
+      learning/test_models.py::test_the_reloaded_head_draws_and_the_backbone_does_not
       test_predict.py::test_samples_differ_and_can_be_repeated
  4. test galaxies decide when to stop, nothing is seeded
       test_faults.py::test_votes_of_test_galaxies_change_nothing
@@ -15,7 +15,7 @@
       test_catalog.py::test_new_galaxies_and_another_order_move_nobody
  5. options that are ignored or misspelt
       test_faults.py::test_every_key_is_read_by_some_code
-      test_configuration.py::test_a_wrong_configuration_ends_in_one_sentence
+      config/test_schema.py::test_a_wrong_configuration_ends_in_one_sentence
  6. empty last shard
       test_faults.py::test_no_shard_is_empty_where_galaxies_divide_evenly
     images upside down in shards, but not elsewhere
@@ -33,25 +33,25 @@
     a finetuned model that sees otherwise than its backbone (colour for a grey one)
       test_finetune.py::test_without_augmentation_a_frozen_backbone_runs_once
  9. questions that hang on the wrong answer
-      test_trees.py::test_what_leads_to_what
+      config/test_trees.py::test_what_leads_to_what
     several answers that lead to a question
-      test_posteriors.py::test_a_question_with_two_parents_is_reached_by_either
+      posteriors/test_summary.py::test_a_question_with_two_parents_is_reached_by_either
 10. concentrations that cannot go below 1 or far up
-      test_models.py::test_the_outputs_of_a_head_reach_its_ends_and_stay_finite
+      learning/test_models.py::test_the_outputs_of_a_head_reach_its_ends_and_stay_finite
     float16 answers
-      test_models.py::test_outputs_are_float32_under_mixed_precision
+      learning/test_models.py::test_outputs_are_float32_under_mixed_precision
     a loss that grows with the number of GPUs
-      test_devices.py::test_two_devices_train_like_one
+      learning/test_devices.py::test_two_devices_train_like_one
     no loss of each question
-      test_likelihood.py::test_each_question_is_logged_as_its_mean_over_the_galaxies_asked
+      learning/test_likelihood.py::test_each_question_is_logged_as_its_mean_over_the_galaxies_asked
 11. models that need code to be loaded
-      test_models.py::test_a_model_saves_and_loads_whole_in_safe_mode
+      learning/test_models.py::test_a_model_saves_and_loads_whole_in_safe_mode
 12. dependencies that hold everything back
       test_faults.py::test_dead_ends_are_not_depended_on
 13. no resuming
       test_train.py::test_an_interrupted_training_ends_with_the_same_weights
     no FITS
-      test_images.py::test_a_band_of_fits_is_stretched_as_galaxy_zoo_decals_did
+      data/test_images.py::test_a_band_of_fits_is_stretched_as_galaxy_zoo_decals_did
 """
 
 import json
@@ -68,15 +68,16 @@ from PIL import Image
 from pipeline import snakemake
 from scipy.ndimage import map_coordinates
 from stored import IMAGE, SETTINGS, TREE, train_member
-from zoolib import catalog, datasets, predict, shards, train
-from zoolib.augment import PAPER
-from zoolib.configuration import known_keys
+from zoolib import catalog, predict, shards, train
+from zoolib.config.schema import known_keys
+from zoolib.learning import datasets
+from zoolib.learning.augment import PAPER
 
 SPLITS = ("train", "val", "test")
 
 
 def test_the_table_names_tests_that_exist(repo):
-    named = re.findall(r"(test_\w+\.py)::(test_\w+)", __doc__)
+    named = re.findall(r"([\w/]+\.py)::(test_\w+)", __doc__)
     assert len(named) > 20
     for file, name in named:
         assert f"\ndef {name}(" in (repo / "tests" / file).read_text(), f"{file}::{name}"

@@ -8,15 +8,16 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
-from zoolib import datasets, finetune, fitting, models
-from zoolib.backbones import build_backbone
-from zoolib.blocks import blocks_of, nested_layers
-from zoolib.catalog import Catalog, read_catalog, write_catalog
-from zoolib.label_heads import LabelsLoss, labels_head
-from zoolib.labels import Label
-from zoolib.logs import UserError
-from zoolib.strategies import Stage, Strategy
-from zoolib.trees import DecisionTree
+from zoolib import finetune
+from zoolib.config.labels import Label
+from zoolib.config.strategies import Stage, Strategy
+from zoolib.config.trees import DecisionTree
+from zoolib.data.catalogs import Catalog, read_catalog, write_catalog
+from zoolib.job.logs import UserError
+from zoolib.learning import datasets, fitting, models
+from zoolib.learning.backbones import build_backbone
+from zoolib.learning.blocks import blocks_of, nested_layers
+from zoolib.learning.label_heads import LabelsLoss, labels_head
 
 TASK = {
     "name": "bright",

@@ -14,8 +14,8 @@ from scipy import stats
 from zoolib import paper
 from zoolib.figures import paper_galleries, paper_posteriors, paper_scores, paper_tables
 from zoolib.figures.paper_predictions import draw_predictions
-from zoolib.logs import UserError
-from zoolib.predictions import describe_posteriors
+from zoolib.job.logs import UserError
+from zoolib.posteriors.files import describe_posteriors
 
 
 def texts(path):

@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from stored import IMAGE, TREE, files, train_member
-from zoolib import datasets, models, predict
-from zoolib.augment import PAPER
-from zoolib.images import BadImage
-from zoolib.listing import list_galaxies
-from zoolib.logs import UserError
+from zoolib import predict
+from zoolib.data.images import BadImage
+from zoolib.data.listing import list_galaxies
+from zoolib.job.logs import UserError
+from zoolib.learning import datasets, models
+from zoolib.learning.augment import PAPER
 
 
 def predict_all(stored, folder, out, of=1, samples=3, views=0, galaxies=None):

@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 from pipeline import copy_of_the_repository
 from zoolib import predict, quick_finetune
-from zoolib.logs import UserError
+from zoolib.job.logs import UserError
 from zoolib.quick_finetune import plan
 
 

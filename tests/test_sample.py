@@ -5,11 +5,11 @@ import zipfile
 
 import pandas as pd
 import pytest
-from conftest import PARTS, TABLE
-from zoolib import records
-from zoolib.archives import EXTRA, HEADER, TAIL
+from zenodo_server import PARTS, TABLE
 from zoolib.download import sample_record
-from zoolib.logs import UserError
+from zoolib.job.logs import UserError
+from zoolib.zenodo import records
+from zoolib.zenodo.archives import EXTRA, HEADER, TAIL
 
 RECORD = 99990001
 
@@ -87,8 +87,8 @@ def test_a_sample_is_no_part_of_one_split(served, tmp_path):
 
 
 def test_a_sample_goes_on_where_it_stopped(served, tmp_path, monkeypatch):
-    monkeypatch.setattr("zoolib.archives.GAP", -1)
-    monkeypatch.setattr("zoolib.archives.LONGEST", 0)
+    monkeypatch.setattr("zoolib.zenodo.archives.GAP", -1)
+    monkeypatch.setattr("zoolib.zenodo.archives.LONGEST", 0)
     part = records.Client.part
 
     def limited(self, file, start, stop):

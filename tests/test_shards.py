@@ -7,11 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from zoolib import shards, tfrecords
-from zoolib.catalog import Catalog, build_catalog, read_catalog, write_catalog
-from zoolib.images import decode, load_row
-from zoolib.logs import UserError
-from zoolib.trees import DecisionTree
+from zoolib import shards
+from zoolib.catalog import build_catalog
+from zoolib.config.trees import DecisionTree
+from zoolib.data import tfrecords
+from zoolib.data.catalogs import Catalog, read_catalog, write_catalog
+from zoolib.data.images import decode, load_row
+from zoolib.job.logs import UserError
 
 TREE = DecisionTree.from_dict({"name": "small", "questions": {"bar": {"answers": ["yes", "no"]}}})
 IMAGE = {"size": 16, "color": False, "encoding": "png"}

@@ -8,13 +8,14 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 from stored import IMAGE, SETTINGS, TREE, files, train_member
-from zoolib import datasets, train
-from zoolib.augment import PAPER
-from zoolib.logs import UserError
+from zoolib import train
+from zoolib.config.trees import DecisionTree
+from zoolib.job.logs import UserError
+from zoolib.learning import datasets
+from zoolib.learning.augment import PAPER
+from zoolib.posteriors.files import open_predictions
 from zoolib.predict import predict_chunk
-from zoolib.predictions import open_predictions
 from zoolib.shards import write_shard
-from zoolib.trees import DecisionTree
 
 
 def batches_of(store, first_epoch=0, epochs=3, **changes):

@@ -80,7 +80,7 @@ def assert_same_training(folder, reference):
 def completed(cluster, repo):
     """The call that ran config/test.yaml to its end, though a job hung and one had too little memory."""
     replace_in_rule(repo / "rules/paper.smk", "draw_trees", "runtime=", 1)
-    edit(repo / "workflow/scripts/draw_trees.py", "\nfrom zoolib.logs", f"{HANGS}\nfrom zoolib.logs")
+    edit(repo / "workflow/scripts/draw_trees.py", "\nfrom zoolib.job.logs", f"{HANGS}\nfrom zoolib.job.logs")
     replace_in_rule(repo / "rules/download.smk", "simulate_record", r"mem_mb=\D*", TOO_LITTLE)
     line = "    from zoolib.train import train_member\n"
     edit(repo / "workflow/scripts/train_member.py", line, line + SLOW)

@@ -1,7 +1,7 @@
 """Make the catalogue of each split from tables of votes and from images."""
 
 from zoolib.catalog import build_catalog
-from zoolib.logs import log_to
+from zoolib.job.logs import log_to
 
 with log_to(snakemake.log[0]):
     build_catalog(

@@ -1,7 +1,7 @@
 """Make the catalogues of a task's trainings from its labels and images."""
 
-from zoolib.logs import log_to
-from zoolib.tasks import build_task
+from zoolib.data.tasks import build_task
+from zoolib.job.logs import log_to
 
 with log_to(snakemake.log[0]):
     build_task(

@@ -1,7 +1,7 @@
 """Compare the mass of posterior intervals with how often they hold the truth and the votes."""
 
-from zoolib.calibration import calibrate
-from zoolib.logs import log_to
+from zoolib.job.logs import log_to
+from zoolib.scores.calibration import calibrate
 
 with log_to(snakemake.log[0]):
     calibrate(

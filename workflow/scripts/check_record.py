@@ -1,7 +1,7 @@
 """Count in a record's tables what is known of it."""
 
-from zoolib.logs import log_to
-from zoolib.record_check import check_record
+from zoolib.check_record import check_record
+from zoolib.job.logs import log_to
 
 with log_to(snakemake.log[0]):
     check_record(

@@ -1,6 +1,6 @@
 """Collect the rejected images of all shards, and stop if they are too many."""
 
-from zoolib.logs import log_to
+from zoolib.job.logs import log_to
 from zoolib.shards import check_rejected
 
 with log_to(snakemake.log[0]):

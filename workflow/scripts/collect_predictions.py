@@ -1,7 +1,7 @@
 """Put the chunks of a target together, without copying them."""
 
-from zoolib.logs import log_to
-from zoolib.predictions import collect_predictions
+from zoolib.job.logs import log_to
+from zoolib.posteriors.files import collect_predictions
 
 with log_to(snakemake.log[0]):
     collect_predictions(

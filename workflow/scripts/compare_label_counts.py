@@ -1,8 +1,8 @@
 """Score a task's fits on fewer labels, finetuned and from scratch, and draw score against labels."""
 
 from zoolib.figures.label_counts import draw_label_counts
-from zoolib.logs import log_to
-from zoolib.task_scores import evaluate_label_counts
+from zoolib.job.logs import log_to
+from zoolib.scores.tasks import evaluate_label_counts
 
 with log_to(snakemake.log[0]):
     evaluate_label_counts(

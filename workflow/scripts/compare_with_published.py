@@ -1,6 +1,6 @@
 """Set the scores of the run beside the published ones."""
 
-from zoolib.logs import log_to
+from zoolib.job.logs import log_to
 from zoolib.paper import compare_with_published
 
 with log_to(snakemake.log[0]):

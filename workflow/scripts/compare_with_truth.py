@@ -1,7 +1,7 @@
 """Compare what a model learned of a simulated survey with its truth."""
 
-from zoolib.logs import log_to
-from zoolib.truth import compare_with_truth
+from zoolib.job.logs import log_to
+from zoolib.simulation.truth import compare_with_truth
 
 with log_to(snakemake.log[0]):
     compare_with_truth(

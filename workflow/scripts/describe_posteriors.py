@@ -1,8 +1,8 @@
 """Describe the posteriors of one chunk of galaxies in a flat catalogue."""
 
-from zoolib.logs import log_to
-from zoolib.predictions import describe_posteriors
-from zoolib.trees import DecisionTree
+from zoolib.config.trees import DecisionTree
+from zoolib.job.logs import log_to
+from zoolib.posteriors.files import describe_posteriors
 
 with log_to(snakemake.log[0]):
     describe_posteriors(

@@ -1,7 +1,7 @@
 """Write the tables of the report that say what was run."""
 
-from zoolib.logs import log_to
-from zoolib.report_tables import write_configuration, write_provenance
+from zoolib.job.logs import log_to
+from zoolib.report import write_configuration, write_provenance
 
 with log_to(snakemake.log[0]):
     write_configuration(snakemake.params.configuration, snakemake.output.configuration)

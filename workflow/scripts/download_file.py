@@ -1,7 +1,7 @@
 """Download one file of a Zenodo record."""
 
 from zoolib.download import download_file, needed_files
-from zoolib.logs import log_to
+from zoolib.job.logs import log_to
 
 with log_to(snakemake.log[0]):
     download_file(

@@ -1,6 +1,6 @@
 """Draw what training sees of some galaxies, under each augmentation."""
 
-from zoolib.logs import log_to
+from zoolib.job.logs import log_to
 
 with log_to(snakemake.log[0]):
     from zoolib.figures.augmentations import draw_augmentations

@@ -1,7 +1,7 @@
 """Draw the coverage of truth and votes, and the calibration figure of the paper."""
 
 from zoolib.figures.calibration import draw_calibration
-from zoolib.logs import log_to
+from zoolib.job.logs import log_to
 
 with log_to(snakemake.log[0]):
     draw_calibration(

@@ -1,7 +1,7 @@
 """Draw the confusion matrices of one subset of the test galaxies."""
 
 from zoolib.figures.confusion import draw_confusion
-from zoolib.logs import log_to
+from zoolib.job.logs import log_to
 
 with log_to(snakemake.log[0]):
     draw_confusion(

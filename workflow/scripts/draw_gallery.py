@@ -1,7 +1,7 @@
 """Draw the galaxies with the highest posterior for each answer, a picture a question."""
 
 from zoolib.figures.gallery import draw_galleries
-from zoolib.logs import log_to
+from zoolib.job.logs import log_to
 
 with log_to(snakemake.log[0]):
     draw_galleries(

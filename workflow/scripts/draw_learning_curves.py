@@ -1,7 +1,7 @@
 """Draw the learning curves of an ensemble or of a finetuned task."""
 
 from zoolib.figures.learning_curves import draw_learning_curves
-from zoolib.logs import log_to
+from zoolib.job.logs import log_to
 
 with log_to(snakemake.log[0]):
     draw_learning_curves(

@@ -2,7 +2,7 @@
 
 from zoolib.figures.paper_predictions import draw_predictions
 from zoolib.figures.style import by_name
-from zoolib.logs import log_to
+from zoolib.job.logs import log_to
 
 with log_to(snakemake.log[0]):
     draw_predictions(

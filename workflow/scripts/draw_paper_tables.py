@@ -1,9 +1,9 @@
 """Draw the paper's figures that need tables alone."""
 
+from zoolib.config.trees import DecisionTree
 from zoolib.figures.paper_tables import draw_tables
 from zoolib.figures.style import by_name
-from zoolib.logs import log_to
-from zoolib.trees import DecisionTree
+from zoolib.job.logs import log_to
 
 with log_to(snakemake.log[0]):
     draw_tables(

@@ -3,7 +3,7 @@
 from zoolib.figures.learning_curves import draw_learning_curves
 from zoolib.figures.task_gallery import draw_task_gallery
 from zoolib.figures.task_results import draw_task_confusion, draw_task_curves
-from zoolib.logs import log_to
+from zoolib.job.logs import log_to
 
 with log_to(snakemake.log[0]):
     task, galaxies = snakemake.wildcards.task, snakemake.input.galaxies

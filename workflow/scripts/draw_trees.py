@@ -1,9 +1,9 @@
 """Draw decision trees."""
 
+from zoolib.config.trees import DecisionTree
 from zoolib.figures.style import by_name
 from zoolib.figures.tree import draw_tree
-from zoolib.logs import log_to
-from zoolib.trees import DecisionTree
+from zoolib.job.logs import log_to
 
 with log_to(snakemake.log[0]):
     outputs = by_name(snakemake.output)

@@ -1,7 +1,7 @@
 """Compare the posteriors of the test galaxies with the volunteers."""
 
 from zoolib.evaluate import evaluate
-from zoolib.logs import log_to
+from zoolib.job.logs import log_to
 
 with log_to(snakemake.log[0]):
     evaluate(

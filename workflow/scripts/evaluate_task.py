@@ -1,7 +1,7 @@
 """Score the predictions of a finetuned task, or of all its folds, against the labels."""
 
-from zoolib.logs import log_to
-from zoolib.task_scores import evaluate_task
+from zoolib.job.logs import log_to
+from zoolib.scores.tasks import evaluate_task
 
 with log_to(snakemake.log[0]):
     evaluate_task(

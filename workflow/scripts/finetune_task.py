@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from zoolib.attempts import Budget
-from zoolib.logs import log_to
+from zoolib.job.attempts import Budget
+from zoolib.job.logs import log_to
 
 with log_to(snakemake.log[0]):
     from zoolib.finetune import finetune_task

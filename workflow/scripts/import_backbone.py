@@ -1,6 +1,6 @@
 """Make a model folder of a pretrained backbone."""
 
-from zoolib.logs import log_to
+from zoolib.job.logs import log_to
 
 with log_to(snakemake.log[0]):
     from zoolib.pretrained import import_backbone

@@ -1,7 +1,7 @@
 """List the galaxies of a target, once for all chunks."""
 
-from zoolib.listing import list_galaxies
-from zoolib.logs import log_to
+from zoolib.data.listing import list_galaxies
+from zoolib.job.logs import log_to
 
 with log_to(snakemake.log[0]):
     list_galaxies(

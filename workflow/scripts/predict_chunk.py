@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from zoolib.logs import log_to
+from zoolib.job.logs import log_to
 
 with log_to(snakemake.log[0]):
     from zoolib.predict import predict_chunk

@@ -1,7 +1,7 @@
 """Make pages out of the report's tables."""
 
-from zoolib.logs import log_to
-from zoolib.report_tables import show_tables
+from zoolib.job.logs import log_to
+from zoolib.report import show_tables
 
 with log_to(snakemake.log[0]):
     show_tables(tables=list(snakemake.input), pages=list(snakemake.output))

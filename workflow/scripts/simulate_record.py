@@ -1,7 +1,7 @@
 """Simulate a survey: a record's folder of galaxies and volunteers' votes."""
 
-from zoolib.logs import log_to
-from zoolib.survey import write_record
+from zoolib.job.logs import log_to
+from zoolib.simulation.survey import write_record
 
 with log_to(snakemake.log[0]):
     write_record(

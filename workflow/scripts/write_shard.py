@@ -1,6 +1,6 @@
 """Write one shard of a catalogue."""
 
-from zoolib.logs import log_to
+from zoolib.job.logs import log_to
 from zoolib.shards import write_shard
 
 with log_to(snakemake.log[0]):

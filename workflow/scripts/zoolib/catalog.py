@@ -1,38 +1,13 @@
 """Stage catalog: whose votes, where the pixels are, and who is in which split."""
 
-import hashlib
-import json
-from dataclasses import dataclass, field
-
-import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from zoolib import locations
-from zoolib.logs import UserError, whole
-from zoolib.selection import Cuts, find_images, listed_twice, read_rows
-from zoolib.tables import read_numbers, read_table
-from zoolib.trees import DecisionTree
-
-SPLITS = ("train", "val", "test")
-
-
-@dataclass(frozen=True)
-class Catalog:
-    """What a catalogue file holds.
-
-    Attributes:
-        table: one row a galaxy: id_str, archive, member, file_loc, then `columns`.
-        columns: names of the votes' or the labels' columns.
-        tree: the `DecisionTree` of the votes; None for labels.
-        about: what else the file's metadata say, plain values.
-    """
-
-    table: pd.DataFrame
-    columns: list
-    tree: DecisionTree | None
-    about: dict = field(default_factory=dict)
+from zoolib.config.trees import DecisionTree
+from zoolib.data.catalogs import SPLITS, Catalog, write_catalog
+from zoolib.data.partition import cut
+from zoolib.data.selection import Cuts, find_images, listed_twice, read_rows
+from zoolib.data.tables import read_numbers
+from zoolib.job.logs import UserError, whole
 
 
 def build_catalog(catalogs, split, seed, output):
@@ -96,83 +71,6 @@ def build_catalog(catalogs, split, seed, output):
     for path, lines in ((output.rejected, cuts.rejected()), (output.summary, cuts.summary())):
         with whole(path) as partial:
             lines.to_csv(partial, index=False)
-
-
-def cut(table, shares, seed):
-    """Cut a table into splits by a hash of each galaxy's name and the seed.
-
-    A galaxy's split depends on its name alone, not on the rows' order nor on which other galaxies there are.
-
-    Args:
-        table: a data frame with `id_str`.
-        shares: the splits' shares, together 1.
-        seed: whole number.
-
-    Returns:
-        One data frame a split, sorted by the hash, so that any slice of it is a random sample.
-    """
-    position = hash_positions(table["id_str"], seed)
-    table = table.assign(position=position).sort_values(["position", "id_str"])
-    position = table["position"].to_numpy()
-    number = np.searchsorted(np.cumsum(shares)[:-1], position, side="right")
-    table = table.drop(columns="position")
-    return [table[number == split].reset_index(drop=True) for split in range(len(shares))]
-
-
-def hash_positions(names, seed):
-    """Where galaxies fall between 0 and 1, as if at random.
-
-    Args:
-        names: a sequence of text.
-        seed: whole number.
-
-    Returns:
-        (galaxies,) float64 in [0, 1): the first 53 bits of the SHA-256 of `{seed}:{name}`.
-    """
-    digests = (hashlib.sha256(f"{seed}:{name}".encode()).digest() for name in names)
-    return np.array([int.from_bytes(digest[:8], "big") >> 11 for digest in digests], np.int64) / 2.0**53
-
-
-def write_catalog(catalog, path):
-    """Write a catalogue as Parquet; the file's metadata say which tree or labels it holds.
-
-    A column `repeats`, how often an epoch shows the galaxy, is written where the table has it.
-
-    Args:
-        catalog: a `Catalog`.
-        path: the file.
-    """
-    kinds = dict.fromkeys(catalog.columns, np.int32 if catalog.tree else np.float32)
-    table = catalog.table[["id_str", *locations.PLACES, *catalog.columns]].astype(kinds)
-    if "repeats" in catalog.table:
-        table["repeats"] = catalog.table["repeats"].astype(np.int32)
-    tree = catalog.tree.to_dict() if catalog.tree else None
-    about = {"tree": tree, "columns": catalog.columns, **catalog.about}
-    arrow = pa.Table.from_pandas(table, preserve_index=False)
-    arrow = arrow.replace_schema_metadata({**arrow.schema.metadata, b"zoolib": json.dumps(about).encode()})
-    with whole(path) as partial:
-        pq.write_table(arrow, partial)
-
-
-def read_catalog(path):
-    """Read a catalogue that `write_catalog` wrote.
-
-    Args:
-        path: the file.
-
-    Returns:
-        A `Catalog`.
-
-    Raises:
-        UserError: missing, not Parquet, or not such a catalogue.
-    """
-    table = read_table(path)
-    about = (pq.read_schema(path).metadata or {}).get(b"zoolib")
-    if about is None:
-        raise UserError(f"{path}: is not a catalogue of this project; make it with the target 'catalog'.")
-    about = json.loads(about)
-    tree, columns = about.pop("tree"), about.pop("columns")
-    return Catalog(table, columns, DecisionTree.from_dict(tree, path) if tree else None, about)
 
 
 def _usable_rows(entry, tree, columns, cuts):

@@ -17,9 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from zoolib.archives import RemoteArchive, by_base_name
-from zoolib.logs import UserError, log, progress, whole
-from zoolib.records import BLOCK, Client, Interrupted, in_bytes, persist, resolve
+from zoolib.job.logs import UserError, log, progress, whole
+from zoolib.job.words import in_bytes
+from zoolib.zenodo.addresses import require_room
+from zoolib.zenodo.archives import RemoteArchive, by_base_name
+from zoolib.zenodo.records import BLOCK, Client, Interrupted, persist, resolve
 
 # More downloads at once get an address blocked by Zenodo.
 AT_ONCE = 2
@@ -115,26 +117,6 @@ def _check_room(record, names, folder):
     total = in_bytes(sum(coming.values()))
     log.info("still to come from record %d: %s, files: %s", record.number, total, ", ".join(coming))
     require_room(folder, sum(coming.values()), f"the files of record {record.number}")
-
-
-def require_room(folder, size, what):
-    """Refuse to begin what the disk has no room for.
-
-    Args:
-        folder: an existing folder on the disk.
-        size: bytes to be written.
-        what: what they are.
-
-    Raises:
-        UserError: there is less room.
-    """
-    free = shutil.disk_usage(folder).free
-    if free < size:
-        raise UserError(
-            f"{folder}: {what} need {in_bytes(size)} more and the disk has room for {in_bytes(free)}; free"
-            f" {in_bytes(size - free)}, make the folder a link to a larger disk, or set zenodo.sample to try"
-            " the run on fewer galaxies."
-        )
 
 
 def _size(path):

@@ -5,14 +5,12 @@ import json
 import numpy as np
 import pandas as pd
 
-from zoolib.baselines import constant_concentrations
-from zoolib.logs import UserError, log, progress, whole
-from zoolib.posteriors import log_predictive, mean_fractions
-from zoolib.predictions import open_predictions
-
-# A question counts for a galaxy that at least this share of its volunteers answered it for.
-RELEVANT = 0.5
-SCORES = ("accuracy", "precision", "recall", "f1")
+from zoolib.job.logs import UserError, log, progress, whole
+from zoolib.posteriors.files import open_predictions
+from zoolib.posteriors.summary import RELEVANT, mean_fractions
+from zoolib.scores.baselines import constant_concentrations
+from zoolib.scores.confusion import confusion_matrix, confusion_rows, weighted_scores
+from zoolib.scores.questions import matching_rows, question_losses, votes_of
 
 
 def evaluate(predictions, test, train, min_votes, confident, scores, losses, confusion, metrics):
@@ -65,112 +63,6 @@ def evaluate(predictions, test, train, min_votes, confident, scores, losses, con
     _write_metrics(_summary(loss_table, score_table, len(rows)), metrics)
 
 
-def confusion_matrix(truth, predicted, classes):
-    """Count galaxies by what they are and what they are said to be.
-
-    Args:
-        truth: (galaxies,), whole numbers from 0.
-        predicted: (galaxies,), the same.
-        classes: how many there are.
-
-    Returns:
-        (classes, classes), true classes in rows, predicted ones in columns.
-    """
-    pairs = np.asarray(truth) * classes + np.asarray(predicted)
-    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
-
-
-def weighted_scores(counts):
-    """Accuracy, precision, recall and F1, averaged over classes with their true counts as weights.
-
-    These are the averages of Walmsley et al. 2022, table 1. A class that is never predicted has
-    precision and F1 0.
-
-    Args:
-        counts: (classes, classes), as `confusion_matrix` gives it.
-
-    Returns:
-        {name: score}; NaN where there is no galaxy.
-    """
-    if not counts.sum():
-        return dict.fromkeys(SCORES, np.nan)
-    right, true, called = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
-    precision = right / np.maximum(called, 1)
-    recall = right / np.maximum(true, 1)
-    f1 = 2 * right / np.maximum(called + true, 1)
-    averages = [np.average(score, weights=true) for score in (precision, recall, f1)]
-    return dict(zip(SCORES, [right.sum() / counts.sum(), *averages], strict=True))
-
-
-def matching_rows(opened, test):
-    """Match a catalogue with predictions.
-
-    Args:
-        opened: `Predictions`.
-        test: catalogue (Parquet).
-
-    Returns:
-        (the catalogue's rows that were predicted, (rows,) where each lies in the predictions).
-
-    Raises:
-        UserError: none of its galaxies was predicted.
-    """
-    catalog = pd.read_parquet(test)
-    rows = pd.Index(opened.id_str).get_indexer(catalog["id_str"])
-    found = rows >= 0
-    if not found.any():
-        raise UserError(
-            f"{opened.path}: none of its {len(opened.id_str)} galaxies is among the {len(catalog)} of {test};"
-            " evaluate.target must name a target of predict.targets that predicts the test split."
-        )
-    if not found.all():
-        log.info(
-            "%d of %d test galaxies have no prediction, as their image was rejected; they are left out.",
-            (~found).sum(),
-            len(catalog),
-        )
-    return catalog[found], rows[found]
-
-
-def votes_of(catalog, tree, origin):
-    """The votes of a catalogue's galaxies on all questions of a tree.
-
-    Args:
-        catalog: data frame of a catalogue.
-        tree: a `DecisionTree`.
-        origin: what an error message calls the catalogue.
-
-    Returns:
-        (galaxies, answers), whole numbers.
-
-    Raises:
-        UserError: the catalogue was made with another tree.
-    """
-    missing = [column for column in tree.columns if column not in catalog]
-    if missing:
-        raise UserError(
-            f"{origin}: the votes '{missing[0]}' are missing; the predictions are for the tree"
-            f" '{tree.name}', so the catalogue must be made with that tree (catalogs[].tree)."
-        )
-    return catalog[tree.columns].to_numpy()
-
-
-def question_losses(tree, votes, values, kind):
-    """Negative log probability of the votes on each question, given the posteriors.
-
-    Args:
-        tree: a `DecisionTree`.
-        votes: (galaxies, answers of all questions), whole numbers.
-        values: (galaxies, answers of all questions, samples).
-        kind: what they are, `concentrations` or `probabilities`.
-
-    Returns:
-        (galaxies, questions) in nats.
-    """
-    losses = [-log_predictive(votes[:, q.slice], values[:, q.slice], kind) for q in tree.questions]
-    return np.stack(losses, axis=1)
-
-
 def _loss_table(tree, votes, nats):
     rows = []
     for index, question in enumerate(tree.questions):
@@ -209,25 +101,6 @@ def _compare(tree, votes, fractions, min_votes, confident, origin):
             scores.append({**about, **weighted_scores(counts)})
             confusions += confusion_rows(question.name, subset, question.answers, counts)
     return pd.DataFrame(scores), pd.DataFrame(confusions)
-
-
-def confusion_rows(question, subset, answers, counts):
-    """Rows of a table of confusions.
-
-    Args:
-        question: what was asked.
-        subset: which galaxies.
-        answers: names of the classes.
-        counts: (answers, answers), as `confusion_matrix` gives it.
-
-    Returns:
-        A list of {"question", "subset", "true", "predicted", "count"}.
-    """
-    return [
-        {"question": question, "subset": subset, "true": true, "predicted": predicted, "count": count}
-        for true, of_true in zip(answers, counts, strict=True)
-        for predicted, count in zip(answers, of_true, strict=True)
-    ]
 
 
 def _summary(losses, scores, galaxies):

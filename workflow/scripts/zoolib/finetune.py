@@ -1,41 +1,29 @@
-"""Stage finetune: a trained backbone learns new labels from a few hundred galaxies.
+"""Stage finetune: a trained backbone learns new labels from a few hundred galaxies."""
 
-Python users: `zoolib.finetune.finetune(name=…, table=…, label=…, pretrained=…, folder=…)`, of
-`zoolib.notebooks`.
-"""
-
-import importlib
 from pathlib import Path
 
 import keras
 import pandas as pd
 import tensorflow as tf
 
-from zoolib import datasets, fitting, models
-from zoolib.attempts import Budget
-from zoolib.augment import augmentation_of
-from zoolib.blocks import blocks_of, nested_layers, set_trainable
-from zoolib.catalog import read_catalog
-from zoolib.gpus import check_gpus
-from zoolib.label_heads import Accuracy, LabelsLoss, labels_head
-from zoolib.labels import Label, check_learnable
-from zoolib.logs import log, whole
-from zoolib.optimizers import OPTIMIZER_KEYS
-from zoolib.partition import CLASSIFICATIONS
-from zoolib.provenance import hash_of, hash_of_file, versions
-from zoolib.sources import origin_of
-from zoolib.strategies import find_strategy
-from zoolib.tasks import repeated, warn_of_grey
+from zoolib.config.labels import Label, check_learnable
+from zoolib.config.sources import origin_of
+from zoolib.config.strategies import find_strategy
+from zoolib.data.catalogs import read_catalog
+from zoolib.data.partition import CLASSIFICATIONS
+from zoolib.data.tasks import repeated, warn_of_grey
+from zoolib.job.attempts import Budget
+from zoolib.job.gpus import check_gpus
+from zoolib.job.logs import log, whole
+from zoolib.job.provenance import hash_of, hash_of_file, versions
+from zoolib.learning import datasets, fitting, models
+from zoolib.learning.augment import augmentation_of
+from zoolib.learning.blocks import blocks_of, nested_layers, set_trainable
+from zoolib.learning.label_heads import Accuracy, LabelsLoss, labels_head
+from zoolib.learning.optimizers import OPTIMIZER_KEYS
 
 # Galaxies that go through the backbone at once when its features are computed beforehand.
 BLOCK = 128
-
-
-def __getattr__(name):
-    if name != "finetune":
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    # Not imported above: a line of the scores would then be a reason to train again.
-    return importlib.import_module("zoolib.notebooks").finetune
 
 
 def finetune_task(train, validation, model, task, seed, output, folder, code="", scratch=False, budget=None):

@@ -10,15 +10,16 @@ import keras
 import numpy as np
 import pandas as pd
 
-from zoolib import datasets, listing, models
-from zoolib.augment import augmentation_of
-from zoolib.gpus import check_gpus
-from zoolib.locations import stem
-from zoolib.logs import UserError, log, progress, whole
-from zoolib.posteriors import describe
-from zoolib.predictions import predictions_file
-from zoolib.provenance import hash_of
-from zoolib.tfrecords import read_sidecar
+from zoolib.data import listing
+from zoolib.data.locations import stem
+from zoolib.data.tfrecords import read_sidecar
+from zoolib.job.gpus import check_gpus
+from zoolib.job.logs import UserError, log, progress, whole
+from zoolib.job.provenance import hash_of
+from zoolib.learning import datasets, models
+from zoolib.learning.augment import augmentation_of
+from zoolib.posteriors.files import predictions_file
+from zoolib.posteriors.summary import describe
 
 # Dropout is seeded for blocks of this many galaxies, so that the number of chunks changes nothing.
 BLOCK = 128

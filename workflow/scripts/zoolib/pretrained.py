@@ -14,16 +14,16 @@ from huggingface_hub.repocard import metadata_load
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from zoolib import models
-from zoolib.augment import PAPER
-from zoolib.backbones import ZOO, build_backbone
-from zoolib.hub import Repository
-from zoolib.images import INTERPOLATIONS
-from zoolib.keras_weights import imagenet_backbone, zoobot_checkpoint_backbone
-from zoolib.logs import UserError, log
-from zoolib.provenance import hash_of_file, versions
-from zoolib.sources import ENCODER_FILES, files_of_source, kind_of_source
-from zoolib.timm_weights import set_timm_weights
+from zoolib.config.sources import ENCODER_FILES, files_of_source, kind_of_source
+from zoolib.data.images import INTERPOLATIONS
+from zoolib.job.logs import UserError, log
+from zoolib.job.provenance import hash_of_file, versions
+from zoolib.learning import models
+from zoolib.learning.augment import PAPER
+from zoolib.learning.backbones import ZOO, build_backbone
+from zoolib.weights.hub import Repository
+from zoolib.weights.keras import imagenet_backbone, zoobot_checkpoint_backbone
+from zoolib.weights.timm import set_timm_weights
 
 # How Zoobot shows its galaxies: 300 pixels, of which the middle 0.75 are seen, at 224 pixels.
 CONVENTION = {"size": 300, "crop": 0.75, "final_size": 224, "color": True, "encoding": "png"}

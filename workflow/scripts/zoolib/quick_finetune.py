@@ -13,14 +13,14 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from zoolib.catalog import SPLITS
-from zoolib.class_folders import list_labelled
-from zoolib.labels import KINDS, WORDS
-from zoolib.logs import UserError, whole
-from zoolib.partition import read_split
-from zoolib.sources import kind_of_source
-from zoolib.tables import IDS, LOCATIONS, read_table
-from zoolib.task_agreement import RESERVED, TABLES
+from zoolib.config.labels import KINDS, WORDS
+from zoolib.config.sources import kind_of_source
+from zoolib.config.tasks import RESERVED, TABLES
+from zoolib.data.catalogs import SPLITS
+from zoolib.data.class_folders import list_labelled
+from zoolib.data.partition import read_split
+from zoolib.data.tables import IDS, LOCATIONS, read_table
+from zoolib.job.logs import UserError, whole
 
 KEYS = ("LABELS", "IMAGES", "LABEL", "KIND", "NAME", "MODEL")
 DEMO = "results/demo/train/metrics/0"
@@ -275,8 +275,8 @@ def report(overlay, path):
         f"All on one page:   make report CONFIG={path}",
         "Predict next, in Python:",
         '  import sys; sys.path.insert(0, "workflow/scripts")',
-        "  import zoolib.predict",
-        f'  zoolib.predict.load("{model}").predict("one.jpg")',
+        "  import zoolib.api",
+        f'  zoolib.api.load("{model}").predict("one.jpg")',
     ]
     target = path.with_name("predict.yaml")
     if target.is_file():

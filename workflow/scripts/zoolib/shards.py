@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from zoolib.catalog import Catalog, read_catalog, write_catalog
-from zoolib.images import BadImage, encode, load_image, read, where
-from zoolib.logs import UserError, log, progress, whole
-from zoolib.provenance import versions
-from zoolib.tfrecords import read_sidecar, write_records
+from zoolib.data.catalogs import Catalog, read_catalog, write_catalog
+from zoolib.data.images import BadImage, encode, load_image, read, where
+from zoolib.data.tfrecords import read_sidecar, write_records
+from zoolib.job.logs import UserError, log, progress, whole
+from zoolib.job.provenance import versions
 
 # Images decoded ahead of the writer, so that memory does not grow with the shard.
 AHEAD = 256

@@ -8,16 +8,16 @@ import keras
 import pandas as pd
 import tensorflow as tf
 
-from zoolib import datasets, fitting, models
-from zoolib.backbones import build_backbone
-from zoolib.blocks import nested_layers
-from zoolib.gpus import check_gpus
-from zoolib.likelihood import QuestionLosses, TreeLoss
-from zoolib.logs import UserError, log, whole
-from zoolib.provenance import hash_of, versions
-from zoolib.sources import origin_of
-from zoolib.tfrecords import read_sidecar
-from zoolib.trees import DecisionTree
+from zoolib.config.sources import origin_of
+from zoolib.config.trees import DecisionTree
+from zoolib.data.tfrecords import read_sidecar
+from zoolib.job.gpus import check_gpus
+from zoolib.job.logs import UserError, log, whole
+from zoolib.job.provenance import hash_of, versions
+from zoolib.learning import datasets, fitting, models
+from zoolib.learning.backbones import build_backbone
+from zoolib.learning.blocks import nested_layers
+from zoolib.learning.likelihood import QuestionLosses, TreeLoss
 
 
 def member_seed(seed, ensemble, member):

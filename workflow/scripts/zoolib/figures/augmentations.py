@@ -5,10 +5,11 @@ from collections import Counter
 import pandas as pd
 import tensorflow as tf
 
-from zoolib import datasets
-from zoolib.augment import augment, draw_numbers
-from zoolib.figures.style import FAINT, drawing, in_words
-from zoolib.tfrecords import read_sidecar
+from zoolib.data.tfrecords import read_sidecar
+from zoolib.figures.style import FAINT, drawing
+from zoolib.job.words import in_words
+from zoolib.learning import datasets
+from zoolib.learning.augment import augment, draw_numbers
 
 DOTS_AN_INCH = 100
 # In pixels of the picture.

@@ -3,8 +3,9 @@
 import pandas as pd
 from matplotlib.ticker import PercentFormatter
 
-from zoolib.calibration import ENOUGH, MEASUREMENTS
-from zoolib.figures.style import COLORS, FAINT, drawing, in_words
+from zoolib.figures.style import COLORS, FAINT, drawing
+from zoolib.job.words import in_words
+from zoolib.scores.calibration import ENOUGH, MEASUREMENTS
 
 # Measure: what its panel shows, and the deviation in points that passes for right.
 PANELS = {

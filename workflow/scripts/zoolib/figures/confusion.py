@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pandas as pd
 
-from zoolib.figures.style import FAINT, INK, SEQUENTIAL, drawing, in_words, say
+from zoolib.figures.style import FAINT, INK, SEQUENTIAL, drawing, say
+from zoolib.job.words import in_words
 
 PANELS_A_ROW = 5
 SUBSETS = {

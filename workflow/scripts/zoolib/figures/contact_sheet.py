@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from zoolib.figures.style import FAINT, drawing
-from zoolib.logs import UserError
+from zoolib.job.logs import UserError
 
 ACROSS = 4
 

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from zoolib.figures.style import FAINT, drawing, in_words
-from zoolib.images import BadImage, load_row
-from zoolib.logs import UserError, log
-from zoolib.predictions import read_described
+from zoolib.data.images import BadImage, load_row
+from zoolib.figures.style import FAINT, drawing
+from zoolib.job.logs import UserError, log
+from zoolib.job.words import in_words
+from zoolib.posteriors.files import read_described
 
 # Galaxies that most volunteers would be asked the question for.
 LIKELY_ASKED = 0.5

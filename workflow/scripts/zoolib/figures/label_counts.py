@@ -5,7 +5,8 @@ import pandas as pd
 import yaml
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from zoolib.figures.style import COLORS, FAINT, drawing, in_words
+from zoolib.figures.style import COLORS, FAINT, drawing
+from zoolib.job.words import in_words
 
 STARTS = {"finetuned": (COLORS[0], "o-"), "scratch": (COLORS[1], "s--")}
 NAMES = {"finetuned": "finetuned", "scratch": "from scratch"}

@@ -3,7 +3,8 @@
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from zoolib.figures.style import COLORS, FAINT, INK, drawing, in_words
+from zoolib.figures.style import COLORS, FAINT, INK, drawing
+from zoolib.job.words import in_words
 
 # Small panels side by side, one a question.
 ACROSS = 5

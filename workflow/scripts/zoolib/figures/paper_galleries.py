@@ -6,8 +6,9 @@ import numpy as np
 from scipy import special
 
 from zoolib.figures.gallery import draw_tiles
-from zoolib.figures.style import drawing, in_words, say
-from zoolib.posteriors import log_predictive
+from zoolib.figures.style import drawing, say
+from zoolib.job.words import in_words
+from zoolib.posteriors.summary import log_predictive
 
 # Votes whose entropy is meant, as in the paper.
 ASKED = 10

@@ -4,7 +4,8 @@ import numpy as np
 from scipy import stats
 
 from zoolib.figures.gallery import tile_pixels
-from zoolib.figures.style import COLORS, FAINT, INK, drawing, in_words, say
+from zoolib.figures.style import COLORS, FAINT, INK, drawing, say
+from zoolib.job.words import in_words
 
 # Behind words that a line would cross.
 BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}

@@ -4,7 +4,7 @@ from zoolib.figures.gallery import draw_surest
 from zoolib.figures.paper_galleries import draw_entropies, draw_two_or_cannot_tell
 from zoolib.figures.paper_posteriors import draw_posteriors
 from zoolib.figures.paper_scores import draw_deviations, draw_volunteers
-from zoolib.paper import held_out
+from zoolib.scores.held_out import held_out
 
 # The galleries of the paper's supplement, A1 to A5.
 SUREST = {

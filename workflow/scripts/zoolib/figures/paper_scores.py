@@ -4,7 +4,8 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from scipy import stats
 
-from zoolib.figures.style import COLORS, FAINT, INK, drawing, in_words, say
+from zoolib.figures.style import COLORS, FAINT, INK, drawing, say
+from zoolib.job.words import in_words
 
 # Volunteers that a model is compared with.
 MOST = 20

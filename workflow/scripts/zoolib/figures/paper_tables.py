@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from zoolib.data.tables import read_table
 from zoolib.figures.style import COLORS, FAINT, INK, SEQUENTIAL, drawing, say
-from zoolib.tables import read_table
 
 # Fewer galaxies than this make no histogram.
 FEWEST = 10

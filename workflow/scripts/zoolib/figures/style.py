@@ -6,7 +6,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib import pyplot as plt
 
-from zoolib.logs import log, whole
+from zoolib.job.logs import log, whole
 
 matplotlib.use("Agg")
 
@@ -64,12 +64,6 @@ def drawing(outputs, **settings):
                 log.info("drew %s", output)
         finally:
             plt.close(figure)
-
-
-def in_words(name):
-    """How a figure writes the name of a question or an answer: `disk-edge-on` is Disk edge on."""
-    words = str(name).replace("-", " ").replace("_", " ").replace("cant ", "can't ")
-    return words[:1].upper() + words[1:]
 
 
 def say(figure, sentence):

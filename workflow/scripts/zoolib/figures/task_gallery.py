@@ -4,8 +4,8 @@ import numpy as np
 from scipy.special import entr
 
 from zoolib.figures.gallery import draw_tiles
-from zoolib.figures.style import in_words
-from zoolib.task_outcomes import outcomes, read_galaxies
+from zoolib.job.words import in_words
+from zoolib.scores.outcomes import outcomes, read_galaxies
 
 
 def draw_task_gallery(galaxies, title, output, across=6):

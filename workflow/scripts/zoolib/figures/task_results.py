@@ -6,9 +6,10 @@ from matplotlib.ticker import PercentFormatter
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from zoolib.figures.confusion import draw_matrix
-from zoolib.figures.style import COLORS, FAINT, drawing, in_words, say
-from zoolib.label_scores import area_under_curve, calibration_curve, coverage
-from zoolib.task_outcomes import outcomes, read_galaxies
+from zoolib.figures.style import COLORS, FAINT, drawing, say
+from zoolib.job.words import in_words
+from zoolib.scores.labels import area_under_curve, calibration_curve, coverage
+from zoolib.scores.outcomes import outcomes, read_galaxies
 
 PANELS_A_ROW = 4
 LINES = ("-", "--", ":")

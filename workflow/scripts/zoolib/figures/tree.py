@@ -5,7 +5,8 @@ import textwrap
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path
 
-from zoolib.figures.style import FAINT, INK, drawing, in_words
+from zoolib.figures.style import FAINT, INK, drawing
+from zoolib.job.words import in_words
 
 # In inches.
 WIDTH, LINE, ACROSS, DOWN, MARGIN, HEADER = 2.15, 0.27, 0.75, 0.3, 0.3, 0.95

@@ -1,0 +1,131 @@
+"""Labels: what a column's cells mean, as numbers, and which cells end in which sentence."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from zoolib.config.labels import Label, check_learnable
+from zoolib.config.trees import DecisionTree
+from zoolib.job.logs import UserError
+
+TREE = DecisionTree.from_dict({"name": "rings", "questions": {"ring": {"answers": ["yes", "no"]}}})
+
+
+def encode(label, cells):
+    table = pd.DataFrame({"id_str": [f"J{n}" for n in range(len(cells))], label.name: cells})
+    return label.encode(table, "mine.csv", [f"mine.csv, row {n}" for n in range(1, len(cells) + 1)])
+
+
+@pytest.mark.parametrize(
+    "cells", [[1, 0, 1], [1.0, 0.0, 1.0], [True, False, True], ["yes", "No", " YES "], ["1", "0", "1.0"]]
+)
+def test_binary_in_all_spellings(cells):
+    label, numbers, blank = encode(Label("ring"), cells)
+    assert numbers.tolist() == [1, 0, 1] and not blank.any()
+    assert label.outputs == label.targets == ["ring"]
+
+
+def test_binary_with_words_of_its_own():
+    label = Label("type", classes=("E", "S"))
+    assert encode(label, ["S", "E", "S"])[1].tolist() == [1, 0, 1]
+    with pytest.raises(UserError, match="'type' is 'Irr', expected one of E, S; mend"):
+        encode(label, ["S", "E", "Irr"])
+
+
+@pytest.mark.parametrize("blank", [None, np.nan, "", "  "])
+def test_blank_cells_are_no_label(blank):
+    for kind, cells in (
+        ("binary", [1, blank, 0]),
+        ("multiclass", ["a", blank, "b"]),
+        ("regression", [1, blank]),
+    ):
+        _, numbers, found = encode(Label("x", kind), cells)
+        assert found.tolist() == numbers.isna().tolist() == [cell is blank for cell in cells]
+
+
+def test_classes_are_found_in_order():
+    label, numbers, _ = encode(Label("type", "multiclass"), ["spiral", "edge-on", "spiral", None, "merger"])
+    assert label.classes == ("edge-on", "merger", "spiral")
+    assert label.outputs == ["type_edge-on", "type_merger", "type_spiral"] and label.targets == ["type"]
+    np.testing.assert_array_equal(numbers, [2, 0, 2, np.nan, 1])
+
+
+def test_classes_that_are_numbers_are_in_the_order_of_numbers():
+    # The blank makes floating-point numbers of them.
+    label, numbers, _ = encode(Label("t_type", "multiclass"), [10, 2, np.nan, -1])
+    assert label.classes == ("-1", "2", "10")
+    np.testing.assert_array_equal(numbers, [2, 1, np.nan, 0])
+
+
+def test_given_classes_keep_their_order():
+    label, numbers, _ = encode(Label("type", "multiclass", classes=("S", "E", "Irr")), ["E", "S"])
+    assert label.classes == ("S", "E", "Irr") and numbers.tolist() == [1, 0]
+
+
+def test_a_fraction_becomes_yes_no_or_nothing():
+    label = Label("ring", yes_above=0.25, no_below=0.05)
+    _, numbers, blank = encode(label, [0.26, 0.25, 0.05, 0.04, None, 1.0])
+    np.testing.assert_array_equal(numbers, [1, np.nan, np.nan, 0, np.nan, 1])
+    assert blank.tolist() == [False] * 4 + [True, False]
+
+
+@pytest.mark.parametrize(
+    ("label", "cells", "sentence"),
+    [
+        (Label("x"), [1, 2], "mine.csv, row 2: the label 'x' is '2', expected 0 or 1; mend the cell"),
+        (Label("x"), [3, 0, 2], r"row 1: .*expected 0 or 1 \(one of 2 such rows\); mend"),
+        (Label("x", "multiclass", ("a", "b")), ["a", "c"], "'x' is 'c', expected one of a, b"),
+        (Label("x", "multiclass"), ["a", "a", None], "has the classes a, expected two or more"),
+        (Label("x", "multiclass"), [None, None], "has the classes none, expected two or more"),
+        (Label("x", "regression"), [1, "many"], "'x' is 'many', expected a number"),
+        (Label("x", "regression"), [1, np.inf], "'x' is 'inf', expected a number"),
+        (Label("x", "regression", bounds=(0, 1)), [0, 1.5], "'x' is '1.5', expected a number from 0 to 1"),
+        (
+            Label("x", yes_above=0.5, no_below=0.5),
+            [0.2, 12],
+            "'x' is '12.0', expected a fraction from 0 to 1",
+        ),
+        (Label("y"), None, "mine.csv: has no column 'y', which is to be a label; it has id_str, x"),
+    ],
+)
+def test_cells_that_are_no_label_end_in_a_sentence(label, cells, sentence):
+    with pytest.raises(UserError, match=sentence) as caught:
+        if cells is None:
+            label.encode(pd.DataFrame({"id_str": ["J1"], "x": 1}), "mine.csv", ["row 1"])
+        encode(label, cells)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        Label("ring"),
+        Label("mass", "regression", bounds=(7, 12)),
+        Label("type", "multiclass", ("S", "E")),
+        Label("ring", yes_above=0.25, no_below=0.05),
+        Label("rings", "votes", tree=TREE),
+    ],
+)
+def test_labels_survive_json(label):
+    assert Label.from_dict(json.loads(json.dumps(label.to_dict()))) == label
+
+
+@pytest.mark.parametrize(
+    ("label", "values", "sentence"),
+    [
+        (Label("x"), [1.0, 1.0], "task: all 2 galaxies have x = 1; both 0 and 1 are needed"),
+        (Label("x", "multiclass", ("S", "E")), [1.0, 1.0], "have x = E; two or more classes are needed"),
+        (Label("x", "regression"), [3.5, 3.5], "have x = 3.5; different values are needed"),
+    ],
+)
+def test_one_value_alone_cannot_be_learned(label, values, sentence):
+    check_learnable([label], pd.DataFrame({"x": [0.0, 1.0]}), "task")
+    with pytest.raises(UserError, match=sentence):
+        check_learnable([label], pd.DataFrame({"x": values}), "task")
+
+
+def test_votes_that_nobody_gave_cannot_be_learned():
+    votes = pd.DataFrame({"ring_yes": [0, 0], "ring_no": [0, 0]})
+    with pytest.raises(UserError, match="nobody voted on any of the 2 galaxies"):
+        check_learnable([Label("rings", "votes", tree=TREE)], votes, "task")

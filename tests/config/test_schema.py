@@ -1,0 +1,396 @@
+"""The configuration: what is accepted and completed, what is refused in which words, what is documented."""
+
+import copy
+import re
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import yaml
+from snakemake.utils import update_config
+from zoolib.config.schema import check_configuration, known_keys
+from zoolib.job.logs import UserError
+
+REAL_FILES = ("mine/votes.csv", "mine/gz2.csv", "mine/lenses.csv", "mine/images/", "mine/gz2_images/")
+REAL_FILES += ("mine/fits/", "mine/model/model.keras", "mine/model/model.json", "mine/by_class/")
+REAL_FILES += ("data/real/rings.csv",)
+NEEDED, OPTIONAL = "*needed*", "*optional*"
+
+
+@pytest.fixture(scope="module")
+def schema(repo):
+    return yaml.safe_load((repo / "workflow/schemas/config.schema.yaml").read_text())
+
+
+@pytest.fixture(scope="module")
+def base(repo):
+    return yaml.safe_load((repo / "config/config.yaml").read_text())
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, base):
+    """A working folder with all that the examples' paths lead to."""
+    for name in REAL_FILES:
+        path = tmp_path / name
+        (path if name.endswith("/") else path.parent).mkdir(parents=True, exist_ok=True)
+        if not name.endswith("/"):
+            path.touch()
+    (tmp_path / "mine/record").mkdir()
+    for name in [base["catalogs"][0]["table"], *base["catalogs"][0]["archives"]]:
+        (tmp_path / "mine/record" / name).touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def check(repo, base, folder):
+    """Lay overlays over config.yaml as Snakemake does, check the result, and give it back completed."""
+
+    def run(*overlays):
+        config = copy.deepcopy(base)
+        for overlay in overlays:
+            update_config(config, yaml.safe_load(overlay) if isinstance(overlay, str) else overlay)
+        trees = check_configuration(
+            config, repo / "workflow/schemas/config.schema.yaml", repo / "config/trees"
+        )
+        return config, trees
+
+    return run
+
+
+def overlays(repo):
+    return sorted(path for path in (repo / "config").glob("*.yaml") if path.name != "config.yaml")
+
+
+def value_at(config, key):
+    for part in key.split("."):
+        config = config[part]
+    return config
+
+
+def documented(repo):
+    """{key: default} of the tables of config/README.md."""
+    text = (repo / "config/README.md").read_text()
+    rows = re.findall(r"^\| `([^`]+)` \| ([^|]+) \| ([^|]+) \|$", text, re.M)
+    keys = [row[0] for row in rows if not row[0].endswith(".yaml")]
+    assert len(keys) == len(set(keys))
+    return {key: default.strip() for key, default, _ in rows if not key.endswith(".yaml")}
+
+
+def test_every_key_is_documented_and_every_documented_key_exists(repo, schema):
+    known = set(known_keys(schema))
+    assert {"train.epochs", "zenodo.simulate.size", "finetune.tasks[].head.units"} <= known
+    # Sections have a heading instead of a row, unless they are lists.
+    sections = {key for key, entry in known_keys(schema).items() if entry.get("type") == "object"}
+    sections -= {"finetune.tasks[].split", "finetune.tasks[].head"}
+    assert set(documented(repo)) == known - sections
+    headings = re.findall(r"^## `(\w+)`", (repo / "config/README.md").read_text(), re.M)
+    assert set(headings) == {key for key in schema["properties"] if key not in ("run", "seed")}
+
+
+def test_documented_defaults_are_the_configuration_s(repo, schema, base):
+    for key, told in documented(repo).items():
+        entry = known_keys(schema)[key]
+        if told == OPTIONAL:
+            assert "default" not in entry and "[]" in key
+        elif told == NEEDED:
+            assert "default" not in entry, key
+        elif "[]" in key or key.startswith("zenodo.simulate."):
+            assert yaml.safe_load(told.strip("`")) == entry["default"], key
+        else:
+            assert yaml.safe_load(told.strip("`")) == value_at(base, key), key
+
+
+def test_needed_keys_are_called_needed(repo, schema):
+    told = {key for key, default in documented(repo).items() if default == NEEDED}
+    required = set()
+    for key, entry in known_keys(schema).items():
+        owner = entry.get("items", entry)
+        required |= {f"{key}{'[]' if 'items' in entry else ''}.{name}" for name in owner.get("required", [])}
+    entries = {key for key in required if "[]" in key}
+    assert told == entries | {"catalogs", "train.ensembles", "predict.targets"}
+
+
+def test_defaults_of_the_schema_are_the_paper_s_run(schema, base):
+    for key, entry in known_keys(schema).items():
+        if "default" in entry and "[]" not in key and not key.startswith("zenodo.simulate."):
+            assert entry["default"] == value_at(base, key), key
+
+
+def test_the_configurations_are_valid(repo, check):
+    config, trees = check({})
+    assert config["zenodo"]["record"] == 4573248
+    assert [entry["members"] for entry in config["train"]["ensembles"]] == [3, 5]
+    assert list(trees) == ["gz_decals_5"] and len(trees["gz_decals_5"].columns) == 34
+    assert len(overlays(repo)) >= 3
+    for path in overlays(repo):
+        config, _ = check(path.read_text())
+        assert config["run"] == path.stem
+
+
+def test_the_examples_of_the_readme_are_valid(repo, check):
+    text = (repo / "config/README.md").read_text()
+    examples = re.findall(r"```yaml\n(.*?)```", text, re.S)
+    assert len(examples) == 11
+    for example in examples:
+        on = re.search(r"--configfile config/(\w+\.yaml) my\.yaml", example)
+        below = (repo / "config" / on[1]).read_text() if on else "{}"
+        config, _ = check(below, example)
+        for key, value in yaml.safe_load(example).items():
+            assert not isinstance(value, (str, int)) or config[key] == value
+
+
+def test_defaults_are_filled_however_deep(check):
+    config, _ = check(
+        """
+        zenodo: {simulate: {size: 64}}
+        catalogs: [{name: a, tree: gz_decals_5, table: gz_decals_volunteers_5.parquet}]
+        train: {ensembles: [{name: metrics}]}
+        predict: {targets: [{name: test, ensemble: metrics, split: test}]}
+        finetune:
+          tasks:
+            - {name: ring, table: rings.csv, label: ring, head: {units: [8]},
+               strategy: {name: layer_decay, decay: 5e-1}}
+        """
+    )
+    assert config["zenodo"]["simulate"] == {"galaxies": 5000, "size": 64}
+    assert config["catalogs"][0]["min_votes"] == 1 and config["catalogs"][0]["archives"] == []
+    assert config["train"]["ensembles"] == [{"name": "metrics", "members": 1, "splits": ["train"]}]
+    task = config["finetune"]["tasks"][0]
+    assert task["strategy"] == {"name": "layer_decay", "decay": 0.5}
+    assert task["split"] is None and task["kind"] is None and task["labels"] == []
+    assert task["head"] == {"units": [8], "dropout": 0.75}
+
+
+def test_filled_defaults_are_not_shared(check):
+    task = "{name: %s, table: rings.csv, label: ring}"
+    overlay = f"finetune: {{tasks: [{task % 'a'}, {task % 'b'}]}}"
+    first, second = check(overlay)[0]["finetune"]["tasks"]
+    first["head"]["units"].append(1)
+    assert second["head"]["units"] == [64, 64]
+
+
+def test_numbers_may_have_an_exponent(check):
+    config, _ = check("{train: {learning_rate: 1e-3, epochs: 2e2, dropout: .1e0}, run: '1e3'}")
+    assert config["train"]["learning_rate"] == 0.001
+    assert config["train"]["dropout"] == 0.1
+    assert config["train"]["epochs"] == 200 and isinstance(config["train"]["epochs"], int)
+    assert config["run"] == "1e3"
+
+
+def test_a_refused_configuration_is_left_as_it_was(repo, base):
+    config = {**copy.deepcopy(base), "trian": {}}
+    before = copy.deepcopy(config)
+    with pytest.raises(UserError):
+        check_configuration(config, repo / "workflow/schemas/config.schema.yaml", repo / "config/trees")
+    assert config == before
+
+
+TARGET = "{name: test, ensemble: metrics, split: test}"
+TASK = "name: ring, table: rings.csv, label: ring"
+SIMULATE = "zenodo: {simulate: {size: 64}}"
+CATALOG = "name: a, tree: gz_decals_5, table: gz_decals_volunteers_5.parquet"
+WRONG = {
+    "unknown key": (
+        "train: {epocs: 3}",
+        "unknown key 'epocs' in train (did you mean 'epochs'?); allowed are augmentation, backbone, ",
+    ),
+    "unknown section": (
+        "trian: {}",
+        "unknown key 'trian' at the top level (did you mean 'train'?); allowed are catalogs, ",
+    ),
+    "key of another section": (
+        "batch_size: 32",
+        "unknown key 'batch_size' at the top level (there is train.batch_size and ",
+    ),
+    "unknown key in a list": (
+        "train: {ensembles: [{nam: metrics}]}",
+        "unknown key 'nam' in train.ensembles[0] (did you mean 'name'?); allowed are members, name, splits.",
+    ),
+    "text for a number": ("train: {epochs: many}", "train.epochs is 'many', expected a whole number."),
+    "fraction": ("train: {epochs: 2.5}", "train.epochs is 2.5, expected a whole number."),
+    "truth for a number": ("seed: true", "seed is true, expected a whole number."),
+    "not a number": ("train: {learning_rate: .nan}", "train.learning_rate is 'nan', expected a number."),
+    "infinite": ("train: {learning_rate: .inf}", "train.learning_rate is 'inf', expected a number."),
+    "null": ("train: {epochs: null}", "train.epochs is null, expected a whole number."),
+    "empty section": ("train: null", "train is null, expected a mapping of keys."),
+    "number for text": ("run: 2024", "run is 2024, expected text."),
+    "mapping for a list": (
+        "finetune: {tasks: {name: ring}}",
+        "finetune.tasks is a mapping of name, expected a list.",
+    ),
+    "one of two types": (
+        "zenodo: {record: newest}",
+        "zenodo.record is 'newest', expected a whole number or null.",
+    ),
+    "too small": ("train: {batch_size: 0}", "train.batch_size is 0, expected 1 or more."),
+    "too large": ("shards: {max_rejected: 1.5}", "shards.max_rejected is 1.5, expected 1 or less."),
+    "not above": ("image: {crop: 0}", "image.crop is 0, expected more than 0."),
+    "not below": ("train: {dropout: 1}", "train.dropout is 1, expected less than 1."),
+    "not in the list": ("image: {encoding: tiff}", "image.encoding is 'tiff', allowed are png, jpeg, raw."),
+    "slash in a name": ("run: a/b", "run is 'a/b', expected letters, digits, - and _."),
+    "empty name": ("evaluate: {published: ''}", "evaluate.published is '', expected a name in config/publi"),
+    "path for a name": ("evaluate: {published: ../x}", "evaluate.published is '../x', expected a name in "),
+    "empty list": ("catalogs: []", "catalogs is [], expected at least 1 entry."),
+    "repeated": (
+        "train: {ensembles: [{name: metrics, splits: [train, train]}]}",
+        'train.ensembles[0].splits is ["train", "train"], expected each entry once.',
+    ),
+    "missing key": (
+        "catalogs: [{name: a, tree: gz2}]",
+        "catalogs[0].table is missing; see config/README.md.",
+    ),
+    "unknown tree": (
+        "catalogs: [{name: a, tree: gz3, table: gz_decals_volunteers_5.parquet}]",
+        "catalogs[0].tree is 'gz3', but there is no file ",
+    ),
+    "two campaigns of which one is simulated": (
+        f"{SIMULATE}\ncatalogs: [{{{CATALOG}}}, {{name: b, tree: rings, table: mine/votes.csv}}]",
+        "catalogs have the trees gz_decals_5, rings, but zenodo.simulate knows the truth of one",
+    ),
+    "two catalogues of one name": (
+        f"catalogs: [{{{CATALOG}}}, {{{CATALOG}}}]",
+        "two entries of catalogs have the name 'a', expected different ones; rename one.",
+    ),
+    "two targets of one name": (
+        f"predict: {{targets: [{TARGET}, {TARGET}]}}",
+        "two entries of predict.targets and finetune.tasks have the name 'test'",
+    ),
+    "a task called like a target": (
+        "finetune: {tasks: [{name: test, table: rings.csv, label: ring}]}",
+        "two entries of predict.targets and finetune.tasks have the name 'test'",
+    ),
+    "shares above 1": (
+        "split: {val: 0.2}",
+        "the shares of split (train 0.7, val 0.2, test 0.2) add up to 1.1, expected exactly 1.",
+    ),
+    "an empty split": ("split: {train: 0.8, val: 0}", "split.val is 0, expected more than 0."),
+    "shares of a task": (
+        f"finetune: {{tasks: [{{{TASK}, split: {{train: 0.5}}}}]}}",
+        "the shares of finetune.tasks[0].split (train 0.5, val 0.1, test 0.2) add up to 0.8",
+    ),
+    "no record": (
+        "zenodo: {record: null}",
+        "catalogs[0].table is 'gz_decals_volunteers_5.parquet', a file of a record, but zenodo.record is ",
+    ),
+    "two sources": (
+        "zenodo: {sample: 5, simulate: {size: 64}}",
+        "zenodo.sample and zenodo.simulate exclude each other; set one to null.",
+    ),
+    "no local folder": (
+        "zenodo: {local: nowhere}",
+        "zenodo.local is 'nowhere', expected a folder that is there, or null to download.",
+    ),
+    "local folder without a file": (
+        f"zenodo: {{local: mine/record}}\nfinetune: {{tasks: [{{{TASK}}}]}}",
+        "the folder zenodo.local ('mine/record') has no file 'rings.csv', which finetune.tasks[0].table ",
+    ),
+    "a file that is not simulated": (
+        f"{SIMULATE}\ncatalogs: [{{name: a, tree: gz_decals_5, table: votes.csv}}]",
+        "catalogs[0].table is 'votes.csv', which the simulated record does not have; it has gz_decals_",
+    ),
+    "sample of another table": (
+        f"zenodo: {{sample: 5}}\nfinetune: {{tasks: [{{{TASK}}}]}}",
+        "finetune.tasks[0].table is 'rings.csv', but zenodo.sample draws from the first catalogue's table",
+    ),
+    "sample of no images": (
+        f"zenodo: {{sample: 5}}\ncatalogs: [{{{CATALOG}}}]",
+        "zenodo.sample reads images out of catalogs[0].archives, which is empty; name the zips.",
+    ),
+    "no such table": (
+        "catalogs: [{name: a, tree: gz2, table: ./nothing.csv}]",
+        "catalogs[0].table is './nothing.csv', expected a table (CSV or Parquet) that is there; mend ",
+    ),
+    "no such archive": (
+        f"catalogs: [{{{CATALOG}, archives: [./nothing.zip]}}]",
+        "catalogs[0].archives is './nothing.zip', expected a zip that is there; mend the path.",
+    ),
+    "no such images": (
+        f"catalogs: [{{{CATALOG}, images: mine/nothing}}]",
+        "catalogs[0].images is 'mine/nothing', expected a folder of images that is there; mend the path.",
+    ),
+    "archives and images": (
+        f"catalogs: [{{{CATALOG}, images: mine/images, archives: [gz_decals_dr5_png_part1.zip]}}]",
+        "catalogs[0] has both archives and images, expected one; set images to null.",
+    ),
+    "no such model": (
+        "train: {start_from: mine/images}",
+        "train.start_from is 'mine/images', expected a folder with model.keras and model.json; ",
+    ),
+    "no such model of a task": (
+        f"finetune: {{tasks: [{{{TASK}, pretrained: mine/images}}]}}",
+        "finetune.tasks[0].pretrained is 'mine/images', expected a model folder (a folder with model.keras",
+    ),
+    "two starts of a task": (
+        f"finetune: {{tasks: [{{{TASK}, pretrained: mine/model, ensemble: metrics}}]}}",
+        "finetune.tasks[0] has both ensemble and pretrained, expected one; drop the other.",
+    ),
+    "unknown ensemble": (
+        "predict: {targets: [{name: test, ensemble: best, split: test}]}",
+        "predict.targets[0].ensemble is 'best', which is no ensemble; train.ensembles has metrics, catalog.",
+    ),
+    "unknown ensemble of a task": (
+        f"finetune: {{tasks: [{{{TASK}, ensemble: best}}]}}",
+        "finetune.tasks[0].ensemble is 'best', which is no ensemble; train.ensembles has metrics, catalog.",
+    ),
+    "target of nothing": (
+        "predict: {targets: [{name: test, ensemble: metrics}]}",
+        "predict.targets[0] ('test') has none of split, catalog, images, archives, shards; expected exactly",
+    ),
+    "target of two things": (
+        "predict: {targets: [{name: test, ensemble: metrics, split: test, archives: all}]}",
+        "predict.targets[0] ('test') has split and archives of split, catalog, images, archives, shards; exp",
+    ),
+    "target without archives": (
+        "catalogs: [{name: a, tree: gz_decals_5, table: mine/votes.csv, images: mine/images}]",
+        "predict.targets[1].archives is 'all', but no catalogue has archives; name the folder of images in ",
+    ),
+    "target of no shards": (
+        f"predict: {{targets: [{TARGET}, {{name: b, ensemble: metrics, shards: mine/images}}]}}",
+        "predict.targets[1].shards is 'mine/images', expected a folder of shards with their .json sidecars",
+    ),
+    "evaluation of no target": (
+        "evaluate: {target: tset}",
+        "evaluate.target is 'tset', expected a target of a split, or null; predict.targets has test.",
+    ),
+    "evaluation of no split": (
+        "evaluate: {target: everything}",
+        "evaluate.target is 'everything', expected a target of a split, or null; predict.targets has test.",
+    ),
+    "evaluation on what was learned": (
+        "predict: {targets: [{name: test, ensemble: catalog, split: test}]}",
+        "evaluate.target is 'test', whose galaxies (split test) the ensemble 'catalog' learned from",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_configuration_ends_in_one_sentence(case, check):
+    overlay, expected = WRONG[case]
+    with pytest.raises(UserError) as caught:
+        check(textwrap.dedent(overlay))
+    told = str(caught.value)
+    assert told.startswith(f"Configuration: {expected}"), told
+    assert "\n" not in told and told.endswith(".") and not re.search(r"\. [A-Z]", told)
+
+
+def test_paths_that_the_run_makes_need_not_be_there(check):
+    config, _ = check(
+        "predict:\n  targets:\n    - {name: test, ensemble: metrics, split: test}\n"
+        "    - {name: val, ensemble: metrics, catalog: results/gz_decals/catalog/val.parquet}\n"
+    )
+    assert config["predict"]["targets"][1]["name"] == "val"
+
+
+def test_a_wrong_configuration_shows_its_sentence_and_no_traceback(repo, tmp_path):
+    overlay = tmp_path / "wrong.yaml"
+    overlay.write_text("train: {epocs: 3}\n")
+    command = [sys.executable, "-m", "snakemake", "-n", "--quiet", "all", "--snakefile", repo / "Snakefile"]
+    command += ["--directory", tmp_path / "run", "--cores", "1", "--configfile", overlay]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 1
+    told = (ended.stdout + ended.stderr).strip().splitlines()
+    assert told[-1].startswith("Configuration: unknown key 'epocs' in train (did you mean 'epochs'?)")
+    assert not any("Traceback" in line or "Error" in line or "common.smk" in line for line in told)
+    assert not list((tmp_path / "run").glob("results*"))

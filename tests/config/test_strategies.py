@@ -1,0 +1,178 @@
+"""Strategies: what each stage trains, by name, and what ends in a sentence."""
+
+import keras
+import numpy as np
+import pytest
+from zoolib.config.strategies import find_strategy
+from zoolib.job.logs import UserError
+from zoolib.learning.backbones import build_backbone
+from zoolib.learning.blocks import blocks_of, nested_layers
+from zoolib.learning.optimizers import build_optimizer
+
+BLOCKS = [["stem", "stem_bn"], ["middle"], ["top", "top_bn"]]
+TASK = {"epochs": 10, "learning_rate": 0.01, "patience": 4}
+TOP, UPPER = {"top", "top_bn"}, {"middle", "top", "top_bn"}
+EVERYTHING = {"stem", "stem_bn", "middle", "top", "top_bn"}
+
+
+def planned(strategy, task=TASK):
+    stages = find_strategy(strategy).stages(BLOCKS, task)
+    return [(set(s.layers), s.epochs, s.learning_rate, s.patience, s.from_best) for s in stages]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "expected"),
+    [
+        ("freeze", [(set(), 10, 0.01, 4, True)]),
+        ("no_freeze", [(EVERYTHING, 10, 0.01, 4, True)]),
+        (
+            {"name": "freeze_unfreeze", "unfreeze_epoch": 3},
+            [(set(), 3, 0.01, None, True), (EVERYTHING, 7, 0.01, 4, False)],
+        ),
+        (
+            {"name": "unfreeze_milestones", "epochs": [3, 8], "blocks": 2},
+            [(set(), 3, 0.01, None, True), (UPPER, 5, 0.01, None, False), (EVERYTHING, 2, 0.01, 4, False)],
+        ),
+        (
+            {"name": "unfreeze_milestones", "epochs": [1, 2], "layers": 3},
+            [(set(), 1, 0.01, None, True), (UPPER, 1, 0.01, None, False), (EVERYTHING, 8, 0.01, 4, False)],
+        ),
+        (
+            {"name": "two_stage", "blocks": 1, "learning_rate": 1e-4, "epochs": 6},
+            [(set(), 10, 0.01, 4, True), (TOP, 6, 1e-4, 4, True)],
+        ),
+        (
+            {"name": "two_stage", "patience": 2},
+            [(set(), 10, 0.01, 4, True), (EVERYTHING, 50, 1e-5, 2, True)],
+        ),
+        ("layer_decay", [(EVERYTHING, 10, 0.01, 4, True)]),
+    ],
+)
+def test_what_trains_when(strategy, expected):
+    assert planned(strategy) == expected
+
+
+def test_layer_decay_slows_each_block_below_the_top():
+    (stage,) = find_strategy({"name": "layer_decay", "decay": 0.5}).stages(BLOCKS, TASK)
+    assert stage.rates == {"top": 0.5, "top_bn": 0.5, "middle": 0.25, "stem": 0.125, "stem_bn": 0.125}
+
+
+def test_a_strategy_of_ones_own_is_named_by_its_import_path(tmp_path, monkeypatch):
+    (tmp_path / "top_strategies.py").write_text(
+        "from zoolib.config.strategies import Stage, Strategy\n"
+        "class TopOnly(Strategy):\n"
+        "    def __init__(self, blocks=1):\n"
+        "        self.blocks = blocks\n"
+        "    def stages(self, blocks, task):\n"
+        "        names = tuple(name for block in blocks[-self.blocks:] for name in block)\n"
+        "        return [Stage('top', names, task['epochs'], 0.1, None)]\n"
+        "class NoStrategy:\n"
+        "    pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert planned({"name": "top_strategies.TopOnly", "blocks": 2}) == [(UPPER, 10, 0.1, None, True)]
+    with pytest.raises(UserError, match="is no subclass of zoolib.config.strategies.Strategy"):
+        find_strategy("top_strategies.NoStrategy")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "sentence"),
+    [
+        ("thaw", "there is no 'thaw', expected one of freeze, no_freeze"),
+        ("nowhere.Thaw", "'nowhere.Thaw' cannot be imported"),
+        ({"name": "freeze", "blocks": 2}, "strategy freeze: has no key 'blocks'; it has none besides name"),
+        ({"name": "two_stage", "block": 2}, "has no key 'block'; it has blocks, learning_rate"),
+        ({"name": "two_stage", "blocks": 0}, "blocks is 0, expected a whole number from 1"),
+        ({"name": "layer_decay", "decay": 1.5}, "decay is 1.5, expected a number above 0, at most 1"),
+        ({"name": "unfreeze_milestones", "epochs": [8, 3]}, "expected two rising numbers of epochs"),
+        ({"name": "unfreeze_milestones", "blocks": 1, "layers": 2}, "expected one of the two"),
+        ({"name": "freeze_unfreeze", "unfreeze_epoch": 10}, "the task ends after 10"),
+    ],
+)
+def test_a_strategy_that_is_none_ends_in_a_sentence(strategy, sentence):
+    with pytest.raises(UserError, match=sentence):
+        find_strategy(strategy).stages(BLOCKS, TASK)
+
+
+@pytest.mark.parametrize(
+    ("name", "firsts"),
+    [
+        ("tiny", ["conv2d", "conv2d_1", "conv2d_2", "conv2d_3", "conv2d_4"]),
+        (
+            "EfficientNetB0",
+            ["stem_conv", "block1a_dwconv", *(f"block{n}a_expand_conv" for n in range(2, 8)), "top_conv"],
+        ),
+        ("ResNet50", ["conv1_conv", *(f"conv{n}_block1_1_conv" for n in range(2, 6))]),
+        ("resnet18", ["conv1", *(f"layer{n}.0.conv1" for n in range(1, 5))]),
+        (
+            "convnext_pico",
+            ["stem.0", "stages.0.blocks.0.conv_dw", *(f"stages.{n}.downsample.0" for n in range(1, 4))],
+        ),
+        (
+            "efficientnet_b0",
+            ["conv_stem", "blocks.0.0.conv_dw", *(f"blocks.{n}.0.conv_pw" for n in range(1, 7)), "conv_head"],
+        ),
+    ],
+)
+def test_blocks_are_the_stages_of_the_architecture(name, firsts):
+    keras.utils.clear_session()
+    backbone = build_backbone(name, 64, 3)
+    blocks = blocks_of(backbone)
+    assert [block[0] for block in blocks] == firsts
+    named = {layer for block in blocks for layer in block}
+    assert named == {layer.name for layer in nested_layers(backbone) if layer.trainable_weights}
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_a_layers_own_rate_scales_its_steps(name):
+    settings = {"learning_rate": 0.1, "epochs": 5, "optimizer": name}
+    variables = [keras.Variable(0.0, name="slow"), keras.Variable(0.0, name="fast")]
+    optimizer = build_optimizer(settings | {"weight_decay": 0}, 10, {variables[0].path: 0.25})
+    optimizer.apply([keras.ops.ones(())] * 2, variables)
+    steps = [-float(variable.numpy()) for variable in variables]
+    np.testing.assert_allclose(steps, [0.025, 0.1], rtol=1e-4)
+
+
+def rates(steps, **settings):
+    optimizer = build_optimizer({"learning_rate": 0.1, "epochs": 4, **settings}, steps)
+    variable = keras.Variable(0.0)
+    found = []
+    for _ in range(4 * steps):
+        found.append(float(keras.ops.convert_to_numpy(optimizer.learning_rate)))
+        optimizer.apply([keras.ops.ones(())], [variable])
+    return np.array(found)
+
+
+def test_schedules():
+    assert np.allclose(rates(10), 0.1)
+    cosine = rates(10, schedule="cosine")
+    np.testing.assert_allclose(cosine, 0.05 * (1 + np.cos(np.pi * np.arange(40) / 40)), rtol=1e-4)
+    warm = rates(10, schedule="cosine", warmup_epochs=1)
+    np.testing.assert_allclose(warm[:10], 0.01 * np.arange(10), rtol=1e-4)
+    np.testing.assert_allclose(warm[10:], 0.05 * (1 + np.cos(np.pi * np.arange(30) / 30)), rtol=1e-4)
+    linear = rates(10, warmup_epochs=2)
+    np.testing.assert_allclose(linear, np.minimum(0.1, 0.005 * np.arange(40)), rtol=1e-4)
+    with pytest.raises(UserError, match="warmup_epochs is 4, but the training has only 4 epochs"):
+        build_optimizer({"learning_rate": 0.1, "epochs": 4, "warmup_epochs": 4}, 10)
+
+
+def test_weight_decay_and_clipping_reach_the_optimizer():
+    settings = {
+        "learning_rate": 0.1,
+        "epochs": 1,
+        "optimizer": "adamw",
+        "weight_decay": 0.5,
+        "clip_norm": 0.3,
+    }
+    optimizer = build_optimizer(settings, 1)
+    assert optimizer.weight_decay == 0.5
+    assert optimizer.global_clipnorm == 0.3
+    assert build_optimizer({"learning_rate": 0.1, "epochs": 1, "optimizer": "adamw"}, 1).weight_decay == 0.004
+
+
+def test_a_layers_own_rate_scales_its_decay_too():
+    variables = [keras.Variable(1.0, name="slow"), keras.Variable(1.0, name="fast")]
+    settings = {"learning_rate": 0.1, "epochs": 1, "optimizer": "sgd", "weight_decay": 0.5}
+    optimizer = build_optimizer(settings, 1, {variables[0].path: 0.2})
+    optimizer.apply([keras.ops.zeros(())] * 2, variables)
+    np.testing.assert_allclose([v.numpy() for v in variables], [1 - 0.01, 1 - 0.05], rtol=1e-6)

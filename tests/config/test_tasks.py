@@ -1,0 +1,266 @@
+"""What the keys of a task must agree on, and what follows from them."""
+
+import sys
+
+import pytest
+import yaml
+from snakemake.utils import update_config
+from zoolib.config.labels import Label
+from zoolib.config.schema import check_configuration
+from zoolib.config.tasks import RESERVED, file_of_url, fit_names, task_labels
+from zoolib.job.logs import UserError
+
+SHA = "0123456789abcdef" * 4
+URL = f"address: 'https://example.org/%s', sha256: {SHA}"
+
+
+@pytest.fixture
+def check(repo, tmp_path, monkeypatch):
+    """Check a task of the configuration and give it back completed, with its labels."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine" / "by_class").mkdir(parents=True)
+    for name in ("labels.csv", "by_class.zip"):
+        (tmp_path / "mine" / name).touch()
+
+    def run(task):
+        config = yaml.safe_load((repo / "config/config.yaml").read_text())
+        update_config(config, yaml.safe_load(f"finetune: {{tasks: [{{name: mine, {task}}}]}}"))
+        check_configuration(config, repo / "workflow/schemas/config.schema.yaml", repo / "config/trees")
+        task = config["finetune"]["tasks"][0]
+        return task, task_labels(task, repo / "config/trees", "finetune.tasks[0]")
+
+    return run
+
+
+TABLE = "table: mine/labels.csv"
+
+
+@pytest.mark.parametrize(
+    ("task", "expected"),
+    [
+        (f"{TABLE}, label: ring", [Label("ring")]),
+        (f"{TABLE}, label: [ring, bar], kind: binary", [Label("ring"), Label("bar")]),
+        (f"{TABLE}, label: t, kind: multiclass, classes: [1, b]", [Label("t", "multiclass", ("1", "b"))]),
+        (f"{TABLE}, label: m, kind: regression, bounds: [7, 12]", [Label("m", "regression", bounds=(7, 12))]),
+        (f"{TABLE}, label: r, yes_above: 0.25, no_below: 5e-2", [Label("r", yes_above=0.25, no_below=0.05)]),
+        (
+            f"{TABLE}, labels: [{{name: ring}}, {{name: mass, kind: regression}}]",
+            [Label("ring"), Label("mass", "regression")],
+        ),
+        ("folders: mine/by_class", [Label("mine", "multiclass")]),
+        ("folders: mine/by_class.zip, label: shape", [Label("shape", "multiclass")]),
+        (
+            "folders: mine/by_class, kind: binary, classes: [E, S]",
+            [Label("mine", "binary", ("E", "S"))],
+        ),
+        (f"url: {{{URL % 'bees.zip'}}}", [Label("mine", "multiclass")]),
+        (f"url: {{{URL % 'rings.csv?download=1'}}}, label: ring", [Label("ring")]),
+    ],
+)
+def test_labels_of_a_task(check, task, expected):
+    _, labels = check(task)
+    assert [Label.from_dict(label) for label in labels] == expected
+    assert [label.to_dict().keys() for label in expected] == [label.keys() for label in labels]
+
+
+def test_votes_bring_their_tree(check):
+    _, (label,) = check(f"{TABLE}, kind: votes, tree: gz2")
+    label = Label.from_dict(label)
+    assert (label.name, label.kind) == ("gz2", "votes") and label.targets == label.tree.columns
+    assert label.tree.published
+
+
+@pytest.mark.parametrize(
+    ("task", "names"),
+    [
+        ("label: ring", [""]),
+        ("label: ring, folds: 3", ["fold0", "fold1", "fold2"]),
+        (
+            "label: ring, label_counts: [20, 50], label_count_seeds: 1",
+            [
+                "",
+                "labels20-0-finetuned",
+                "labels20-0-scratch",
+                "labels50-0-finetuned",
+                "labels50-0-scratch",
+            ],
+        ),
+    ],
+)
+def test_trainings_of_a_task(check, task, names):
+    assert fit_names(check(f"{TABLE}, {task}")[0]) == names
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("https://a.org/b/bees.zip", "bees.zip"),
+        ("https://a.org/records/1/files/rings.csv.gz/content", "rings.csv.gz"),
+        ("https://a.org/my%20rings.parquet?download=1", "my rings.parquet"),
+        ("https://a.org/get?file=bees.zip", None),
+    ],
+)
+def test_a_download_is_called_by_its_address(address, name):
+    assert file_of_url({"address": address}) == name
+
+
+WRONG = {
+    "no source": ("label: ring", " ('mine') has none of table, folders, url; expected exactly one, where"),
+    "two sources": (f"{TABLE}, folders: mine/by_class", " ('mine') has table and folders of table, folders"),
+    "no label": (TABLE, ".label is missing; name the table's column that is to be learned."),
+    "both": (
+        f"{TABLE}, label: a, labels: [{{name: b}}]",
+        " has both label and labels, expected one; put all",
+    ),
+    "twice": (
+        f"{TABLE}, labels: [{{name: b}}, {{name: b}}]",
+        " has two labels called 'b', expected different",
+    ),
+    "aspect of labels": (
+        f"{TABLE}, kind: binary, labels: [{{name: b}}]",
+        " has both labels and kind, expected",
+    ),
+    "no such table": (
+        "table: mine/none.csv, label: a",
+        ".table is 'mine/none.csv', expected a table (CSV or",
+    ),
+    "no such folders": (
+        "folders: mine/none",
+        ".folders is 'mine/none', expected a folder with one folder of",
+    ),
+    "folders and images": (
+        "folders: mine/by_class, images: mine",
+        " has both folders named by class and images",
+    ),
+    "folders of two labels": (
+        "folders: mine/by_class, label: [a, b]",
+        " has 2 labels, and folders named by cl",
+    ),
+    "address of what": (
+        "url: {%s}, label: a" % (URL % "labels"),
+        ".url.address is 'https://example.org/labels'",
+    ),
+    "no address": (
+        f"url: {{address: 'ftp://a.org/x.csv', sha256: {SHA}}}, label: a",
+        ".url.address is 'ftp://a.org/x.csv', expected an address that begins with https://.",
+    ),
+    "no checksum": (
+        "url: {address: 'https://a.org/x.csv', sha256: abc}",
+        ".url.sha256 is 'abc', expected 64",
+    ),
+    "votes without a tree": (f"{TABLE}, kind: votes", ".tree is null and its kind is votes; expected a tree"),
+    "a tree without votes": (
+        f"{TABLE}, label: a, tree: gz2",
+        ".tree is gz2 and its kind is not given; expected",
+    ),
+    "no such tree": (f"{TABLE}, kind: votes, tree: gz77", ".tree is 'gz77', but there is no file"),
+    "votes and a label": (
+        f"{TABLE}, kind: votes, tree: gz2, label: a",
+        ".kind is votes, which are found in a",
+    ),
+    "votes among labels": (
+        f"{TABLE}, labels: [{{name: a, kind: votes}}]",
+        ": the label 'a' is votes, and votes are learned by themselves; set kind and tree of the task.",
+    ),
+    "unknown kind": (
+        f"{TABLE}, label: a, kind: ordinal",
+        ".kind is 'ordinal', allowed are binary, multiclass",
+    ),
+    "classes of a number": (
+        f"{TABLE}, label: a, kind: regression, classes: [a, b]",
+        ": the label 'a' is regression and has 2 classes; expected classes of a multiclass label, or two",
+    ),
+    "one class": (f"{TABLE}, label: a, classes: [a]", '.classes is ["a"], expected at least 2 entries.'),
+    "three of a binary": (
+        f"{TABLE}, label: a, classes: [a, b, c]",
+        ": the label 'a' is binary and has 3 classes",
+    ),
+    "bounds of a class": (
+        f"{TABLE}, label: a, bounds: [0, 1]",
+        ": the label 'a' is binary and has the bounds",
+    ),
+    "bounds upside down": (
+        f"{TABLE}, label: a, kind: regression, bounds: [1, 0]",
+        ": the label 'a' is regression and has the bounds [1, 0]; expected [lowest, highest] of a",
+    ),
+    "three bounds": (
+        f"{TABLE}, label: a, bounds: [1, 2, 3]",
+        ".bounds is [1, 2, 3], expected at most 2 entries.",
+    ),
+    "one threshold": (
+        f"{TABLE}, label: a, yes_above: 0.5",
+        ": the label 'a' is binary and has yes_above 0.5 and no_below null; expected both",
+    ),
+    "thresholds upside down": (
+        f"{TABLE}, label: a, yes_above: 0.1, no_below: 0.5",
+        ": the label 'a' is binary and has yes_above 0.1 and no_below 0.5; expected both, of a binary",
+    ),
+    "balance of numbers": (
+        f"{TABLE}, label: a, kind: regression, balance: repeat",
+        ".balance is repeat, which is for the classes of one binary or multiclass label; set it to none.",
+    ),
+    "balance of two": (f"{TABLE}, label: [a, b], balance: weights", ".balance is weights, which is for the"),
+    "folds and split": (
+        f"{TABLE}, label: a, folds: 5, split: part",
+        " has both folds and split, expected one;",
+    ),
+    "folds and shares": (
+        f"{TABLE}, label: a, folds: 5, split: {{}}",
+        " has both folds and split, expected one;",
+    ),
+    "folds and counts": (
+        f"{TABLE}, label: a, folds: 5, label_counts: [9]",
+        " has both folds and label_counts, w",
+    ),
+    "two folds": (f"{TABLE}, label: a, folds: 2", ".folds is 2, expected 3 or more."),
+    "column of folders": (
+        "folders: mine/by_class, split: part",
+        ".split is 'part', a column of a table, and the",
+    ),
+    "shares": (
+        f"{TABLE}, label: a, split: {{train: 0.5}}",
+        "the shares of finetune.tasks[0].split (train 0.5, ",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_task_that_does_not_agree_ends_in_one_sentence(check, case):
+    task, expected = WRONG[case]
+    with pytest.raises(UserError) as caught:
+        check(task)
+    told = str(caught.value)
+    where = "" if case == "shares" else "finetune.tasks[0]"
+    assert told.startswith(f"Configuration: {where}{expected}"), told
+    assert "\n" not in told and told.endswith(".")
+
+
+@pytest.mark.parametrize("name", RESERVED)
+def test_no_label_is_called_like_a_column_of_catalogues(check, name):
+    with pytest.raises(UserError, match=f"no label can be called '{name}'"):
+        check(f"{TABLE}, label: {name}")
+
+
+def test_a_task_does_not_overwrite_the_model_that_it_starts_from(check, tmp_path):
+    folder = tmp_path / "results/gz_decals/finetune/mine"
+    folder.mkdir(parents=True)
+    for name in ("model.keras", "model.json"):
+        (folder / name).touch()
+    for model in ("results/gz_decals/finetune/mine", folder):
+        with pytest.raises(UserError, match="where this very task writes its own model"):
+            check(f"{TABLE}, label: ring, pretrained: {model}")
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [("return []", "expected one or more"), ("return blocks[99]", "plans no stages .IndexError")],
+)
+def test_a_strategy_of_ones_own_that_plans_nothing(check, tmp_path, monkeypatch, body, sentence):
+    (tmp_path / "own_strategies.py").write_text(
+        "from zoolib.config.strategies import Strategy\n"
+        f"class Odd(Strategy):\n    def stages(self, blocks, task):\n        {body}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_strategies", raising=False)
+    with pytest.raises(UserError, match=sentence):
+        check(f"{TABLE}, label: ring, strategy: own_strategies.Odd")

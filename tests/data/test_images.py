@@ -1,0 +1,203 @@
+import gzip
+import io
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from PIL import Image
+from zoolib.data import images
+from zoolib.data.images import BadImage, load_image
+
+NOISE = np.random.default_rng(1).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+
+
+def packed(array, kind="png", mode=None, **options):
+    image = Image.fromarray(array) if mode is None else Image.fromarray(array).convert(mode)
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def fits_bytes(array, **header):
+    unit = fits.PrimaryHDU(array)
+    unit.header.update(header)
+    buffer = io.BytesIO()
+    unit.writeto(buffer)
+    return buffer.getvalue()
+
+
+def test_colour_is_kept_and_grey_is_the_mean_of_the_bands():
+    data = packed(NOISE)
+    assert np.array_equal(load_image(data, 40, color=True), NOISE)
+    grey = load_image(data, 40, color=False)
+    assert grey.dtype == np.uint8 and grey.shape == (40, 40, 1)
+    assert np.array_equal(grey[..., 0], np.rint(NOISE.mean(axis=2)))
+
+
+def test_raw_is_neither_rounded_nor_clipped():
+    raw = load_image(packed(NOISE), 40, color=False, raw=True)
+    assert raw.dtype == np.float32
+    np.testing.assert_allclose(raw[..., 0], NOISE.mean(axis=2), atol=1e-4)
+
+
+def test_reducing_averages_over_what_it_merges():
+    checks = (np.indices((64, 64)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    small = load_image(packed(checks), 16, color=False)
+    # Nearest neighbours would be all black or all white, and show aliasing.
+    assert abs(small[2:-2, 2:-2].astype(int) - 127.5).max() < 3
+
+
+@pytest.mark.parametrize(
+    "height, width, box", [(40, 60, (slice(0, 40), slice(10, 50))), (60, 40, (slice(10, 50),))]
+)
+def test_what_is_not_square_is_cut_to_its_centre(height, width, box):
+    pixels = np.random.default_rng(2).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    assert np.array_equal(load_image(packed(pixels), 40, color=True), pixels[box])
+
+
+def test_every_kind_of_picture_gives_the_same_galaxy():
+    grey = NOISE[..., 0]
+    for data in (packed(grey), packed(grey.astype(np.uint16) * 257)):
+        assert np.array_equal(load_image(data, 40, color=False)[..., 0], grey)
+        assert np.array_equal(load_image(data, 40, color=True), np.repeat(grey[..., None], 3, axis=2))
+    palette = packed(NOISE // 128 * 255, mode="P", palette=Image.Palette.WEB)
+    assert Image.open(io.BytesIO(palette)).mode == "P"
+    assert load_image(palette, 40, color=True).std() > 50
+    assert np.array_equal(
+        load_image(packed(grey // 128 * 255, mode="1"), 40, False)[..., 0], grey // 128 * 255
+    )
+    jpeg = load_image(packed(np.full_like(NOISE, 90), "jpeg"), 40, color=True)
+    assert abs(jpeg.astype(int) - 90).max() <= 1
+
+
+def test_transparent_parts_are_black_sky():
+    clear = np.dstack([np.full((40, 40, 3), 200, np.uint8), np.zeros((40, 40), np.uint8)])
+    clear[10:30, 10:30, 3] = 255
+    pixels = load_image(packed(clear), 40, color=True)
+    assert pixels[0, 0].tolist() == [0, 0, 0] and pixels[20, 20].tolist() == [200, 200, 200]
+
+
+def test_a_band_of_fits_is_stretched_as_galaxy_zoo_decals_did():
+    # With the same value in all bands there is nothing to desaturate: w is sin(π/2·0.6), and
+    # v·w + v·(1-w) + v²·(1-w)² is what is left.
+    units = np.array([0.008, 0.014, 0.019])[:, None, None]
+    pixels = load_image(fits_bytes((np.ones((3, 8, 8)) * 10 * units).astype(">f4")), 8, color=True, raw=True)
+    value = (np.arcsinh(10) - np.arcsinh(-0.5)) / (np.arcsinh(300) - np.arcsinh(-0.5))
+    grey = 1 - np.sin(np.pi / 2 * 0.6)
+    np.testing.assert_allclose(pixels, 255 * (value + (value * grey) ** 2), rtol=1e-5)
+
+
+def test_bands_go_to_their_colours_in_any_order():
+    red = np.zeros((3, 8, 8), np.float32)
+    red[2] = 0.1
+    pixels = load_image(fits_bytes(red), 8, color=True)
+    assert pixels[4, 4, 0] > pixels[4, 4, 1] and pixels[4, 4, 0] > pixels[4, 4, 2]
+    assert np.array_equal(load_image(fits_bytes(red[::-1].copy(), BANDS="zrg"), 8, color=True), pixels)
+
+
+def test_fits_is_shown_with_its_last_row_on_top():
+    band = np.random.default_rng(3).normal(0, 1, (8, 8)).astype(np.float32)
+    band[7] += 50
+    pixels = load_image(fits_bytes(band), 8, color=False)
+    assert pixels[0].mean() > 2 * pixels[7].mean()
+
+
+def test_one_band_does_not_depend_on_its_unit():
+    band = np.random.default_rng(4).normal(5, 1, (32, 32)).astype(np.float32)
+    band[10:20, 10:20] += 30
+    one = load_image(fits_bytes(band), 32, color=False)
+    other = load_image(fits_bytes(band * 1000), 32, color=False)
+    assert abs(one.astype(int) - other).max() <= 1
+    assert one[15, 15] > one[0, 0] + 50
+
+
+def test_pixels_that_are_not_finite_count_as_sky():
+    band = np.random.default_rng(5).normal(5, 1, (3, 16, 16)).astype(np.float32)
+    band[:, 4, 4] = np.nan
+    band[:, 5, 5] = np.inf
+    assert np.isfinite(load_image(fits_bytes(band), 16, color=False, raw=True)).all()
+    assert np.isfinite(load_image(fits_bytes(band[0]), 16, color=False, raw=True)).all()
+    assert np.isfinite(
+        load_image(fits_bytes(np.zeros((16, 16), np.float32)), 16, color=False, raw=True)
+    ).all()
+
+
+def test_real_cutouts_look_like_the_records_pictures(real_data):
+    files = sorted((real_data / "fits").iterdir())
+    assert len(files) == 5 and sum(file.suffix == ".gz" for file in files) == 2
+    pictures = [load_image(file, 100, color=True) for file in sorted((real_data / "images").iterdir())[:40]]
+    skies = [np.percentile(picture, 25) for picture in pictures]
+    for file in files:
+        pixels = load_image(file, 100, color=True)
+        assert pixels.shape == (100, 100, 3)
+        # A galaxy in the middle, on a sky as dark as the pictures have it.
+        sky = np.percentile(pixels, 25)
+        assert pixels[45:55, 45:55].mean() > 2 * sky
+        assert min(skies) - 3 <= sky <= max(skies)
+        raw = load_image(file, 100, color=False, raw=True)
+        assert raw.shape == (100, 100, 1) and len(np.unique(raw)) > 5000
+        stored = load_image(file, 100, color=False)
+        np.testing.assert_allclose(np.clip(raw, 0, 255), stored, atol=0.51)
+
+
+GOOD = packed(NOISE)
+
+
+@pytest.mark.parametrize(
+    "data, words",
+    [
+        (b"", "empty (0 bytes)"),
+        (b"<html>404 Not Found</html>", "not an image"),
+        (GOOD[: len(GOOD) // 2], "truncated or damaged"),
+        (GOOD[:20], "truncated or damaged"),
+        (packed(NOISE, "jpeg")[:600], "truncated or damaged"),
+        (fits_bytes(np.zeros((3, 100, 100), np.float32))[:4000], "truncated or damaged"),
+        (gzip.compress(fits_bytes(np.zeros((9, 9), np.float32)))[:60], "truncated or damaged"),
+        (fits_bytes(np.zeros((2, 9, 9), np.float32)), "(2, 9, 9)"),
+        (fits_bytes(np.zeros((3, 9, 9), np.float32), BANDS="ugr"), "'ugr'"),
+        (fits_bytes(np.full((9, 9), np.nan, np.float32)), "not one finite pixel"),
+        (fits_bytes(None), "no image"),
+    ],
+)
+def test_a_bad_image_is_told_in_one_sentence(data, words):
+    with pytest.raises(BadImage) as caught:
+        load_image(data, 20, color=False, name="J1.png")
+    assert str(caught.value).startswith("J1.png: ") and words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_row_says_where_its_image_is(tmp_path):
+    file = tmp_path / "a.png"
+    file.write_bytes(GOOD)
+    row = {"id_str": "a", "archive": "", "member": "", "file_loc": str(file)}
+    assert images.read(row) == GOOD and images.where(row) == str(file)
+    with pytest.raises(BadImage, match="b.png: the image cannot be read"):
+        images.load_row({**row, "file_loc": str(tmp_path / "b.png")}, 20, color=False)
+    inside = {"archive": str(tmp_path / "no.zip"), "member": "x/a.png", "file_loc": ""}
+    with pytest.raises(BadImage, match="no.zip"):
+        images.load_row(inside, 20, color=False)
+
+
+def test_lossless_encodings_come_back_as_they_were():
+    for color in (True, False):
+        pixels = load_image(GOOD, 30, color)
+        again = images.decode(images.encode(pixels, "png"), "png", pixels.shape)
+        assert again.dtype == np.uint8 and np.array_equal(again, pixels)
+        raw = load_image(GOOD, 30, color, raw=True)
+        assert np.array_equal(images.decode(images.encode(raw, "raw"), "raw", raw.shape), raw)
+    with pytest.raises(BadImage, match="expected 31 by 31"):
+        images.decode(images.encode(raw, "raw"), "raw", (31, 31, 1))
+
+
+def test_jpeg_is_smaller_and_close(real_data):
+    pixels = load_image(next((real_data / "images").iterdir()), 200, color=False)
+    data = images.encode(pixels, "jpeg")
+    assert len(data) < 0.8 * len(images.encode(pixels, "png"))
+    assert abs(images.decode(data, "jpeg", pixels.shape).astype(int) - pixels).mean() < 2
+
+
+def test_an_encoder_s_interpolation_is_pillow_s():
+    found = {word: load_image(packed(NOISE), 16, True, interpolation=word) for word in ("bicubic", "lanczos")}
+    pillow = Image.fromarray(NOISE).resize((16, 16), Image.Resampling.BICUBIC)
+    assert np.abs(found["bicubic"].astype(int) - np.asarray(pillow)).max() <= 1
+    assert np.abs(found["bicubic"].astype(int) - found["lanczos"]).max() > 3

@@ -1,0 +1,301 @@
+"""The catalogues of tasks: labels, splits, folds and counts, balance, and what is refused."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from labelled import Task, picture
+from zoolib.config.labels import Label
+from zoolib.data import tasks
+from zoolib.data.catalogs import SPLITS
+from zoolib.data.listing import count_images
+from zoolib.data.tasks import repeated, warn_of_grey
+from zoolib.job.logs import UserError, log
+
+TREE = {"name": "rings", "questions": {"ring": {"answers": ["yes", "no"]}}}
+
+
+@pytest.fixture
+def task(tmp_path):
+    return Task(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_binary_labels_of_a_table(task, suffix):
+    ring = np.arange(60) % 3 == 0
+    table = task.galaxies.assign(ring=["yes" if value else "no" for value in ring])
+    task.build([Label("ring")], table, suffix)
+    found = task.all.set_index("id_str").loc[table["id_str"]]
+    assert found["ring"].dtype == np.float32 and (found["ring"] == ring).all()
+    assert [len(task[split]) for split in SPLITS] == [42, 6, 12]
+    assert [task[split]["ring"].sum() for split in SPLITS] == [14, 2, 4]
+    assert list(task["train"].columns) == ["id_str", "archive", "member", "file_loc", "ring"]
+    catalog = task.read("train")
+    assert catalog.tree is None and catalog.columns == ["ring"]
+    assert catalog.about == {"labels": [Label("ring").to_dict()]}
+    assert task.steps["rows of mine.csv" if suffix == "csv" else "rows of mine.parquet"] == 60
+    assert task.steps["split test"] == 12 and len(task.rejected) == 0
+
+
+def test_classes_that_were_found_are_in_the_catalogue(task):
+    table = task.galaxies.assign(type=["S", "E", "Irr"] * 20)
+    task.build([Label("type", "multiclass")], table)
+    assert Label.from_dict(task.read("val").about["labels"][0]).classes == ("E", "Irr", "S")
+    assert (task.all.set_index("id_str")["type"][["J000", "J001", "J002"]] == [2, 0, 1]).all()
+    assert task["test"]["type"].value_counts().to_dict() == {0: 4, 1: 4, 2: 4}
+
+
+def test_several_labels_of_several_kinds(task):
+    table = task.galaxies.assign(ring=[0, 1] * 30, type=["S", "E", "E"] * 20, mass=np.linspace(8, 11, 60))
+    table.loc[4, "mass"] = None
+    table.loc[5, "ring"] = None
+    labels = [Label("ring"), Label("type", "multiclass"), Label("mass", "regression", bounds=(7, 12))]
+    task.build(labels, table)
+    assert task.read("train").columns == ["ring", "type", "mass"]
+    assert len(task.all) == 58 and task.steps["with a label"] == 58
+    found = task.all.set_index("id_str").loc["J009"]
+    assert (found["ring"], found["type"]) == (1, 1) and found["mass"] == pytest.approx(table["mass"][9])
+
+
+def test_votes_on_a_tree(task):
+    table = task.galaxies.assign(ring_yes=[5, 1] * 30, ring_no=2)
+    label = Label.from_dict({"name": "rings", "kind": "votes", "tree": TREE})
+    task.build([label], table)
+    catalog = task.read("train")
+    assert catalog.tree == label.tree and catalog.columns == ["ring_yes", "ring_no"]
+    assert (catalog.table[catalog.columns].dtypes == np.int32).all()
+    assert catalog.table["ring_yes"].value_counts().to_dict() == {5: 21, 1: 21}
+    task.build([label], table.assign(ring_no=[2, 2, -1] + [2] * 57))
+    assert task.rejected["id_str"].tolist() == ["J002"]
+    assert "mine.csv, row 3: the votes 'ring_no': found -1, expected a whole" in task.rejected["reason"][0]
+
+
+def test_fractions_become_classes_and_what_is_between_is_counted(task):
+    table = task.galaxies.assign(ring=np.linspace(0, 0.59, 60))
+    task.build([Label("ring", yes_above=0.25, no_below=0.05)], table)
+    steps = task.steps.filter(like="ring above 0.25 or below 0.05")
+    assert steps.item() == 39 and task.all["ring"].sum() == 34 and len(task.rejected) == 0
+
+
+def test_blank_labels_are_left_out_and_counted_or_refused(task):
+    table = task.galaxies.assign(ring=[0, 1, None] * 20)
+    task.build([Label("ring")], table)
+    assert task.steps["with a label"] == 40 and len(task.all) == 40
+    with pytest.raises(UserError, match=r"mine.csv, row 3: the label 'ring' is blank, as in 20 of 60 rows"):
+        task.build([Label("ring")], table, missing="refuse")
+
+
+def test_a_query_keeps_the_numbers_of_the_rows(task):
+    table = task.galaxies.assign(ring=[0, 1] * 29 + ["maybe", 1], z=np.arange(60))
+    task.build([Label("ring")], table, query="z < 50")
+    assert len(task.all) == 50 and task.steps["query (z < 50)"] == 50
+    with pytest.raises(UserError, match="mine.csv, row 59: the label 'ring' is 'maybe'"):
+        task.build([Label("ring")], table, query="z > 20")
+
+
+def test_the_same_galaxy_with_two_labels_is_not_used(task):
+    table = task.galaxies.assign(ring=[0, 1] * 30)
+    again = table.iloc[[3, 4]].assign(ring=[0, 0])
+    task.build([Label("ring")], pd.concat([table, again]))
+    assert sorted(task.rejected["id_str"]) == ["J003", "J003", "J004"]
+    told = task.rejected["reason"]
+    assert "mine.csv, row 4: the galaxy 'J003' is listed more than once and with different labels" in told[0]
+    assert len(task.all) == 59 and "J003" not in set(task.all["id_str"])
+
+
+def test_images_that_are_missing_or_broken_are_lines_of_rejected(task):
+    table = task.galaxies.assign(ring=[0, 1] * 30)
+    (task.folder / "images" / "J007.png").unlink()
+    (task.folder / "images" / "J008.png").write_bytes(b"<html>")
+    task.build([Label("ring")], table, max_rejected=0.1)
+    assert task.rejected["id_str"].tolist() == ["J007", "J008"] and len(task.all) == 58
+    with pytest.raises(UserError, match="shards.max_rejected: 1 of 59 images"):
+        task.build([Label("ring")], table)
+    with pytest.raises(
+        UserError, match="finetune.tasks.mine: none of 60 galaxies passes the step 'with an im"
+    ):
+        task.build([Label("ring")], table.assign(id_str="x" + table["id_str"]))
+
+
+def test_a_split_of_the_table(task):
+    table = task.galaxies.assign(ring=[0, 1] * 30, part=["Train"] * 40 + ["valid"] * 10 + ["TEST"] * 10)
+    task.build([Label("ring")], table, split="part")
+    assert [sorted(task[split]["id_str"]) for split in SPLITS] == [
+        table["id_str"][a:b].tolist() for a, b in ((0, 40), (40, 50), (50, 60))
+    ]
+    with pytest.raises(UserError, match="mine.csv, row 60: the split is 'dev', expected train, val or test"):
+        task.build([Label("ring")], table.assign(part=["train"] * 59 + ["dev"]), split="part")
+    with pytest.raises(UserError, match="has no column 'fold', which finetune.tasks.mine.split names"):
+        task.build([Label("ring")], table, split="fold")
+    one_sided = table.assign(ring=[1] * 40 + [0] * 20)
+    with pytest.raises(UserError, match="finetune.tasks.mine, train: all 40 galaxies have ring = 1"):
+        task.build([Label("ring")], one_sided, split="part")
+
+
+def test_folds_test_every_galaxy_once(task):
+    table = task.galaxies.assign(ring=[0, 1, 1] * 20)
+    task.build([Label("ring")], table, folds=5)
+    tested = [task.read("test", f"fold{number}").table for number in range(5)]
+    assert sorted(pd.concat(tested)["id_str"]) == table["id_str"].tolist()
+    assert [part["ring"].sum() for part in tested] == [8] * 5
+    for number in range(5):
+        parts = {split: set(task.read(split, f"fold{number}").table["id_str"]) for split in SPLITS}
+        assert parts["val"] == set(tested[(number + 1) % 5]["id_str"])
+        assert [len(part) for part in parts.values()] == [36, 12, 12] and len(
+            set.union(*parts.values())
+        ) == 60
+    assert not (task.out / "train.parquet").exists() and task.steps["fold4 train"] == 36
+
+
+def test_counts_of_labels(task):
+    table = task.galaxies.assign(ring=[0, 1, 1] * 20)
+    task.build([Label("ring")], table, label_counts=[6, 30])
+    train = set(task["train"]["id_str"])
+    for seed in range(2):
+        few, many = (task.read("train", f"labels{count}-{seed}-scratch").table for count in (6, 30))
+        assert (len(few), few["ring"].sum()) == (6, 4) and (len(many), many["ring"].sum()) == (30, 20)
+        assert set(few["id_str"]) < set(many["id_str"]) < train
+        pd.testing.assert_frame_equal(few, task.read("train", f"labels6-{seed}-finetuned").table)
+    pd.testing.assert_frame_equal(task.read("test", "labels6-0-scratch").table, task["test"])
+    others = (set(task.read("train", f"labels6-{seed}-scratch").table["id_str"]) for seed in range(2))
+    assert next(others) != next(others)
+    with pytest.raises(
+        UserError, match="label_counts asks for 50 labels, and 42 galaxies are in train; leave"
+    ):
+        task.build([Label("ring")], table, label_counts=[50])
+
+
+def test_repeated_galaxies_have_views_of_their_own(task):
+    table = task.galaxies.assign(ring=[1] + [0, 0, 0, 0, 1] * 11 + [0] * 4)
+    task.build([Label("ring")], table, balance="repeat")
+    train = task["train"]
+    assert train["id_str"].is_unique and train["repeats"].dtype == np.int32
+    shown = repeated(train)
+    assert shown["ring"].mean() == 0.5 and shown["id_str"].is_unique and "repeats" not in shown
+    assert set(train["id_str"]) < set(shown["id_str"])
+    pd.testing.assert_series_equal(
+        shown["file_loc"].drop_duplicates().reset_index(drop=True), train["file_loc"], check_index=False
+    )
+    assert "repeats" not in task["val"] and "repeats" not in task["test"]
+    assert task.steps["split train, shown an epoch"] == len(shown)
+    # Predicting for them, each counts once.
+    assert count_images([task.out / "train.parquet"]) == len(train)
+    assert repeated(task["val"]) is not None and len(repeated(task["val"])) == len(task["val"])
+
+
+def test_weights_of_classes_are_in_the_metadata(task):
+    table = task.galaxies.assign(type=["S"] * 40 + ["E"] * 20)
+    task.build([Label("type", "multiclass")], table, balance="weights")
+    assert task.read("train").about["class_weights"] == pytest.approx([1.5, 0.75])
+    assert "repeats" not in task["train"]
+
+
+RING = Label("ring")
+REFUSED = {
+    "one label only": (
+        [RING],
+        {"ring": 1},
+        {},
+        "mine: all 60 galaxies have ring = 1; both 0 and 1 are needed",
+    ),
+    "one class only": (
+        [Label("ring", "multiclass")],
+        {"ring": "a"},
+        {},
+        "has the classes a, expected two or",
+    ),
+    "constant target": ([Label("ring", "regression")], {"ring": 3.5}, {}, "ring = 3.5; different values are"),
+    "class smaller than splits": (
+        [RING],
+        {"ring": [1, 1] + [0] * 58},
+        {},
+        "the class '1' of ring has 2 galaxies, fewer than the 3 splits; label more of them, leave the class",
+    ),
+    "class smaller than folds": (
+        [Label("ring", "multiclass")],
+        {"ring": ["a"] * 4 + ["b"] * 56},
+        {"folds": 5},
+        "the class 'a' of ring has 4 galaxies, fewer than the 5 folds; .* or lower folds",
+    ),
+    "class that nothing has": (
+        [Label("ring", "multiclass", ("a", "b", "c"))],
+        {"ring": ["a", "b"] * 30},
+        {},
+        "the class 'c' of ring has 0 galaxies",
+    ),
+    "unknown class": (
+        [Label("ring", "multiclass", ("a", "b"))],
+        {"ring": ["a", "b", "d"] * 20},
+        {},
+        r"mine.csv, row 3: the label 'ring' is 'd', expected one of a, b \(one of 20 such rows\); mend",
+    ),
+    "no column": (
+        [RING],
+        {"rings": 1},
+        {},
+        "has no column 'ring', which is to be a label; it has id_str, rings; ",
+    ),
+    "all blank": ([RING], {"ring": None}, {}, "of 60 galaxies none is left by the step 'with a label'"),
+    "bad query": (
+        [RING],
+        {"ring": [0, 1] * 30},
+        {"query": "z <"},
+        "finetune.tasks.mine.query: pandas cannot",
+    ),
+    "no images": (
+        [RING],
+        {"ring": [0, 1] * 30},
+        {"images": "none"},
+        "no such folder of images; mend finetune.tasks.mine.images",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_learned_ends_in_one_sentence(task, case):
+    labels, columns, changes, sentence = REFUSED[case]
+    with pytest.raises(UserError, match=sentence) as caught:
+        task.build(labels, task.galaxies.assign(**columns), **changes)
+    assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
+    assert not list(task.out.rglob("*.parquet"))
+
+
+def test_a_model_of_colours_is_told_that_images_are_grey(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(log, "propagate", True)
+    for mode in ("RGB", "L"):
+        (tmp_path / f"{mode}.png").write_bytes(picture(100, mode=mode))
+    rows = {mode: pd.DataFrame({"file_loc": [str(tmp_path / f"{mode}.png")]}) for mode in ("RGB", "L")}
+    assert not warn_of_grey(rows["RGB"], {"color": True}, "task") and not caplog.records
+    assert not warn_of_grey(rows["L"], {"color": False}, "task") and not caplog.records
+    assert warn_of_grey(rows["L"], {"color": True}, "task")
+    assert "three equal bands" in caplog.text
+
+
+def test_real_rings(task, real_data):
+    table = pd.read_csv(real_data / "rings.csv")
+    task.build([RING], table, images=str(real_data))
+    assert [task[split]["ring"].sum() for split in SPLITS] == [84, 12, 24] and len(task.all) == 240
+
+
+def test_the_usual_shares_are_the_schema_s(repo):
+    schema = yaml.safe_load((repo / "workflow/schemas/config.schema.yaml").read_text())
+    split = schema["properties"]["finetune"]["properties"]["tasks"]["items"]["properties"]["split"]
+    assert {name: about["default"] for name, about in split["properties"].items()} == tasks.SHARES
+
+
+def test_a_class_may_be_called_none(task):
+    bars = task.galaxies.assign(bar=[("None", "Weak", "Strong")[n % 3] for n in range(60)])
+    bars.loc[0, "bar"] = None
+    task.build([Label("bar", "multiclass")], bars)
+    assert task.read("train").about["labels"][0]["classes"] == ["None", "Strong", "Weak"]
+    assert len(task.all) == 59
+
+
+def test_one_image_under_two_names_is_used_once(task):
+    files = task.galaxies["id_str"] + ".png"
+    once = task.galaxies.assign(ring=[n % 2 for n in range(60)], file_loc=files)
+    twice = once[:20].assign(id_str=["K" + name for name in once["id_str"][:20]])
+    task.build([Label("ring")], pd.concat([once, twice]))
+    assert len(task.all) == 60 and task.all["file_loc"].is_unique
+    assert len(task.rejected) == 20
+    assert task.rejected["reason"].str.contains("is listed already").all()

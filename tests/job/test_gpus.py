@@ -1,0 +1,113 @@
+"""A job that SLURM granted a GPU does not run on its CPUs unnoticed.
+
+This machine has no GPU: that TensorFlow sees none is real here, and a V100, its capability and the version of
+cuDNN are made up.
+"""
+
+import importlib.metadata
+import inspect
+
+import pytest
+import tensorflow as tf
+from zoolib import finetune, predict, train
+from zoolib.job import gpus
+from zoolib.job.attempts import Unfinished
+from zoolib.job.logs import UserError, log
+
+
+@pytest.fixture
+def granted(monkeypatch):
+    """A job whose first GPU SLURM granted."""
+    monkeypatch.delenv("ZOO_FAKE_GPU", raising=False)
+    monkeypatch.setenv("SLURM_STEP_GPUS", "0")
+
+
+@pytest.fixture
+def v100(granted, monkeypatch):
+    """A made-up V100; the devices whose memory is let grow."""
+    device, growing = tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU"), {}
+    details = {"device_name": "Tesla V100-SXM2-16GB", "compute_capability": (7, 0)}
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [device])
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda _: details)
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", growing.__setitem__)
+    return {"device": device, "details": details, "growing": growing}
+
+
+def install_cudnn(monkeypatch, version):
+    """Make a version of cuDNN the installed one; None for none that pip knows of."""
+
+    def found(name):
+        if version is None:
+            raise importlib.metadata.PackageNotFoundError(name)
+        assert name == "nvidia-cudnn-cu12"
+        return version
+
+    monkeypatch.setattr(importlib.metadata, "version", found)
+
+
+@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="this machine has a GPU")
+@pytest.mark.parametrize("stage", [train.train_member, predict.predict_chunk, finetune.finetune_task])
+def test_each_stage_stops_before_it_reads_anything(granted, stage):
+    arguments = dict.fromkeys(inspect.signature(stage).parameters)
+    with pytest.raises(UserError, match="SLURM granted this job GPU 0 on .* sees none; .*make env-gpu"):
+        stage(**arguments)
+
+
+@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="this machine has a GPU")
+def test_a_node_without_a_driver_is_left_to_the_next_attempt(granted, monkeypatch):
+    install_cudnn(monkeypatch, "9.10.2.21")
+    with pytest.raises(Unfinished, match="sees none, although its environment is made for GPUs"):
+        gpus.check_gpus()
+
+
+@pytest.mark.parametrize("variable", [None, "SLURM_JOB_ID"])
+def test_without_a_granted_gpu_nothing_stops(monkeypatch, variable):
+    for name in ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS"):
+        monkeypatch.delenv(name, raising=False)
+    if variable:
+        monkeypatch.setenv(variable, "7")
+    gpus.check_gpus()
+
+
+def test_fake_gpus_are_not_checked_and_the_log_says_so(granted, monkeypatch, caplog):
+    monkeypatch.setenv("ZOO_FAKE_GPU", "1")
+    monkeypatch.setattr(log, "propagate", True)
+    gpus.check_gpus()
+    assert "ZOO_FAKE_GPU=1" in caplog.text
+
+
+@pytest.mark.parametrize("version", ["9.11.0.98", "9.28.1.2", "10.0.0.1"])
+def test_a_cudnn_without_volta_is_refused(v100, monkeypatch, version):
+    install_cudnn(monkeypatch, version)
+    sentence = rf"Tesla V100-SXM2-16GB of compute capability 7\.0, on which cuDNN {version} no longer runs"
+    with pytest.raises(UserError, match=sentence):
+        gpus.check_gpus()
+
+
+@pytest.mark.parametrize("version", ["9.10.2.21", "8.9.7.29", None])
+def test_a_v100_is_used_and_its_memory_grows(v100, monkeypatch, version):
+    install_cudnn(monkeypatch, version)
+    gpus.check_gpus()
+    assert v100["growing"] == {v100["device"]: True}
+
+
+def test_a_younger_gpu_takes_any_cudnn(v100, monkeypatch):
+    install_cudnn(monkeypatch, "9.28.1.2")
+    v100["details"]["compute_capability"] = (7, 5)
+    gpus.check_gpus()
+
+
+def test_a_gpu_without_slurm_grows_its_memory_too(v100, monkeypatch):
+    monkeypatch.delenv("SLURM_STEP_GPUS")
+    install_cudnn(monkeypatch, "9.28.1.2")
+    gpus.check_gpus()
+    assert v100["growing"]
+
+
+def test_tensorflow_that_has_started_is_left_alone(v100, monkeypatch):
+    def started(device, enable):
+        raise RuntimeError("Physical devices cannot be modified after being initialized")
+
+    install_cudnn(monkeypatch, None)
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", started)
+    gpus.check_gpus()

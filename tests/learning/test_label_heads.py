@@ -1,0 +1,89 @@
+"""The losses of labels against scikit-learn and closed forms, and the head's outputs."""
+
+import keras
+import numpy as np
+import pytest
+from sklearn.metrics import log_loss
+from zoolib.config.labels import Label
+from zoolib.config.trees import DecisionTree
+from zoolib.learning.label_heads import Accuracy, LabelsLoss, labels_head
+from zoolib.learning.likelihood import TreeLoss
+
+RING = Label("ring")
+KIND = Label("kind", "multiclass", ("a", "b", "c"))
+SIZE = Label("size", "regression")
+SHARE = Label("share", "regression", bounds=(-1, 3))
+TREE = DecisionTree.from_dict({"name": "t", "questions": {"q": {"answers": ["x", "y"]}}})
+VOTES = Label("t", "votes", tree=TREE)
+STATISTICS = {"size": (10.0, 4.0), "share": (1.0, 0.5)}
+RNG = np.random.default_rng(0)
+
+
+def loss(labels, targets, outputs, **settings):
+    return float(LabelsLoss(labels, STATISTICS, **settings)(np.array(targets), np.array(outputs)))
+
+
+def test_classes_cost_their_cross_entropy():
+    truth = RNG.integers(0, 2, 50)
+    given = RNG.uniform(0.05, 0.95, 50)
+    assert loss([RING], truth[:, None], given[:, None]) == pytest.approx(log_loss(truth, given), rel=1e-5)
+    truth = RNG.integers(0, 3, 50)
+    given = RNG.dirichlet([1, 1, 1], 50) * 0.98 + 0.02 / 3
+    expected = log_loss(truth, given, labels=[0, 1, 2])
+    assert loss([KIND], truth[:, None], given) == pytest.approx(expected, rel=1e-5)
+
+
+def test_smoothing_spreads_a_share_over_all_classes():
+    given = np.array([[0.7, 0.2, 0.1]])
+    wanted = 0.7 * np.array([0, 1, 0]) + 0.1
+    expected = -(wanted * np.log(given[0])).sum()
+    assert loss([KIND], [[1.0]], given, smoothing=0.3) == pytest.approx(expected, rel=1e-5)
+    expected = -(0.9 * np.log(0.7) + 0.1 * np.log(0.3))
+    assert loss([RING], [[1.0]], [[0.7]], smoothing=0.2) == pytest.approx(expected, rel=1e-5)
+
+
+def test_weights_multiply_the_loss_of_their_class():
+    one, other = loss([RING], [[1.0]], [[0.7]]), loss([RING], [[0.0]], [[0.7]])
+    weighted = loss([RING], [[1.0], [0.0]], [[0.7], [0.7]], weights={"ring": [0.5, 3.0]})
+    assert weighted == pytest.approx((3 * one + 0.5 * other) / 2, rel=1e-5)
+
+
+def test_a_number_costs_half_its_squared_error_in_units_of_its_spread():
+    assert loss([SIZE], [[14.0]], [[8.0]]) == pytest.approx(0.5 * (6 / 4) ** 2)
+
+
+def test_several_labels_cost_the_sum():
+    targets = np.array([[1.0, 2.0, 12.0], [0.0, 1.0, 9.0]])
+    outputs = np.array([[0.8, 0.1, 0.3, 0.6, 11.0], [0.4, 0.5, 0.2, 0.3, 9.5]])
+    parts = [
+        loss([RING], targets[:, :1], outputs[:, :1]),
+        loss([KIND], targets[:, 1:2], outputs[:, 1:4]),
+        loss([SIZE], targets[:, 2:], outputs[:, 4:]),
+    ]
+    assert loss([RING, KIND, SIZE], targets, outputs) == pytest.approx(sum(parts), rel=1e-5)
+    accuracy = Accuracy([RING, KIND, SIZE])
+    accuracy.update_state(targets, outputs)
+    assert float(accuracy.result()) == 0.75
+
+
+def test_votes_cost_what_a_tree_costs():
+    votes, given = np.array([[3.0, 1.0], [0.0, 0.0]]), np.array([[2.0, 1.0], [5.0, 1.0]])
+    assert loss([VOTES], votes, given) == pytest.approx(float(TreeLoss(TREE)(votes, given)))
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_outputs_are_in_the_labels_own_units(policy):
+    keras.config.set_dtype_policy(policy)
+    try:
+        head = labels_head(6, [RING, KIND, SIZE, SHARE, VOTES], STATISTICS, [8], 0.5)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    given = keras.ops.convert_to_numpy(head(RNG.normal(0, 50, (200, 6)), training=False))
+    assert given.dtype == np.float32
+    assert given.shape == (200, 8)
+    ring, kind, size, share, votes = np.split(given, [1, 4, 5, 6], axis=1)
+    assert ring.min() >= 0 and ring.max() <= 1
+    np.testing.assert_allclose(kind.sum(1), 1, rtol=1e-5)
+    assert size.std() > 4
+    assert share.min() >= -1 and share.max() <= 3 and share.max() - share.min() > 2
+    assert votes.min() >= 1

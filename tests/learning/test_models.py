@@ -1,0 +1,125 @@
+"""Backbones and heads: they save and load whole, and dropout draws."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from zoolib.config.trees import DecisionTree
+from zoolib.job.logs import UserError
+from zoolib.learning import models
+from zoolib.learning.backbones import build_backbone
+
+TREE = DecisionTree.from_dict(
+    {"name": "t", "questions": {"a": {"answers": ["x", "y"]}, "b": {"answers": ["u", "v"]}}}
+)
+IMAGE = {"size": 40, "crop": 0.8, "final_size": 32, "color": False, "encoding": "png"}
+
+
+def about(**changes):
+    return {
+        "kind": "concentrations",
+        "tree": TREE.to_dict(),
+        "columns": TREE.columns,
+        "image": IMAGE,
+        "training": {},
+        **changes,
+    }
+
+
+def build(name="tiny", edge=32, channels=1, head="dirichlet"):
+    backbone = build_backbone(name, edge, channels)
+    return models.join(backbone, models.tree_head(backbone.output_shape[-1], TREE, 0.5, head))
+
+
+def save(network, folder, **changes):
+    models.save_model(network, about(**changes), folder / "model.keras", folder / "model.json")
+    return folder
+
+
+@pytest.mark.parametrize("head", models.KINDS)
+def test_a_model_saves_and_loads_whole_in_safe_mode(tmp_path, head):
+    network = build(head=head)
+    network.compile(loss=lambda votes, concentrations: keras.ops.sum(concentrations))
+    loaded = models.load_model(save(network, tmp_path, kind=models.KINDS[head]))
+    pixels = np.random.default_rng(0).uniform(0, 255, (3, 32, 32, 1)).astype("float32")
+    expected = network.predict(pixels, verbose=0)
+    np.testing.assert_array_equal(loaded.network.predict(pixels, verbose=0), expected)
+    assert loaded.tree == TREE
+    assert loaded.kind == ("probabilities" if head == "multinomial" else "concentrations")
+
+
+# How far apart the extremes of the logits are pulled, and what the outputs then are.
+EXTREMES = {"dirichlet": (1, 101), "dirichlet_wide": (0.01, 1e5), "multinomial": (0, 1)}
+
+
+@pytest.mark.parametrize(("head", "ends"), EXTREMES.items())
+def test_the_outputs_of_a_head_reach_its_ends_and_stay_finite(head, ends):
+    network = models.tree_head(3, TREE, 0.2, head)
+    start = keras.ops.convert_to_numpy(network(np.zeros((1, 3), "float32")))
+    np.testing.assert_allclose(start, 0.5 if head == "multinomial" else 5.75, atol=0.05)
+    pulled = np.array([[1e4, -1e4, -1e4, 1e4]], "float32")
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.Dense):
+            kernel, bias = layer.get_weights()
+            layer.set_weights([np.zeros_like(kernel), pulled[0, : len(bias)]])
+    if head == "multinomial":
+        pulled = np.array([[1e4, -1e4, 1e4, -1e4]], "float32")
+    values = keras.ops.convert_to_numpy(network(np.zeros((1, 3), "float32")))[0]
+    assert np.isfinite(values).all()
+    np.testing.assert_allclose(values[pulled[0] > 0], ends[1], rtol=1e-4)
+    np.testing.assert_allclose(values[pulled[0] < 0], ends[0], rtol=1e-4)
+
+
+def test_the_multinomial_head_has_a_softmax_for_each_question_in_the_order_of_the_tree():
+    tree = DecisionTree.from_dict(
+        {"questions": {"features": {"answers": ["x", "y"]}, "c": {"answers": ["u", "v", "w"]}}}
+    )
+    network = models.tree_head(4, tree, 0.2, "multinomial")
+    features = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
+    values = keras.ops.convert_to_numpy(network(features))
+    for question in tree.questions:
+        np.testing.assert_allclose(values[:, question.slice].sum(axis=1), 1, rtol=1e-6)
+    logits = [features @ layer.get_weights()[0] for layer in network.layers if hasattr(layer, "kernel")]
+    for question, logit in zip(tree.questions, logits, strict=True):
+        np.testing.assert_array_equal(values[:, question.slice].argmax(axis=1), logit.argmax(axis=1))
+
+
+@pytest.mark.parametrize("head", models.KINDS)
+def test_the_reloaded_head_draws_and_the_backbone_does_not(tmp_path, head):
+    loaded = models.load_model(save(build(head=head), tmp_path))
+    pixels = np.random.default_rng(0).uniform(0, 255, (3, 32, 32, 1)).astype("float32")
+    features = loaded.backbone(pixels, training=False)
+    assert features.shape == (3, loaded.backbone.output_shape[-1])
+    np.testing.assert_array_equal(features, loaded.backbone(pixels, training=False))
+    draws = [keras.ops.convert_to_numpy(loaded.head(features, training=True)) for _ in range(2)]
+    assert np.abs(draws[0] - draws[1]).max() > 0
+
+
+@pytest.mark.parametrize("head", models.KINDS)
+def test_outputs_are_float32_under_mixed_precision(head):
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        network = build(head=head)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert network.get_layer("backbone").compute_dtype == "float16"
+    assert network(np.full((2, 32, 32, 1), 128, "float32")).dtype == "float32"
+
+
+def test_folders_that_hold_no_usable_model_end_in_a_sentence(tmp_path):
+    with pytest.raises(UserError, match="no model.keras"):
+        models.load_model(tmp_path)
+    (tmp_path / "model.keras").write_bytes(b"not a model")
+    (tmp_path / "model.json").write_text(json.dumps(about()))
+    with pytest.raises(UserError, match="cannot be read"):
+        models.load_model(tmp_path)
+
+
+def test_a_model_for_another_tree_or_other_images_is_refused():
+    other = DecisionTree.from_dict({"name": "other", "questions": {"c": {"answers": ["x", "y"]}}})
+    with pytest.raises(UserError, match="answers 't' .* asks 'other'"):
+        models.check_same_use(about(), other, IMAGE, "models/0")
+    with pytest.raises(UserError, match="image.crop"):
+        models.check_same_use(about(), TREE, {**IMAGE, "crop": 0.5}, "models/0")
+    models.check_same_use(about(), TREE, IMAGE, "models/0")

@@ -1,0 +1,135 @@
+"""Files of predictions: read, described galaxy by galaxy, ranked; what is wrong with them is told."""
+
+import json
+
+import h5py
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from drawn import SMALL, some_concentrations, some_probabilities, written
+from zoolib.job.logs import UserError, log
+from zoolib.posteriors.files import (
+    describe_posteriors,
+    open_predictions,
+    rank_galaxies,
+    read_described,
+    write_predictions,
+)
+from zoolib.posteriors.summary import describe
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("kind", ["concentrations", "probabilities"])
+def test_the_flat_catalogue_is_the_description_of_all_galaxies(tmp_path, kind, threads):
+    draw = some_concentrations if kind == "concentrations" else some_probabilities
+    # More than two blocks.
+    values = draw(1100, SMALL, 2).astype("float32")
+    path = written(tmp_path / "part.hdf5", values, SMALL, kind=kind)
+    describe_posteriors(path, tmp_path / "part.parquet", 0.8, SMALL.cuts, threads)
+    table, about = read_described([tmp_path / "part.parquet"])
+    assert list(table["id_str"]) == [f"galaxy {index}" for index in range(1100)]
+    assert about == {"tree": SMALL, "credible_level": 0.8}
+    with open_predictions(path) as opened:
+        assert (opened.kind, opened.tree) == (kind, SMALL)
+        expected = describe(table["id_str"], values, opened, 0.8, SMALL.cuts)
+    pd.testing.assert_frame_equal(table, expected, check_dtype=False, rtol=1e-5, atol=1e-6)
+    assert table["cut_disk"].dtype == bool
+    assert [path.name for path in tmp_path.glob("*.parquet")] == ["part.parquet"]
+
+
+def test_a_chunk_without_galaxies_gives_an_empty_catalogue(tmp_path):
+    path = written(tmp_path / "part.hdf5", np.ones((0, 7, 2)), SMALL)
+    describe_posteriors(path, tmp_path / "part.parquet", 0.9, SMALL.cuts)
+    assert pq.read_table(tmp_path / "part.parquet").num_rows == 0
+    assert {"bulge_asked", "cut_disk"} <= set(pq.read_schema(tmp_path / "part.parquet").names)
+
+
+def test_labels_have_their_mean_and_quantiles(tmp_path):
+    values = np.random.default_rng(3).uniform(0, 1, (5, 1, 40))
+    path = written(tmp_path / "part.hdf5", values, columns=["ring"], kind="probabilities")
+    describe_posteriors(path, tmp_path / "part.parquet", 0.9)
+    table, about = read_described([tmp_path / "part.parquet"])
+    ends = ["ring_low", "ring_high", "ring_hd_low", "ring_hd_high"]
+    assert list(table.columns) == ["id_str", "ring", *ends, "information"]
+    assert about["tree"] is None
+    np.testing.assert_allclose(table["ring"], values.mean(axis=(1, 2)), atol=1e-6)
+    np.testing.assert_allclose(table["ring_low"], np.quantile(values[:, 0], 0.05, axis=1), atol=1e-6)
+    np.testing.assert_allclose(table["ring_high"], np.quantile(values[:, 0], 0.95, axis=1), atol=1e-6)
+
+
+def test_blocks_are_mapped_in_order(tmp_path):
+    values = some_concentrations(1300, SMALL, 2).astype("float32")
+    path = written(tmp_path / "part.hdf5", values, SMALL)
+    with open_predictions(path) as opened:
+        mapped = list(opened.map(lambda rows, block: (rows.start, block[:, 3, 1]), threads=2))
+    assert [start for start, _ in mapped] == [0, 512, 1024]
+    np.testing.assert_array_equal(np.concatenate([some for _, some in mapped]), values[:, 3, 1])
+
+
+def test_galaxies_are_ranked_over_all_chunks(tmp_path):
+    parts = []
+    for chunk, galaxies in enumerate((300, 0, 40)):
+        values = some_concentrations(galaxies, SMALL, 4, seed=chunk)
+        path = written(tmp_path / f"{chunk}.hdf5", values, SMALL)
+        parts.append(tmp_path / f"{chunk}.parquet")
+        describe_posteriors(path, parts[-1], 0.9)
+    rank_galaxies(parts, tmp_path / "label_next.csv")
+    ranked = pd.read_csv(tmp_path / "label_next.csv")
+    assert list(ranked.columns) == ["rank", "id_str", "information"]
+    assert list(ranked["rank"]) == list(range(1, 341))
+    assert ranked["information"].is_monotonic_decreasing
+    described = pd.concat([pd.read_parquet(part) for part in parts])
+    assert sorted(ranked["id_str"]) == sorted(described["id_str"])
+    best = described.loc[described["information"] == described["information"].max()]
+    assert ranked["id_str"][0] in list(best["id_str"])
+
+
+def test_one_sample_ranks_nothing_and_says_so(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(log, "propagate", True)
+    path = written(tmp_path / "part.hdf5", some_concentrations(4, SMALL, 1), SMALL)
+    describe_posteriors(path, tmp_path / "part.parquet", 0.9)
+    rank_galaxies([tmp_path / "part.parquet"], tmp_path / "label_next.csv")
+    assert "The information is 0 for every galaxy" in caplog.text
+    assert list(pd.read_csv(tmp_path / "label_next.csv")["id_str"]) == [f"galaxy {n}" for n in range(4)]
+
+
+@pytest.mark.parametrize(("tree", "what"), [(SMALL.to_dict(), "answer"), (None, "label")])
+def test_a_file_says_what_its_probabilities_are_of(tmp_path, tree, what):
+    about = {"kind": "probabilities", "tree": tree, "columns": SMALL.columns}
+    values = some_probabilities(3, SMALL, 2).astype("float32")
+    write_predictions(tmp_path / "p.hdf5", ["a", "b", "c"], values, about, 1, 2, 1, 0)
+    with h5py.File(tmp_path / "p.hdf5") as file:
+        assert file.attrs["values"] == f"probabilities of each {what}, one a sample"
+    with open_predictions(tmp_path / "p.hdf5") as opened:
+        assert opened.kind == "probabilities"
+        assert opened.tree == (SMALL if tree else None)
+        np.testing.assert_array_equal(opened.values[:], values)
+
+
+@pytest.mark.parametrize("bad", [0.0, np.nan, -1.0])
+def test_a_missing_part_is_told_by_galaxy_and_answer(tmp_path, bad):
+    values = some_concentrations(3, SMALL, 2)
+    values[1, 6, 1] = bad
+    path = written(tmp_path / "part.hdf5", values, SMALL)
+    with pytest.raises(UserError, match="part.hdf5: sample 1 of 'bulge_small' for galaxy 'galaxy 1'"):
+        describe_posteriors(path, tmp_path / "part.parquet", 0.9)
+    assert not list(tmp_path.glob("*.parquet"))
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_files_that_are_no_predictions(tmp_path):
+    (tmp_path / "text.hdf5").write_text("no HDF5")
+    with pytest.raises(UserError, match="text.hdf5"), open_predictions(tmp_path / "text.hdf5"):
+        pass
+    with h5py.File(tmp_path / "empty.hdf5", "w"):
+        pass
+    with pytest.raises(UserError, match="'id_str' is missing"), open_predictions(tmp_path / "empty.hdf5"):
+        pass
+    path = written(tmp_path / "other.hdf5", np.ones((1, 2, 1)), SMALL, columns=["bar_yes", "bar_no"])
+    with pytest.raises(UserError, match="are not the answers of its tree"), open_predictions(path):
+        pass
+    with h5py.File(path, "a") as file:
+        file.attrs["tree"] = json.dumps(None)
+    with pytest.raises(UserError, match="the attribute 'tree' is missing"), open_predictions(path):
+        pass

@@ -1,0 +1,237 @@
+import importlib.util
+import json
+import re
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+from scipy import stats
+from zoolib.config.trees import DecisionTree
+from zoolib.figures.calibration import draw_calibration, figure_19
+from zoolib.scores import calibration
+from zoolib.scores.calibration import LEVELS
+
+TREE = DecisionTree.from_dict(
+    {
+        "name": "small",
+        "questions": {
+            "shape": {"answers": ["smooth", "disk", "star"]},
+            "ring": {"answers": ["yes", "no"]},
+            "bar": {"answers": ["yes", "no"], "after": "ring_yes"},
+        },
+    }
+)
+GALAXIES = 5000
+
+
+@pytest.fixture(scope="module")
+def survey():
+    """Posteriors of three samples, truths that are drawn from them, and votes from the truths."""
+    random = np.random.default_rng(3)
+    values = (random.gamma(1.2, 6, (GALAXIES, 7, 1)) + 0.2) * random.uniform(0.7, 1.4, (GALAXIES, 7, 3))
+    chosen = values[np.arange(GALAXIES), :, random.integers(0, 3, GALAXIES)]
+    totals = random.choice([1, 4, 12, 35], GALAXIES)
+    true, votes = np.empty((GALAXIES, 7)), np.zeros((GALAXIES, 7), int)
+    for question in TREE.questions:
+        drawn = random.gamma(chosen[:, question.slice])
+        true[:, question.slice] = drawn / drawn.sum(axis=1, keepdims=True)
+        asked = votes[:, 3] if question.after else totals
+        votes[:, question.slice] = random.multinomial(asked, true[:, question.slice])
+    return values, votes, true
+
+
+def coverage_of(values, votes, true, kind="concentrations"):
+    """Two blocks, as in a file."""
+    half = [slice(0, 2000), slice(2000, None)]
+    found = [
+        calibration.measure(values[part], votes[part], None if true is None else true[part], TREE, kind)
+        for part in half
+    ]
+    return calibration.summarise(found)
+
+
+def test_posteriors_that_are_right_hold_what_they_state(survey):
+    covered, _ = coverage_of(*survey)
+    sigma = np.sqrt(covered["expected"] * (1 - covered["expected"]) / covered["galaxies"])
+    assert ((covered["actual"] - covered["expected"]).abs() < 4 * sigma + 1e-9).all()
+    truth = covered[covered["measure"] == "truth"]
+    assert list(truth["expected"]) == pytest.approx(list(truth["stated"]))
+    votes = covered[covered["measure"] == "votes"]
+    # Intervals of whole numbers hold more than stated; were the two not told apart, this would show.
+    assert (votes["expected"] > votes["stated"] + 0.01).all()
+    assert list(covered["question"].unique()) == ["shape", "ring", "bar"]
+    assert (covered.groupby(["question", "measure"])["answer"].nunique() >= 3).all()
+
+
+@pytest.mark.parametrize("factor, sign", [(6, -1), (1 / 6, 1)])
+def test_posteriors_that_are_too_sure_or_too_modest_show_it(survey, factor, sign):
+    values, votes, true = survey
+    covered, _ = coverage_of(factor * values, votes, true)
+    covered = covered[(covered["answer"] == "all") & (covered["stated"] == 0.5)]
+    deviation = covered.set_index(["measure", "question"]).eval("actual - expected")
+    assert (sign * deviation["truth"] > 0.15).all()
+    assert (sign * deviation["votes"] > 0.03).all()
+    row = calibration.worst(covered, "truth")
+    assert row["deviation"] == pytest.approx(deviation["truth"].loc[deviation["truth"].abs().idxmax()])
+
+
+def test_intervals_of_probabilities_come_from_the_samples_alone(survey):
+    values, _, _ = survey
+    random = np.random.default_rng(0)
+    drawn = random.gamma(values[:1000, :, :1], size=(1000, 7, 120))
+    for question in TREE.questions:
+        drawn[:, question.slice] /= drawn[:, question.slice].sum(axis=1, keepdims=True)
+    samples, true = drawn[:, :, 1:], drawn[:, :, 0]
+    share = calibration.true_inside(samples, true, TREE, "probabilities").mean(axis=0)
+    assert np.abs(share - LEVELS).max() < 0.05
+    votes = np.concatenate(
+        [random.multinomial(20, true[:, question.slice]) for question in TREE.questions], axis=1
+    )
+    covered, _ = coverage_of(samples, votes, None, "probabilities")
+    assert set(covered["measure"]) == {"votes"}
+    assert (covered["actual"] - covered["expected"]).abs().max() < 0.05
+
+
+def test_predictive_intervals_are_the_central_ones():
+    a, b, total = 2.5, 1.5, 9
+    vote = stats.betabinom(total, a, b)
+    chances = vote.pmf(np.arange(total + 1))[None, None]
+    for level, column in zip(LEVELS, range(len(LEVELS)), strict=True):
+        low, high = vote.ppf([(1 - level) / 2, (1 + level) / 2])
+        for votes in range(total + 1):
+            inside, mass = calibration.votes_inside(chances, np.array([[votes]]))
+            assert bool(inside[0, 0, column]) == (low <= votes <= high)
+            assert mass[0, 0, column] == pytest.approx(vote.cdf(high) - vote.cdf(low - 1))
+
+
+def test_figure_19_steps_outwards_from_the_mode():
+    random = np.random.default_rng(1)
+    chances = random.dirichlet(np.full(8, 0.7), 30)
+    votes = random.integers(0, 8, 30)
+    expected = []
+    for galaxy in range(30):
+        mode = chances[galaxy].argmax()
+        found = set()
+        for requested in np.linspace(0.1, 0.95, 50):
+            low = high = mode
+            while chances[galaxy, low : high + 1].sum() < requested:
+                low, high = max(low - 1, 0), min(high + 1, 7)
+            found.add((low, high))
+        for low, high in sorted(found, key=lambda ends: ends[1] - ends[0]):
+            expected.append((chances[galaxy, low : high + 1].sum(), low <= votes[galaxy] <= high))
+    mass, inside = calibration.highest_density(chances, votes)
+    np.testing.assert_allclose(mass, [claimed for claimed, _ in expected])
+    assert list(inside) == [float(held) for _, held in expected]
+
+
+def test_figure_19_counts_binary_questions_by_votes(survey):
+    _, intervals = coverage_of(*survey)
+    assert set(intervals["question"]) == {"ring", "bar"}
+    assert set(intervals["votes"]) == {"3 < N < 5", "30 < N < 40"}
+    many = intervals[intervals["intervals"] >= 400]
+    assert len(many) >= 10
+    # The intervals of one galaxy are not independent.
+    assert (many["actual"] - many["expected"]).abs().max() < 0.1
+
+
+def test_a_question_counts_where_half_of_the_volunteers_were_asked_it():
+    bar = TREE.questions[2]
+    votes = np.array([[4, 0, 0, 2, 2, 1, 1], [5, 0, 0, 2, 3, 1, 1], [0, 0, 0, 0, 0, 0, 0]])
+    assert list(calibration.relevant(votes, bar, TREE)) == [True, False, False]
+
+
+def test_a_question_that_nobody_was_asked(survey):
+    values, votes, true = (numbers[:50].copy() for numbers in survey)
+    votes[:, 5:] = 0
+    covered, intervals = calibration.summarise(
+        [calibration.measure(values, votes, true, TREE, "concentrations")]
+    )
+    bar = covered[covered["question"] == "bar"]
+    assert (bar["galaxies"] == 0).all() and bar["actual"].isna().all()
+    assert calibration.worst(covered, "truth") is None
+    assert "no question counts" in calibration.verdicts(covered)[0]
+    assert "bar" not in set(intervals["question"])
+
+
+def test_the_studys_factors_undo_what_is_too_sure(repo, survey):
+    location = importlib.util.spec_from_file_location("study", repo / "benchmarks" / "study.py")
+    study = importlib.util.module_from_spec(location)
+    location.loader.exec_module(study)
+    values, votes, true = survey
+    sure = study.Posteriors(4 * values, "concentrations", 1, TREE, votes, true)
+    factors = study.fitted_factors(sure, [0.0])
+    for question in TREE.questions:
+        np.testing.assert_allclose(factors[question.name], 0.25, rtol=0.2)
+    mended = study.judge(study.coverage(study.multiplied(sure, factors))[0])
+    assert mended["right"] == mended["of"] == 12
+    assert study.judge(study.coverage(sure)[0])["right"] < 6
+
+
+@pytest.fixture
+def files(survey, tmp_path):
+    """The survey as files, the predictions in another order than the catalogue."""
+    values, votes, true = survey
+    names = np.array([f"g{index}" for index in range(GALAXIES)])
+    for name, numbers in (("test", votes.astype("int32")), ("truth", true)):
+        table = pd.DataFrame(numbers, columns=TREE.columns).assign(id_str=names)
+        table.to_parquet(tmp_path / f"{name}.parquet")
+    order = np.random.default_rng(0).permutation(GALAXIES)[:4500]
+    with h5py.File(tmp_path / "p.hdf5", "w") as file:
+        file["predictions"] = values[order]
+        file.create_dataset("id_str", data=list(names[order]), dtype=h5py.string_dtype())
+        file.create_dataset("label_cols", data=TREE.columns, dtype=h5py.string_dtype())
+        file.attrs.update(kind="concentrations", tree=json.dumps(TREE.to_dict()))
+    return tmp_path
+
+
+def calibrated(files, truth):
+    outputs = files / "coverage.csv", files / "calibration.csv"
+    calibration.calibrate(files / "p.hdf5", files / "test.parquet", truth, *outputs)
+    return outputs
+
+
+def drawn_text(files, outputs):
+    draw_calibration(*outputs, [files / "drawn.svg"])
+    return re.findall(r"<!-- (.*?) -->", (files / "drawn.svg").read_text(), flags=re.DOTALL)
+
+
+def test_a_simulated_surveys_files_are_measured_and_drawn(survey, files):
+    outputs = calibrated(files, files / "truth.parquet")
+    found = pd.read_csv(outputs[0])
+    shape = found[(found["question"] == "shape") & (found["answer"] == "all")]
+    assert set(shape["galaxies"]) == {4500}
+    truth = shape[shape["measure"] == "truth"]
+    # Galaxies that were confused with one another would hold far less.
+    np.testing.assert_allclose(truth["actual"], LEVELS, atol=0.02)
+    told = drawn_text(files, outputs)
+    assert {"Shape (4,500)", "Ring, 3 &lt; N &lt; 5", "True probabilities", "95%"} <= set(told)
+
+
+def test_a_real_survey_has_votes_alone(files):
+    outputs = calibrated(files, None)
+    assert set(pd.read_csv(outputs[0])["measure"]) == {"votes"}
+    pd.read_csv(outputs[1]).assign(intervals=99).to_csv(outputs[1], index=False)
+    told = drawn_text(files, outputs)
+    assert "True probabilities" not in told
+    assert any("No bin holds 100 intervals" in text for text in told)
+
+
+def test_many_questions_of_two_answers_are_drawn_apart(tmp_path):
+    names = [f"q{number}" for number in range(9)]
+    rows = [
+        {
+            "question": name,
+            "votes": "3 < N < 5",
+            "expected": 0.5,
+            "actual": 0.4 + number / 50,
+            "intervals": 200,
+        }
+        for number, name in enumerate(names)
+    ]
+    figure, panel = plt.subplots()
+    figure_19(panel, pd.DataFrame(rows))
+    drawn = [(line.get_color(), line.get_marker()) for line in panel.get_lines()[1:]]
+    plt.close(figure)
+    assert len(set(drawn)) == 9

@@ -1,0 +1,284 @@
+"""Scores of finetuned tasks: scikit-learn's numbers, resampled, per split and fold, whatever the labels."""
+
+import logging
+from types import SimpleNamespace
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from sklearn import metrics
+from task_fits import KIND, RING, SIZE, TREE, VOTES, write_fits, write_predictions
+from zoolib.config.labels import Label
+from zoolib.job.logs import UserError
+from zoolib.posteriors.files import open_predictions
+from zoolib.posteriors.summary import log_predictive
+from zoolib.scores import labels as label_scores
+from zoolib.scores.outcomes import labels_of, outcomes, read_galaxies
+from zoolib.scores.tasks import evaluate_label_counts, evaluate_task
+
+
+def run(folder, fits, seed=1):
+    names = {"galaxies": "parquet", "scores": "csv", "confusion": "csv"}
+    output = SimpleNamespace(**{name: folder / "out" / f"{name}.{suffix}" for name, suffix in names.items()})
+    evaluate_task(fits, seed, output)
+    labels, table = read_galaxies(output.galaxies)
+    scores = pd.read_csv(output.scores).set_index(["label", "split", "score"]).sort_index()
+    return SimpleNamespace(
+        labels=labels, table=table, scores=scores, confusion=pd.read_csv(output.confusion), output=output
+    )
+
+
+def of_split(found, split):
+    return found.table[found.table["split"] == split].reset_index(drop=True)
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_scores_of_a_binary_label_are_scikit_learns(tmp_path, split):
+    fits = write_fits(tmp_path, [RING])
+    found = run(tmp_path, fits)
+    table = of_split(found, split)
+    assert set(table["id_str"]) == set(pd.read_parquet(fits[0][split])["id_str"])
+    truth, probability = table["ring"], table["ring_predicted"]
+    called = probability > 0.5
+    share = np.full(len(truth), pd.read_parquet(fits[0]["train"])["ring"].mean())
+    expected = {
+        "accuracy": metrics.accuracy_score(truth, called),
+        "precision": metrics.precision_score(truth, called),
+        "recall": metrics.recall_score(truth, called),
+        "f1": metrics.f1_score(truth, called),
+        "auc": metrics.roc_auc_score(truth, probability),
+        "log_loss": metrics.log_loss(truth, probability),
+    }
+    scores = found.scores.loc["ring", split]
+    for name, value in expected.items():
+        assert scores.loc[name, "value"] == pytest.approx(value, abs=1e-5), name
+    assert 0.6 < scores.loc["accuracy", "value"] < 1
+    assert scores.loc["log_loss", "constant"] == pytest.approx(metrics.log_loss(truth, share), abs=1e-5)
+    assert scores.loc["auc", "constant"] == 0.5
+    assert (scores["galaxies"] == len(table)).all()
+    counts = found.confusion.query("subset == @split")
+    assert list(counts["count"]) == list(metrics.confusion_matrix(truth, called).ravel())
+    assert list(counts["true"]) == ["no ring", "no ring", "ring", "ring"]
+
+
+def test_scores_of_several_labels_are_scikit_learns(tmp_path):
+    fits = write_fits(tmp_path, [KIND, SIZE])
+    found = run(tmp_path, fits)
+    table = of_split(found, "test")
+    truth = table["type"].astype(int)
+    probabilities = table[[f"{name}_predicted" for name in KIND.outputs]].to_numpy()
+    called = probabilities.argmax(axis=1)
+    averages = metrics.precision_recall_fscore_support(truth, called, average="weighted", zero_division=0)[:3]
+    expected = dict(zip(("precision", "recall", "f1"), averages, strict=True))
+    expected["accuracy"] = metrics.accuracy_score(truth, called)
+    expected["auc"] = metrics.roc_auc_score(truth, probabilities, multi_class="ovr", average="macro")
+    expected["log_loss"] = metrics.log_loss(truth, probabilities, labels=range(4))
+    scores = found.scores.loc["type", "test"]["value"]
+    for name, value in expected.items():
+        assert scores[name] == pytest.approx(value, abs=1e-5), name
+    size, value = table["size"], table["size_predicted"]
+    scores = found.scores.loc["size", "test"]
+    expected = {
+        "rmse": metrics.root_mean_squared_error(size, value),
+        "mae": metrics.mean_absolute_error(size, value),
+        "r2": metrics.r2_score(size, value),
+        "bias": (value - size).mean(),
+    }
+    for name, value in expected.items():
+        assert scores.loc[name, "value"] == pytest.approx(value, abs=1e-4), name
+    known = pd.read_parquet(fits[0]["train"])["size"].mean()
+    assert scores.loc["mae", "constant"] == pytest.approx(np.abs(size - known).mean(), abs=1e-4)
+    assert set(found.confusion["question"]) == {"type"}
+
+
+def test_votes_are_scored_question_by_question(tmp_path):
+    fits = write_fits(tmp_path, [VOTES])
+    found = run(tmp_path, fits)
+    table = of_split(found, "test")
+    votes = table[TREE.columns].to_numpy()
+    asked = votes[:, 3:].sum(axis=1)
+    chosen = (asked > 0) & (asked >= votes[:, :3].sum(axis=1) / 2)
+    assert 5 < chosen.sum() < len(table)
+    predicted = table[["edge_yes_predicted", "edge_no_predicted"]].to_numpy()[chosen].argmax(axis=1)
+    scores = found.scores.loc["edge", "test"]
+    assert (scores["galaxies"] == chosen.sum()).all()
+    accuracy = metrics.accuracy_score(votes[chosen, 3:].argmax(axis=1), predicted)
+    assert scores.loc["accuracy", "value"] == pytest.approx(accuracy, abs=1e-5)
+    with open_predictions(fits[0]["predictions"]) as opened:
+        values = opened.values[:][pd.Index(opened.id_str).get_indexer(table["id_str"])].astype(float)
+    nats = sum(-log_predictive(votes[:, q.slice], values[:, q.slice]) for q in TREE.questions)
+    loss = found.scores.loc["all questions", "test", "log_loss"]
+    assert loss["value"] == pytest.approx(nats.mean(), rel=1e-5)
+    assert loss["value"] < loss["constant"]
+    assert list(found.confusion["question"].unique()) == ["shape", "edge"]
+
+
+def test_intervals_are_scipys_bootstrap_and_shrink_with_galaxies(tmp_path):
+    found = run(tmp_path, write_fits(tmp_path, [SIZE], counts=(50, 20, 100)))
+    table = of_split(found, "test")
+    error = (table["size_predicted"] - table["size"]).to_numpy()
+    row = found.scores.loc["size", "test", "bias"]
+    for level, ends in ((0.68, ["low_68", "high_68"]), (0.95, ["low_95", "high_95"])):
+        expected = stats.bootstrap(
+            (error,), np.mean, confidence_level=level, method="percentile", random_state=3
+        ).confidence_interval
+        assert list(row[ends]) == pytest.approx(list(expected), abs=0.15 * error.std() / 10 * 2)
+    few = found.scores.loc["size", "val", "bias"]
+    assert few["high_95"] - few["low_95"] > 1.4 * (row["high_95"] - row["low_95"])
+    again = run(tmp_path, write_fits(tmp_path, [SIZE], counts=(50, 20, 100)))
+    pd.testing.assert_frame_equal(found.scores, again.scores)
+
+
+def test_weights_count_galaxies_as_often_as_they_say():
+    random = np.random.default_rng(2)
+    truth, scores = random.integers(0, 2, 60), random.uniform(0, 1, 60).round(1)
+    weights = label_scores.bootstrap_weights(60, 20, random)
+    assert (weights.sum(axis=1) == 60).all()
+    found = label_scores.binary_scores(truth, scores, weights)
+    for number, row in enumerate(weights):
+        drawn = np.repeat(np.arange(60), row)
+        assert found["auc"][number] == pytest.approx(metrics.roc_auc_score(truth[drawn], scores[drawn]))
+        assert found["f1"][number] == pytest.approx(metrics.f1_score(truth[drawn], scores[drawn] > 0.5))
+
+
+def test_folds_have_each_galaxy_tested_once_and_a_spread(tmp_path):
+    names = [f"fold{number}" for number in range(4)]
+    found = run(tmp_path, write_fits(tmp_path, [RING], names, counts=(40, 20, 20)))
+    table = of_split(found, "test")
+    assert len(table) == table["id_str"].nunique() == 80
+    each = [
+        metrics.accuracy_score(part["ring"], part["ring_predicted"] > 0.5) for _, part in table.groupby("fit")
+    ]
+    row = found.scores.loc["ring", "test", "accuracy"]
+    assert list(row[names]) == pytest.approx(each, abs=1e-5)
+    assert row["fold_mean"] == pytest.approx(np.mean(each), abs=1e-5)
+    assert row["fold_deviation"] == pytest.approx(np.std(each, ddof=1), abs=1e-5)
+    # Each galaxy trains two folds: it is resampled with both, and counted once.
+    assert found.scores.loc["ring", "train", "accuracy"]["galaxies"] == 80
+    assert (of_split(found, "train").groupby("id_str").size() == 2).all()
+
+
+def test_classes_that_are_missing_and_single_galaxies_have_no_score(tmp_path):
+    fits = write_fits(tmp_path, [RING, KIND, SIZE], counts=(30, 10, 1))
+    table = pd.read_parquet(fits[0]["val"]).assign(ring=0.0, type=1.0, size=2.5)
+    table.to_parquet(fits[0]["val"])
+    found = run(tmp_path, fits)
+    values = found.scores["value"]
+    for name in ("auc", "recall"):
+        assert np.isnan(values["ring", "val", name])
+    assert np.isnan(values["type", "val", "auc"])
+    assert np.isnan(values["size", "val", "r2"])
+    assert values["type", "val", "recall"] == values["type", "val", "accuracy"]
+    assert values["size", "val", "rmse"] > 0
+    single = found.scores.xs("test", level="split")
+    assert single[["low_68", "high_95"]].isna().all(axis=None)
+    assert single.loc["ring", "accuracy"]["value"] in (0, 1)
+
+
+def test_calibration_is_the_distance_between_probabilities_and_shares():
+    probability = np.repeat([0.05, 0.62, 0.9], [10, 5, 20])
+    truth = np.r_[np.zeros(10), 1, 1, 0, 0, 0, np.ones(20)]
+    curve = label_scores.calibration_curve(truth, probability)
+    assert list(curve["galaxies"]) == [10, 5, 20]
+    assert list(curve["share"]) == pytest.approx([0, 0.4, 1])
+    assert ((curve["low"] <= curve["share"]) & (curve["share"] <= curve["high"])).all()
+    error = label_scores.calibration_error(truth, probability, np.ones((1, 35)))[0]
+    assert error == pytest.approx((10 * 0.05 + 5 * 0.22 + 20 * 0.1) / 35)
+
+
+@pytest.mark.parametrize("samples", [4, 5, 30])
+def test_coverage_is_the_mass_where_samples_are_right(samples):
+    below = np.arange(samples + 1)
+    ranks = np.stack([below, below + 1], axis=1) / (samples + 1)
+    for level in (0.1, 0.5, 0.68, 0.9):
+        assert label_scores.coverage(ranks, level).mean() == pytest.approx(level)
+    # A truth beyond all samples is in no interval but the widest.
+    assert label_scores.coverage(ranks[:1], 1 - 2 / (samples + 1))[0] == 0
+
+
+def test_one_sample_has_no_coverage(tmp_path):
+    fits = write_fits(tmp_path, [SIZE], counts=(20, 5, 5))
+    with open_predictions(fits[0]["predictions"]) as opened:
+        ids, values = opened.id_str, opened.values[:, :, :1]
+    write_predictions(fits[0]["predictions"], [SIZE], ids, values)
+    scores = run(tmp_path, fits).scores["value"]
+    assert np.isnan(scores["size", "test", "coverage_90"])
+    assert scores["size", "test", "rmse"] > 0
+
+
+def test_galaxies_whose_image_was_rejected_are_left_out(tmp_path):
+    fits = write_fits(tmp_path, [RING])
+    with open_predictions(fits[0]["predictions"]) as opened:
+        ids, values = opened.id_str, opened.values[:]
+    kept = ~np.isin(ids, pd.read_parquet(fits[0]["test"])["id_str"][:7])
+    write_predictions(fits[0]["predictions"], [RING], ids[kept], values[kept])
+    assert (run(tmp_path, fits).scores.loc["ring", "test"]["galaxies"] == 33).all()
+
+
+def test_predictions_that_cannot_be_scored_end_in_a_sentence(tmp_path):
+    fits = write_fits(tmp_path, [RING])
+    other = {**fits[0], "predictions": tmp_path / "other.hdf5"}
+    write_predictions(other["predictions"], [RING], ["stranger"], np.full((1, 1, 2), 0.5))
+    with pytest.raises(UserError, match="none of the galaxies of .* is predicted in it"):
+        run(tmp_path, [other])
+    write_predictions(other["predictions"], [Label("bar")], ["g1"], np.full((1, 1, 2), 0.5))
+    with pytest.raises(UserError, match="has no column 'bar'"):
+        run(tmp_path, [other])
+    assert not (tmp_path / "out").exists()
+
+
+def test_predictions_that_do_not_name_their_labels_are_binary(tmp_path):
+    path = write_predictions(tmp_path / "p.hdf5", [RING], ["g1"], np.full((1, 1, 2), 0.5))
+    with h5py.File(path, "a") as file:
+        del file.attrs["labels"]
+    with open_predictions(path) as opened:
+        assert labels_of(opened) == [RING]
+
+
+def test_numbers_may_be_negative_probabilities_not(tmp_path):
+    path = write_predictions(tmp_path / "p.hdf5", [SIZE], ["g1"], np.full((1, 1, 2), -3.0))
+    with open_predictions(path) as opened:
+        assert [block.min() for _, block in opened.blocks()] == [-3]
+    path = write_predictions(tmp_path / "p.hdf5", [RING], ["g1"], np.full((1, 1, 2), -3.0))
+    with (
+        open_predictions(path) as opened,
+        pytest.raises(UserError, match="is -3, expected a positive number"),
+    ):
+        list(opened.blocks())
+
+
+def test_the_log_names_the_main_score(tmp_path, caplog):
+    with caplog.at_level(logging.INFO, logger="zoolib"):
+        found = run(tmp_path, write_fits(tmp_path, [RING]))
+    assert f"ring: accuracy {found.scores['value']['ring', 'test', 'accuracy']:.3f} (constant:" in caplog.text
+
+
+def test_label_counts_become_a_table(tmp_path):
+    names = [
+        f"labels{count}-{seed}-{start}"
+        for count in (20, 100)
+        for seed in (0, 1)
+        for start in ("finetuned", "scratch")
+    ]
+    fits = write_fits(tmp_path, [RING], names)
+    for fit in fits:
+        # All fits are tested on the task's own galaxies.
+        fit.update({split: fits[0][split] for split in ("train", "val", "test")})
+    small = [{key: fit[key] for key in ("name", "predictions")} for fit in fits]
+    evaluate_label_counts(small, fits[0]["train"], fits[0]["test"], tmp_path / "counts.csv")
+    table = pd.read_csv(tmp_path / "counts.csv").query("score == 'accuracy'")
+    assert len(table) == 8
+    row = table.query("labels == 100 and seed == 1 and start == 'scratch'").iloc[0]
+    found = run(tmp_path, [next(fit for fit in fits if fit["name"] == "labels100-1-scratch")])
+    assert row["value"] == pytest.approx(found.scores["value"]["ring", "test", "accuracy"], abs=1e-5)
+    assert table["value"].nunique() > 2
+
+
+def test_outcomes_of_fewer_galaxies_are_the_same_galaxies(tmp_path):
+    found = run(tmp_path, write_fits(tmp_path, [RING]))
+    outcome = outcomes(found.labels, of_split(found, "test"))[0]
+    chosen = outcome.truth == 1
+    assert (outcome.at(chosen).truth == 1).all()
+    assert list(outcome.at(chosen).rows) == list(np.flatnonzero(chosen))

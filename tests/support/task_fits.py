@@ -1,0 +1,108 @@
+"""Predictions of finetuned tasks as files, without a model: the truth, and what a model might say of it."""
+
+import json
+
+import h5py
+import numpy as np
+import pandas as pd
+from PIL import Image
+from zoolib.config.labels import Label
+from zoolib.config.trees import DecisionTree
+
+TREE = DecisionTree.from_dict(
+    {
+        "name": "small",
+        "questions": {
+            "shape": {"answers": ["smooth", "disk", "star"]},
+            "edge": {"answers": ["yes", "no"], "after": "shape_disk"},
+        },
+    }
+)
+RING = Label("ring")
+KIND = Label("type", "multiclass", classes=("elliptical", "spiral", "edge-on", "merger"))
+SIZE = Label("size", "regression")
+VOTES = Label("small", "votes", tree=TREE)
+
+
+def write_images(folder, count):
+    """Small images of one colour each; returns their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"g{index}.png" for index in range(count)]
+    for index, path in enumerate(paths):
+        Image.new("RGB", (16, 16), (index % 256, 255 - index % 256, 40)).save(path)
+    return [str(path) for path in paths]
+
+
+def truths(label, count, random):
+    """Targets of some galaxies, (galaxies, targets)."""
+    if label.kind == "binary":
+        return random.integers(0, 2, (count, 1))
+    if label.kind == "multiclass":
+        return random.choice(len(label.classes), (count, 1), p=[0.4, 0.3, 0.2, 0.1])
+    if label.kind == "regression":
+        return random.gamma(4, 1.0, (count, 1))
+    shape = np.array([random.multinomial(20, random.dirichlet([0.6, 0.9, 0.1])) for _ in range(count)])
+    return np.concatenate([shape, random.multinomial(shape[:, 1], [0.3, 0.7])], axis=1)
+
+
+def said(label, truth, random, samples=10):
+    """What a model that has learned something says, (galaxies, outputs, samples)."""
+    count = len(truth)
+    if label.kind == "binary":
+        odds = 3 * (truth - 0.5) + random.normal(0, 1.2, (count, 1))
+        return 1 / (1 + np.exp(-odds[:, :, None] - random.normal(0, 0.3, (count, 1, samples))))
+    if label.kind == "multiclass":
+        odds = 2.5 * (truth == np.arange(len(label.classes))) + random.normal(
+            0, 1, (count, len(label.classes))
+        )
+        powers = np.exp(odds[:, :, None] + random.normal(0, 0.3, (*odds.shape, samples)))
+        return powers / powers.sum(axis=1, keepdims=True)
+    if label.kind == "regression":
+        return (0.8 * truth + 0.8 + random.normal(0, 0.8, truth.shape))[:, :, None] + random.normal(
+            0, 0.7, (count, 1, samples)
+        )
+    return 1 + truth[:, :, None] * random.uniform(0.2, 1, (count, truth.shape[1], samples))
+
+
+def write_predictions(path, labels, ids, values):
+    """A file of predictions in the pipeline's layout."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    votes = labels[0].kind == "votes"
+    numbers = "values" if any(label.kind == "regression" for label in labels) else "probabilities"
+    with h5py.File(path, "w") as file:
+        file["predictions"] = np.asarray(values, "float32")
+        file.create_dataset("id_str", data=list(ids), dtype=h5py.string_dtype())
+        columns = [column for label in labels for column in label.outputs]
+        file.create_dataset("label_cols", data=columns, dtype=h5py.string_dtype())
+        file.attrs["kind"] = "concentrations" if votes else numbers
+        file.attrs["tree"] = json.dumps(labels[0].tree.to_dict() if votes else None)
+        file.attrs["labels"] = json.dumps([label.to_dict() for label in labels])
+    return path
+
+
+def write_fits(folder, labels, names=("",), counts=(100, 20, 40), seed=0):
+    """The files of a task's fits, as `evaluate_task` takes them; the folds rotate the same galaxies."""
+    random = np.random.default_rng(seed)
+    count = sum(counts)
+    truth = [truths(label, count, random) for label in labels]
+    table = pd.DataFrame({"id_str": [f"g{index}" for index in range(count)], "archive": "", "member": ""})
+    table["file_loc"] = write_images(folder / "images", count)
+    for label, values in zip(labels, truth, strict=True):
+        table[label.targets] = values.astype("int32" if label.kind == "votes" else "float32")
+    fits = []
+    for number, name in enumerate(names):
+        order = np.roll(np.arange(count), number * counts[2])
+        cuts = np.split(order, np.cumsum(counts)[:2])
+        places = dict(zip(("train", "val", "test"), cuts, strict=True))
+        values = [said(label, values, random) for label, values in zip(labels, truth, strict=True)]
+        of_fit = folder / name if name else folder
+        fit = {"name": name, "predictions": of_fit / "predictions.hdf5"}
+        shuffled = random.permutation(count)
+        write_predictions(
+            fit["predictions"], labels, table["id_str"][shuffled], np.concatenate(values, axis=1)[shuffled]
+        )
+        for split, rows in places.items():
+            fit[split] = of_fit / f"{split}.parquet"
+            table.iloc[rows].reset_index(drop=True).to_parquet(fit[split])
+        fits.append(fit)
+    return fits

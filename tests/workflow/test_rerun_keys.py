@@ -1,0 +1,286 @@
+"""Every key of the configuration, and the rules that run first when it changes: none is forgotten."""
+
+import copy
+import json
+import re
+
+import pytest
+import yaml
+from pipeline import REPO, copy_of_the_repository, overlay, pretend, shown_by_each
+from zoolib.config.schema import known_keys
+
+# A run that uses every key: the paper's record, each kind of target, and tasks with labels of each kind.
+BASE = """
+run: keys
+catalogs:
+  - {name: a, tree: gz_decals_5, table: gz_decals_volunteers_5.parquet,
+     archives: [gz_decals_dr5_png_part1.zip]}
+shards: {count: {train: 1, val: 1, test: 1}}
+train: {ensembles: [{name: metrics}, {name: other, splits: [train, test]}]}
+predict:
+  chunks: 1
+  samples: 5
+  targets:
+    - {name: test, ensemble: metrics, split: test}
+    - {name: listed, ensemble: metrics, catalog: mine/a.csv}
+    - {name: folder, ensemble: metrics, images: mine/a}
+    - {name: all, ensemble: other, archives: all}
+    - {name: foreign, models: [mine/a], shards: mine/a}
+finetune:
+  tasks:
+    - {name: ring, table: mine/a.csv, label: ring, images: mine/a, ensemble: metrics, label_counts: [10],
+       label_count_seeds: 1, strategy: {name: layer_decay}}
+    - {name: folders, folders: mine/a, pretrained: mine/a}
+    - {name: far, url: {address: "https://a.org/a.csv", sha256: "SHA"}, label: ring, images: mine/a}
+    - {name: both, table: mine/a.csv, images: mine/a, labels: [{name: ring}, {name: size, kind: regression}]}
+""".replace("SHA", "ab" * 32)
+FILES = [
+    f"mine/{name}{file}" for name in "ab" for file in (".csv", "/model.keras", "/model.json", "/c/1.png")
+]
+FILES += ["mine/local/gz_decals_volunteers_5.parquet", "mine/local/gz_decals_dr5_png_part1.zip"]
+RING, FOLDERS, FAR, BOTH = (f"finetune.tasks[{number}]" for number in range(4))
+YES_OR_NO = {"name": "ring", "kind": "binary", "yes_above": 0.7, "no_below": 0.2}
+
+
+def of_ring(**keys):
+    """The task ring with other labels."""
+    kept = {"name": "ring", "table": "mine/a.csv", "images": "mine/a", "label_counts": [10]}
+    return {RING: {**kept, "label_count_seeds": 1, "strategy": {"name": "layer_decay"}, **keys}}
+
+
+# Rules: keys and another value of each; where one value is not enough, {path: value}.
+FIRST = {
+    "build_catalog": {
+        "catalogs[].name": "b",
+        "catalogs[].id": "x",
+        "catalogs[].location": "x",
+        "catalogs[].min_votes": 4,
+        "catalogs[].query": "redshift < 0.1",
+        "catalogs[].images": {
+            "catalogs[0].archives": [],
+            "catalogs[0].images": "mine/a",
+            "predict.targets[3]": {"name": "all", "ensemble": "other", "split": "val"},
+        },
+        "split.train": {"split": {"train": 0.6, "val": 0.2, "test": 0.2}},
+        "split.val": {"split": {"train": 0.65, "val": 0.15, "test": 0.2}},
+        "split.test": {"split": {"train": 0.6, "val": 0.1, "test": 0.3}},
+    },
+    "build_catalog describe_posteriors draw_trees": {"catalogs[].tree": "gz_decals_1_2"},
+    "build_catalog download_file": {"catalogs[].table": "b.parquet"},
+    "build_catalog download_file list_galaxies": {
+        "catalogs[].archives": ["b.zip"],
+        "zenodo.record": 5,
+    },
+    "build_catalog list_galaxies": {"zenodo.local": "mine/local"},
+    "build_catalog list_galaxies sample_record": {"zenodo.sample": 100},
+    "build_catalog compare_with_truth list_galaxies simulate_record": {
+        "zenodo.simulate.galaxies": {"zenodo.simulate": {"galaxies": 60}},
+        "zenodo.simulate.size": {"zenodo.simulate": {"size": 60}},
+    },
+    "build_catalog build_task_catalog_* predict_chunk": {"seed": 7},
+    "write_shard": {
+        "image.size": 200,
+        "image.color": True,
+        "image.encoding": "jpeg",
+        "shards.count.train": 2,
+        "shards.count.val": 2,
+        "shards.count.test": 2,
+    },
+    "draw_augmentations train_member write_shard": {"shards.enabled": False},
+    "build_task_catalog_* check_rejected": {"shards.max_rejected": 0.5},
+    "draw_augmentations train_member": {
+        "image.crop": 0.5,
+        "image.final_size": 100,
+        "train.augmentation": "zoobot1",
+    },
+    "train_member": {
+        "train.backbone": "tiny",
+        "train.head": "multinomial",
+        "train.dropout": 0.3,
+        "train.learning_rate": 0.1,
+        "train.batch_size": 4,
+        "train.epochs": 2,
+        "train.patience": 3,
+        "train.shuffle": 5,
+        "train.mixed_precision": True,
+        "train.pretrained": "mine/a",
+        "train.start_from": "mine/a",
+        "train.ensembles[].splits": {"train.ensembles[1].splits": ["train"]},
+    },
+    "draw_learning_curves predict_chunk train_member": {
+        "train.ensembles[].members": 2,
+        "train.ensembles[].name": {
+            "train.ensembles[1].name": "third",
+            "predict.targets[3].ensemble": "third",
+        },
+    },
+    "predict_chunk": {
+        # As many as chunks: Snakemake compares values without their names.
+        "predict.samples": 1,
+        "predict.views": 2,
+        "predict.targets[].ensemble": {"predict.targets[1].ensemble": "other"},
+        "predict.targets[].models": {"predict.targets[4].models": ["mine/b"]},
+        "predict.targets[].split": "val",
+    },
+    "describe_posteriors predict_chunk": {"predict.chunks": 2},
+    "describe_posteriors": {"predict.credible_level": 0.5},
+    "list_galaxies": {
+        "predict.targets[].catalog": {"predict.targets[1].catalog": "mine/b.csv"},
+        "predict.targets[].images": {"predict.targets[2].images": "mine/b"},
+        "predict.targets[].shards": {"predict.targets[4].shards": "mine/b"},
+        "predict.targets[].archives": {
+            "predict.targets[2]": {"name": "folder", "ensemble": "metrics", "archives": "all"}
+        },
+    },
+    "collect_predictions describe_posteriors list_galaxies predict_chunk rank_galaxies": {
+        "predict.targets[].name": {"predict.targets[1].name": "renamed"}
+    },
+    "build_task_catalog_ring": {
+        "finetune.tasks[].table": "mine/b.csv",
+        "finetune.tasks[].images": "mine/b",
+        "finetune.tasks[].archives": {f"{RING}.images": None, f"{RING}.archives": [FILES[-1]]},
+        "finetune.tasks[].id": "x",
+        "finetune.tasks[].location": "x",
+        "finetune.tasks[].query": "redshift < 0.1",
+        "finetune.tasks[].label": "x",
+        "finetune.tasks[].kind": "multiclass",
+        "finetune.tasks[].classes": ["a", "b"],
+        "finetune.tasks[].bounds": of_ring(label="ring", kind="regression", bounds=[0, 1]),
+        "finetune.tasks[].yes_above": of_ring(label="ring", **YES_OR_NO | {"yes_above": 0.8}),
+        "finetune.tasks[].no_below": of_ring(label="ring", **YES_OR_NO),
+        "finetune.tasks[].tree": of_ring(tree="gz_decals_5", kind="votes"),
+        "finetune.tasks[].missing": "refuse",
+        "finetune.tasks[].balance": "weights",
+        "finetune.tasks[].split.train": {f"{RING}.split": {"train": 0.6, "val": 0.2, "test": 0.2}},
+        "finetune.tasks[].split.val": {f"{RING}.split": {"train": 0.65, "val": 0.15, "test": 0.2}},
+        "finetune.tasks[].split.test": {f"{RING}.split": {"train": 0.6, "val": 0.1, "test": 0.3}},
+    },
+    "build_task_catalog_both": {
+        "finetune.tasks[].labels[].name": {f"{BOTH}.labels[0].name": "x"},
+        "finetune.tasks[].labels[].kind": {f"{BOTH}.labels[0].kind": "regression"},
+        "finetune.tasks[].labels[].bounds": {f"{BOTH}.labels[1].bounds": [0, 1]},
+        "finetune.tasks[].labels[].classes": {f"{BOTH}.labels[0].classes": ["a", "b"]},
+        "finetune.tasks[].labels[].yes_above": {f"{BOTH}.labels[0]": YES_OR_NO | {"yes_above": 0.8}},
+        "finetune.tasks[].labels[].no_below": {f"{BOTH}.labels[0]": YES_OR_NO},
+    },
+    "build_task_catalog_folders": {"finetune.tasks[].folders": {f"{FOLDERS}.folders": "mine/b"}},
+    "build_task_catalog_far download_labels": {
+        "finetune.tasks[].url.sha256": {f"{FAR}.url.sha256": "cd" * 32},
+    },
+    # The same bytes from another server.
+    "": {"finetune.tasks[].url.address": {f"{FAR}.url.address": "https://b.org/a.csv"}},
+    "finetune_task": {
+        "finetune.tasks[].ensemble": "other",
+        "finetune.tasks[].pretrained": {f"{FOLDERS}.pretrained": "mine/b"},
+        "finetune.tasks[].head.units": [3],
+        "finetune.tasks[].head.dropout": 0.1,
+        "finetune.tasks[].learning_rate": 0.1,
+        "finetune.tasks[].batch_size": 3,
+        "finetune.tasks[].epochs": 3,
+        "finetune.tasks[].patience": 3,
+        "finetune.tasks[].strategy.name": "no_freeze",
+        "finetune.tasks[].strategy.learning_rate": {
+            f"{RING}.strategy": {"name": "two_stage", "learning_rate": 0.1}
+        },
+        "finetune.tasks[].strategy.decay": 0.5,
+        "finetune.tasks[].scratch": True,
+        "finetune.tasks[].train_bn": True,
+        "finetune.tasks[].augment": False,
+        "finetune.tasks[].smoothing": 0.1,
+        "finetune.tasks[].optimizer": "sgd",
+        "finetune.tasks[].schedule": "cosine",
+        "finetune.tasks[].warmup_epochs": 1,
+        "finetune.tasks[].weight_decay": 0.1,
+        "finetune.tasks[].clip_norm": 1.0,
+    },
+    "build_task_catalog_ring collect_predictions compare_label_counts finetune_task predict_chunk": {
+        "finetune.tasks[].label_counts": [20],
+        "finetune.tasks[].label_count_seeds": 2,
+    },
+    "build_task_catalog_both collect_predictions describe_posteriors evaluate_task finetune_task"
+    " predict_chunk": {
+        "finetune.tasks[].folds": {f"{BOTH}.folds": 3},
+    },
+    "build_task_catalog_renamed collect_predictions compare_label_counts describe_posteriors draw_task"
+    " evaluate_task finetune_task predict_chunk": {"finetune.tasks[].name": "renamed"},
+    "draw_paper_predictions evaluate_predictions": {"evaluate.min_votes": 3},
+    "evaluate_predictions": {"evaluate.confident": 0.5},
+    # Without a comparison, the tree that only the paper has is not drawn.
+    "draw_trees": {"evaluate.target": None, "evaluate.published": None},
+}
+ROWS = {key: (rules, value) for rules, keys in FIRST.items() for key, value in keys.items()}
+
+
+def changed(key, value):
+    """The run's configuration with another value of a key."""
+    config = yaml.safe_load(BASE)
+    paths = value if isinstance(value, dict) else {key.replace("[]", "[0]"): value}
+    for path, entry in paths.items():
+        *parts, last = [int(part) if part.isdigit() else part for part in re.findall(r"\w+", path)]
+        place = config
+        for part in parts:
+            place = place[part] if isinstance(part, int) else place.setdefault(part, {})
+        place[last] = copy.deepcopy(entry)
+    return config
+
+
+def rules_first(shown):
+    """Rules that a dry run starts for a reason of their own, not because another job runs before them."""
+    (reasons,) = re.findall(r"^Reasons:\n((?:    .*\n)+)", shown, re.M) or [""]
+    told = re.findall(r"^    (\S.*):\n        (.*)$", reasons, re.M)
+    return {rule for why, rules in told if "by another job" not in why for rule in rules.split(", ")}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A repository in which the run counts as finished."""
+    repo = copy_of_the_repository(tmp_path_factory.mktemp("keys") / "repo")
+    for file in FILES:
+        (repo / file).parent.mkdir(parents=True, exist_ok=True)
+        (repo / file).touch()
+    pretend(repo, "--configfile", overlay(repo, "run", yaml.safe_load(BASE)))
+    return repo
+
+
+@pytest.fixture(scope="module")
+def plans(run):
+    """{key: what the dry run of its change shows}; "" is no change."""
+    paths = {"": run / "run.yaml"}
+    for number, (key, (_, value)) in enumerate(ROWS.items()):
+        paths[key] = overlay(run, f"run{number}", changed(key, value))
+    shown = shown_by_each([(run, ["--configfile", path]) for path in paths.values()])
+    return dict(zip(paths, shown, strict=True))
+
+
+def test_every_key_of_the_schema_has_its_rules():
+    schema = yaml.safe_load((REPO / "workflow/schemas/config.schema.yaml").read_text())
+    known = known_keys(schema)
+    # Another name is another run; sections are their keys.
+    keys = {key for key in known if not any(other.startswith((f"{key}.", f"{key}[]")) for other in known)}
+    assert set(ROWS) == keys - {"run"}
+
+
+def test_without_a_change_nothing_runs(plans):
+    assert "Nothing to be done" in plans[""], plans[""]
+
+
+@pytest.mark.parametrize("key", ROWS)
+def test_a_changed_key_reruns_what_it_invalidates(plans, key):
+    expected = set(ROWS[key][0].split())
+    if "build_task_catalog_*" in expected:
+        expected |= {f"build_task_catalog_{name}" for name in ("ring", "folders", "far", "both")}
+    found = rules_first(plans[key])
+    assert found - {"describe_run"} == expected - {"build_task_catalog_*"}, plans[key][-2000:]
+    # The report's table has the whole configuration.
+    assert "\nrule describe_run:" in plans[key]
+
+
+def test_no_rule_has_two_numbers_that_could_be_exchanged(run):
+    """Params are compared as a set of values: 1 sample of 5 views would be 5 samples of 1 view."""
+    records = [
+        json.loads(path.read_text()) for path in (run / ".snakemake/metadata").rglob("*") if path.is_file()
+    ]
+    assert len(records) > 100
+    for record in records:
+        numbers = [value for value in record["params"] if re.fullmatch(r"-?[\d.]+", value)]
+        assert len(numbers) < 2, record["rule"]

@@ -1,0 +1,84 @@
+"""A record checks itself: what its tables should count is counted, line by line."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from zoolib.config.published import read_checks
+from zoolib.data.tables import read_table
+from zoolib.job.logs import UserError, log, whole
+
+# A column in an expression of pandas: `in backticks`, or a plain word.
+NAMES = re.compile(r"`([^`]+)`|\b([A-Za-z_]\w*)\b")
+
+
+def check_record(files, expected, output):
+    """Count in the tables of a record what is known of it, and stop where a number is another one.
+
+    Args:
+        files: the record's tables (Parquet or CSV) that are there, each called as `checks.tables` says.
+        expected: YAML with the checks, see `published.read_checks`.
+        output: CSV to write, also where a number is wrong: what, table, expected, found, verdict
+            (`right` or `wrong`).
+
+    Raises:
+        UserError: a file or a column is missing, or the record counts otherwise than expected.
+    """
+    tables, counts = read_checks(expected)
+    paths = {Path(path).name: path for path in files}
+    missing = next((file for file in tables.values() if file not in paths), None)
+    if missing:
+        raise UserError(
+            f"{expected}: checks.tables wants '{missing}', which the folder of zenodo.local does not have;"
+            " put the file there, or set zenodo.local to null to download it."
+        )
+    rows = {}
+    # A table at a time and only the columns that are asked about: one of them has 1.6 GB.
+    for name, file in tables.items():
+        of_table = {number: check for number, check in enumerate(counts) if check["table"] == name}
+        table = _read(paths[file], [check["where"] for check in of_table.values() if "where" in check])
+        log.info("%s: %s rows", paths[file], f"{len(table):,}")
+        for number, check in of_table.items():
+            found = _count(table, check.get("where"), paths[file])
+            verdict = "right" if found == check["expected"] else "wrong"
+            about = {"what": check["what"], "table": name, "expected": check["expected"]}
+            rows[number] = {**about, "found": found, "verdict": verdict}
+    rows = [rows[number] for number in sorted(rows)]
+    with whole(output) as partial:
+        pd.DataFrame(rows).to_csv(partial, index=False)
+    for row in rows:
+        log.info(
+            "%s: expected %s, found %s: %s",
+            row["what"],
+            f"{row['expected']:,}",
+            f"{row['found']:,}",
+            row["verdict"],
+        )
+    wrong = [row for row in rows if row["verdict"] == "wrong"]
+    if wrong:
+        raise UserError(
+            f"{output}: {len(wrong)} of {len(rows)} counts are wrong, the first is '{wrong[0]['what']}'"
+            f" (expected {wrong[0]['expected']:,}, found {wrong[0]['found']:,}); get the record's tables"
+            f" again, or mend {expected} if it is about another version."
+        )
+    log.info("all %d counts are right", len(rows))
+
+
+def _read(path, conditions):
+    words = {name for condition in conditions for pair in NAMES.findall(condition) for name in pair}
+    # The first column for the number of rows, where nothing is asked about any.
+    return read_table(path, lambda columns: [c for c in columns if c in words] or columns[:1])
+
+
+def _count(table, condition, path):
+    if not condition:
+        return len(table)
+    # What an expression can raise is as open as what it can say.
+    try:
+        return int(table.eval(condition, engine="python").fillna(False).astype(bool).sum())
+    except Exception as error:
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise UserError(
+            f"{path}: cannot be asked '{condition}' ({reason}); get the file again, or mend the check."
+        ) from None

@@ -1,0 +1,1 @@
+"""What a configuration says: schema, agreement of its parts, trees, labels, names of sources; no Keras."""

@@ -1,0 +1,192 @@
+"""What a finetuning task learns: labels of several kinds, as numbers that a model can be trained on."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from zoolib.config.trees import DecisionTree
+from zoolib.job.logs import UserError
+
+KINDS = ("binary", "multiclass", "regression", "votes")
+# What tables write where they mean yes or no.
+WORDS = {"yes": 1, "true": 1, "1": 1, "1.0": 1, "no": 0, "false": 0, "0": 0, "0.0": 0}
+
+
+@dataclass(frozen=True)
+class Label:
+    """One thing that is learned.
+
+    Attributes:
+        name: of the table's column; of the tree, for votes.
+        kind: `binary` (no or yes), `multiclass` (one of several classes), `regression` (a number) or
+            `votes` (volunteers' answers to the questions of a tree).
+        classes: names of the classes of a multiclass label, in the order of the outputs, empty until
+            the table was read; of a binary label what the table calls no and yes, where that is not 0 and 1.
+        bounds: (lowest, highest) value that a regression may give, or None for any number.
+        yes_above, no_below: turn a fraction into a binary label: yes above the one, no below the other,
+            no label between; None where the column holds the label itself.
+        tree: the `DecisionTree` of votes.
+    """
+
+    name: str
+    kind: str = "binary"
+    classes: tuple = ()
+    bounds: tuple | None = None
+    yes_above: float | None = None
+    no_below: float | None = None
+    tree: DecisionTree | None = None
+
+    @classmethod
+    def from_dict(cls, content):
+        """Build a label from plain values: the configuration's, or those of `to_dict`.
+
+        Args:
+            content: {"name", "kind", "classes", "bounds", "yes_above", "no_below", "tree"}; only the
+                name is needed.
+
+        Returns:
+            The label.
+        """
+        chosen = {key: value for key, value in content.items() if value is not None}
+        for key in ("classes", "bounds"):
+            if key in chosen:
+                chosen[key] = tuple(chosen[key])
+        if isinstance(chosen.get("tree"), dict):
+            chosen["tree"] = DecisionTree.from_dict(chosen["tree"])
+        return cls(**chosen)
+
+    def to_dict(self):
+        """The label as plain values; `from_dict` reads them back.
+
+        Returns:
+            A dict that JSON can say.
+        """
+        tree = self.tree.to_dict() if self.tree else None
+        lists = {key: list(value) if value else None for key, value in (("bounds", self.bounds),)}
+        return {**vars(self), **lists, "classes": list(self.classes), "tree": tree}
+
+    @property
+    def targets(self):
+        """Columns of the catalogue that hold the label: the class's number, the value, or the votes."""
+        return self.tree.columns if self.kind == "votes" else [self.name]
+
+    @property
+    def outputs(self):
+        """Columns of predictions: the probability of yes or of each class, the value, concentrations."""
+        if self.kind == "multiclass":
+            return [f"{self.name}_{name}" for name in self.classes]
+        return self.targets
+
+    def encode(self, table, origin, places):
+        """Turn a table's column into numbers.
+
+        Args:
+            table: a data frame.
+            origin: its name, for the sentences.
+            places: what sentences call each row, such as `rings.csv, row 3`.
+
+        Returns:
+            (the label, its classes filled in from the table where none were given; (rows,) Series of
+            float64, NaN where there is no label; (rows,) boolean Series: whether the cell is blank).
+
+        Raises:
+            UserError: the column is missing, a cell says something else than it may, or a multiclass
+                label has one class alone.
+        """
+        if self.name not in table:
+            shown = ", ".join(map(str, table.columns[:6])) + (", …" if len(table.columns) > 6 else "")
+            raise UserError(f"{origin}: has no column '{self.name}', which is to be a label; it has {shown}.")
+        cells = table[self.name]
+        blank = cells.isna() | (cells.astype(str).str.strip() == "")
+        label, numbers, wrong, expected = self._read(cells, blank, origin)
+        wrong &= ~blank
+        if wrong.any():
+            first = int(np.flatnonzero(wrong)[0])
+            more = f" (one of {wrong.sum()} such rows)" if wrong.sum() > 1 else ""
+            raise UserError(
+                f"{places[first]}: the label '{self.name}' is '{cells.iloc[first]}', expected {expected}"
+                f"{more}; mend the cell, or leave such rows out by query."
+            )
+        return label, numbers.where(~blank), blank
+
+    def _read(self, cells, blank, origin):
+        """The label, its numbers, which cells are wrong, and what was expected of them."""
+        if self.kind == "regression" or self.yes_above is not None:
+            numbers = pd.to_numeric(cells, errors="coerce").astype(float)
+            wrong = ~np.isfinite(numbers)
+            if self.kind == "regression":
+                low, high = self.bounds or (-np.inf, np.inf)
+                expected = f"a number from {low:g} to {high:g}" if self.bounds else "a number"
+                return self, numbers, wrong | (numbers < low) | (numbers > high), expected
+            wrong |= (numbers < 0) | (numbers > 1)
+            yes, no = numbers > self.yes_above, numbers < self.no_below
+            numbers = pd.Series(np.select([yes, no], [1.0, 0.0], np.nan), index=cells.index)
+            return self, numbers, wrong, "a fraction from 0 to 1"
+        words = cells.map(_word).where(~blank)
+        if self.kind == "binary" and not self.classes:
+            numbers = words.str.lower().map(WORDS).astype(float)
+            return self, numbers, numbers.isna(), "0 or 1"
+        label = self if self.classes else replace(self, classes=_classes(words))
+        if len(label.classes) < 2:
+            raise UserError(
+                f"{origin}: the label '{self.name}' has the classes {', '.join(label.classes) or 'none'},"
+                " expected two or more; label galaxies of another class."
+            )
+        numbers = words.map({name: number for number, name in enumerate(label.classes)}).astype(float)
+        return label, numbers, numbers.isna(), f"one of {', '.join(label.classes)}"
+
+    def shown(self, number):
+        """What a target is called: the class of a classification, else the number itself.
+
+        Args:
+            number: a target.
+
+        Returns:
+            text.
+        """
+        return self.classes[int(number)] if self.classes else f"{number:g}"
+
+
+def _classes(words):
+    """The classes that a column has, in order: by size where all are numbers, else by alphabet."""
+    found = sorted(words.dropna().unique())
+    numbers = pd.to_numeric(pd.Series(found, dtype=object), errors="coerce")
+    if numbers.notna().all():
+        found.sort(key=float)
+    return tuple(found)
+
+
+def _word(cell):
+    """A cell as text: 3.0 is 3, so that classes that are numbers survive a column with blanks."""
+    if isinstance(cell, float) and cell.is_integer():
+        cell = int(cell)
+    return str(cell).strip()
+
+
+def check_learnable(labels, table, origin):
+    """Stop where there is nothing to learn: a label that has one value.
+
+    Args:
+        labels: a list of `Label`.
+        table: data frame with the labels' target columns, as numbers.
+        origin: what the sentence calls it, such as the task's split.
+
+    Raises:
+        UserError: names the label and what it has.
+    """
+    for label in labels:
+        if label.kind == "votes":
+            if not table[label.targets].to_numpy().any():
+                raise UserError(f"{origin}: nobody voted on any of the {len(table)} galaxies; give votes.")
+            continue
+        values = table[label.name]
+        if values.nunique() > 1:
+            continue
+        shown = label.shown(values.iloc[0]) if len(values) else "nothing"
+        both = {"binary": "both 0 and 1 are", "multiclass": "two or more classes are"}
+        raise UserError(
+            f"{origin}: all {len(values)} galaxies have {label.name} = {shown};"
+            f" {both.get(label.kind, 'different values are')} needed: label more galaxies, or change the"
+            " task's query or split."
+        )

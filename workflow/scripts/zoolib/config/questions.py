@@ -1,0 +1,199 @@
+"""What a decision tree is made of, read from plain values: questions with their answers, and cuts."""
+
+import re
+from dataclasses import dataclass, replace
+
+from zoolib.job.logs import UserError
+
+# Questions and answers are parts of the names of columns and of files.
+WORD = re.compile(r"[A-Za-z0-9_+-]+")
+# Columns of catalogues, and words by which tables of scores call something else.
+TAKEN_COLUMNS = {"id_str", "file_loc"}
+TAKEN_WORDS = {"total", "all"}
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question of a tree.
+
+    Attributes:
+        name: e.g. `bar`.
+        answers: e.g. `("strong", "weak", "no")`.
+        after: columns of the answers that lead here, e.g. `("disk-edge-on_no",)`; empty when
+            every volunteer is asked.
+        start: index of the first answer among all answers of the tree.
+        campaign: name of the tree that the question came from; another than the tree's own in a union.
+    """
+
+    name: str
+    answers: tuple
+    after: tuple
+    start: int
+    campaign: str = ""
+
+    @property
+    def columns(self):
+        """Catalogue columns of the answers, `{question}_{answer}`."""
+        return [f"{self.name}_{answer}" for answer in self.answers]
+
+    def columns_with(self, suffix):
+        """Columns of the answers in tables of several campaigns, `{question}-{suffix}_{answer}`."""
+        return [f"{self.name}-{suffix}_{answer}" for answer in self.answers]
+
+    @property
+    def slice(self):
+        """Where the answers lie among all answers of the tree."""
+        return slice(self.start, self.start + len(self.answers))
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A suggested cut for a sample (Walmsley et al. 2022, table 2).
+
+    Attributes:
+        name: of the sample, e.g. `strong-bar`.
+        answers: columns, answers of one question, whose vote fractions are added up.
+        above: the sum is larger than this; None where `below` is given.
+        below: the sum is smaller than this; None where `above` is given.
+        votes: fewest votes that the question should have.
+    """
+
+    name: str
+    answers: tuple
+    above: float | None
+    below: float | None
+    votes: int
+
+
+def read_questions(entries, campaign, origin):
+    """Read the questions of a tree, and put those that are listed before their parents behind them.
+
+    Args:
+        entries: {name: {"answers", "after", "campaign"}}, as YAML and `model.json` hold them.
+        campaign: the name of the tree.
+        origin: what an error message calls the tree.
+
+    Returns:
+        A tuple of `Question`.
+
+    Raises:
+        UserError: an unknown parent, a cycle, a repeated answer, fewer than two answers, no question.
+    """
+    if not entries:
+        raise UserError(f"{origin}: a tree needs at least one question, found none.")
+    questions = [_question(str(name), entry, campaign, origin) for name, entry in entries.items()]
+    return tuple(_parents_first(questions, origin))
+
+
+def read_cuts(entries, questions, origin):
+    """Read the suggested cuts of a tree.
+
+    Args:
+        entries: {name: {"answers", "above" or "below", "votes"}}.
+        questions: the tree's.
+        origin: what an error message calls the tree.
+
+    Returns:
+        A tuple of `Cut`.
+
+    Raises:
+        UserError: answers that are not those of one question, or not one limit between 0 and 1.
+    """
+    if not isinstance(entries, dict):
+        raise UserError(f"{origin}: 'cuts' should map names of samples to cuts, found {entries!r}.")
+    return tuple(_cut(str(name), entry, questions, origin) for name, entry in entries.items())
+
+
+def _cut(name, entry, questions, origin):
+    def wrong(sentence):
+        return UserError(f"{origin}: the cut '{name}' {sentence}.")
+
+    if not isinstance(entry, dict) or not {"answers"} < set(entry) <= {"answers", "above", "below", "votes"}:
+        raise wrong(f"should have answers, above or below, and votes, found {entry!r}")
+    answers = entry["answers"]
+    answers = [answers] if isinstance(answers, str) else answers
+    if not isinstance(answers, list | tuple) or not all(isinstance(answer, str) for answer in answers):
+        raise wrong(f"needs a list 'answers' such as [bar_strong, bar_weak], found {answers!r}")
+    if len(set(answers)) < max(len(answers), 1) or not any(
+        set(answers) <= set(question.columns) for question in questions
+    ):
+        raise wrong(f"adds up {', '.join(answers) or 'nothing'}; expected different answers of one question")
+    above, below = entry.get("above"), entry.get("below")
+    limits = [limit for limit in (above, below) if limit is not None]
+    if len(limits) != 1 or type(limits[0]) not in (int, float) or not 0 <= limits[0] <= 1:
+        raise wrong(f"has above {above} and below {below}; expected one of them, a fraction from 0 to 1")
+    votes = entry.get("votes", 0)
+    if type(votes) is not int or votes < 0:
+        raise wrong(f"has votes {votes!r}; expected a whole number, 0 or more")
+    return Cut(name, tuple(answers), above, below, votes)
+
+
+def _question(name, entry, campaign, origin):
+    if not isinstance(entry, dict) or not isinstance(entry.get("answers"), list):
+        raise UserError(f"{origin}: question '{name}' needs a list 'answers', found {entry!r}.")
+    unknown = set(entry) - {"answers", "after", "campaign"}
+    if unknown:
+        raise UserError(
+            f"{origin}: question '{name}' has the unknown key '{min(map(str, unknown))}';"
+            " it may have answers, after."
+        )
+    if None in entry["answers"] or name == "None":
+        raise UserError(f"{origin}: question '{name}' or one of its answers is blank; give it a name.")
+    # YAML reads a bare yes or no as true or false; an answer is a word.
+    words = {True: "yes", False: "no"}
+    answers = tuple(words[a] if isinstance(a, bool) else str(a) for a in entry["answers"])
+    if len(answers) < 2 or len(set(answers)) < len(answers):
+        raise UserError(
+            f"{origin}: question '{name}' needs two or more different answers,"
+            f" found {', '.join(answers) or 'none'}."
+        )
+    strange = next((word for word in (name, *answers) if not WORD.fullmatch(word)), None)
+    if strange is not None:
+        raise UserError(
+            f"{origin}: '{strange}' in question '{name}' should be letters, digits, - and _ alone, as columns"
+            " and files are called by it; call it shorter, e.g. 'has-spiral-arms'."
+        )
+    taken = sorted({name, *answers} & TAKEN_WORDS)
+    taken += sorted({f"{name}_{answer}" for answer in answers} & TAKEN_COLUMNS)
+    if taken:
+        raise UserError(
+            f"{origin}: question '{name}' makes the name '{taken[0]}', which means something else in"
+            " tables of this project; call the question or its answer otherwise."
+        )
+    after = entry.get("after") or []
+    after = [after] if isinstance(after, str) else after
+    if not isinstance(after, list | tuple) or not all(isinstance(column, str) for column in after):
+        raise UserError(
+            f"{origin}: the 'after' of question '{name}' must be an answer such as 'bar_yes', or a list of"
+            f" answers, found {entry['after']!r}."
+        )
+    if len(set(after)) < len(after):
+        raise UserError(
+            f"{origin}: the 'after' of question '{name}' names an answer twice; drop one of them."
+        )
+    return Question(name, answers, tuple(after), 0, str(entry.get("campaign", campaign)))
+
+
+def _parents_first(questions, origin):
+    owner = {column: question.name for question in questions for column in question.columns}
+    if len(owner) < sum(len(question.answers) for question in questions):
+        raise UserError(f"{origin}: two answers share a column name; rename a question or an answer.")
+    for question in questions:
+        for column in question.after:
+            if column not in owner:
+                raise UserError(
+                    f"{origin}: question '{question.name}' follows the answer '{column}', which no question"
+                    f" has; the answers are named question_answer, e.g. '{next(iter(owner))}'."
+                )
+    placed, waiting = [], list(questions)
+    while waiting:
+        names = {question.name for question in placed}
+        ready = next((q for q in waiting if {owner[column] for column in q.after} <= names), None)
+        if ready is None:
+            stuck = ", ".join(question.name for question in waiting)
+            raise UserError(
+                f"{origin}: the questions {stuck} wait for each other in a cycle; mend their 'after'."
+            )
+        placed.append(replace(ready, start=sum(len(question.answers) for question in placed)))
+        waiting.remove(ready)
+    return placed

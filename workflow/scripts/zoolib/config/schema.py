@@ -1,0 +1,165 @@
+"""The configuration of a run: checked against its schema, with defaults, and errors in sentences."""
+
+import copy
+import difflib
+import json
+import math
+import re
+from pathlib import Path
+
+import jsonschema
+import yaml
+
+from zoolib.config.agreement import check_agreement, wrong
+from zoolib.config.tasks import check_tasks
+
+# YAML 1.1 reads 1e-3 as text, for want of a point.
+EXPONENT = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)[eE][+-]?\d+")
+WORDS = {
+    "object": "a mapping of keys",
+    "array": "a list",
+    "string": "text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "null": "null",
+}
+
+
+def check_configuration(config, schema_path, trees_folder):
+    """Check a configuration, fill in its defaults and load its trees.
+
+    Args:
+        config: the content of the YAML files; it is completed in place.
+        schema_path: the JSON schema (as YAML).
+        trees_folder: where a tree is looked up by name.
+
+    Returns:
+        {name of a catalogue: its `DecisionTree`}.
+
+    Raises:
+        UserError: names the key, what was found and what is allowed.
+    """
+    schema = yaml.safe_load(Path(schema_path).read_text())
+    completed = _complete(config, schema, schema)
+    # The outermost error first, and there a misspelt key before the one that is missing for it.
+    errors = sorted(
+        jsonschema.Draft202012Validator(schema).iter_errors(completed),
+        key=lambda error: (len(error.path), error.validator != "additionalProperties"),
+    )
+    if errors:
+        raise wrong(_sentence(errors[0], schema))
+    trees = check_agreement(completed, trees_folder)
+    check_tasks(completed["finetune"]["tasks"], trees_folder)
+    config.clear()
+    config.update(completed)
+    return trees
+
+
+def known_keys(schema):
+    """All keys that a schema knows, however deep.
+
+    Args:
+        schema: a JSON schema as plain values.
+
+    Returns:
+        {key, written as `train.epochs` or `catalogs[].name`: its schema}.
+    """
+    found = {}
+
+    def walk(entry, path):
+        for name, inner in entry.get("properties", {}).items():
+            inner = _resolved(inner, schema)
+            key = f"{path}.{name}" if path else name
+            found[key] = inner
+            walk(inner, key)
+            walk(_resolved(inner.get("items", {}), schema), f"{key}[]")
+
+    walk(schema, "")
+    return found
+
+
+def _resolved(schema, root):
+    if "$ref" not in schema:
+        return schema
+    return {**root["$defs"][schema["$ref"].rsplit("/", 1)[1]], **schema}
+
+
+def _complete(value, schema, root):
+    """A copy with the schema's defaults, and with numbers where YAML gives their text or their kin."""
+    schema = _resolved(schema, root)
+    kinds = schema.get("type", [])
+    if isinstance(value, dict):
+        known = schema.get("properties", {})
+        value = {str(key): entry for key, entry in value.items()}
+        for key, entry in known.items():
+            if key not in value and "default" in entry:
+                value[key] = copy.deepcopy(entry["default"])
+        # In the schema's order: Snakemake compares texts, and another order is no other configuration.
+        value = {key: value[key] for key in sorted(value, key=[*known, *value].index)}
+        return {key: _complete(entry, known.get(key, {}), root) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_complete(entry, schema.get("items", {}), root) for entry in value]
+    if isinstance(value, str) and "string" not in kinds and EXPONENT.fullmatch(value):
+        value = float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        # No limit stops a NaN: as text it is of the wrong type everywhere.
+        return str(value)
+    if isinstance(value, float) and "integer" in kinds and value.is_integer():
+        return int(value)
+    return value
+
+
+def _key(path):
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def _found(value):
+    if isinstance(value, dict):
+        return f"a mapping of {', '.join(map(str, value)) or 'nothing'}"
+    if isinstance(value, str):
+        return f"'{value}'"
+    return json.dumps(value, default=str, ensure_ascii=False)
+
+
+def _sentence(error, schema):
+    where, limit = _key(error.absolute_path), error.validator_value
+    if error.validator == "additionalProperties":
+        return _unknown_key(where, error, schema)
+    if error.validator == "required":
+        missing = next(key for key in limit if key not in error.instance)
+        return f"{where + '.' if where else ''}{missing} is missing; see config/README.md."
+    if error.validator == "type":
+        kinds = [limit] if isinstance(limit, str) else limit
+        rule = f"expected {' or '.join(WORDS[kind] for kind in kinds)}"
+    elif error.validator == "enum":
+        rule = f"allowed {'is' if len(limit) == 1 else 'are'} {', '.join(map(str, limit))}"
+    elif error.validator == "pattern":
+        rule = f"expected {error.schema.get('description', limit)}"
+    else:
+        rules = {
+            "minimum": f"expected {limit} or more",
+            "maximum": f"expected {limit} or less",
+            "exclusiveMinimum": f"expected more than {limit}",
+            "exclusiveMaximum": f"expected less than {limit}",
+            "minItems": f"expected at least {limit} {'entry' if limit == 1 else 'entries'}",
+            "maxItems": f"expected at most {limit} entries",
+            "uniqueItems": "expected each entry once",
+        }
+        rule = rules.get(error.validator, error.message)
+    return f"{where or 'it'} is {_found(error.instance)}, {rule}."
+
+
+def _unknown_key(where, error, schema):
+    allowed = sorted(error.schema["properties"])
+    unknown = sorted(set(error.instance) - set(allowed))[0]
+    near = difflib.get_close_matches(unknown, allowed, n=1)
+    elsewhere = [key for key in known_keys(schema) if key.rsplit(".", 1)[-1] == unknown]
+    hint = f" (did you mean '{near[0]}'?)" if near else ""
+    if not near and elsewhere:
+        hint = f" (there is {' and '.join(elsewhere[:2])})"
+    inside = f"in {where}" if where else "at the top level"
+    return f"unknown key '{unknown}' {inside}{hint}; allowed are {', '.join(allowed)}."

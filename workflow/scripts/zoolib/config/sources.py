@@ -1,0 +1,166 @@
+"""Where pretrained backbones come from: the texts of `train.pretrained` and of a task's `pretrained`."""
+
+import glob
+import json
+import re
+from pathlib import Path
+
+from zoolib.job.logs import UserError
+from zoolib.job.provenance import hash_of
+
+IMAGENET = "imagenet"
+MODEL_FILES = ("model.keras", "model.json")
+ENCODER_FILES = ("config.json", "model.safetensors")
+# What huggingface_hub takes: no -- or .., no .git at the end, letters, digits or _ at both ends of a name.
+HUB = re.compile(
+    r"hf://(?![^@]*(--|\.\.|\.git(@|$)))(?P<repository>\w([\w.-]*\w)?/\w([\w.-]{0,94}\w)?)"
+    r"(@(?P<revision>[\w./-]+))?",
+    re.ASCII,
+)
+# What model.json says of where weights come from, for every model that is trained from them.
+ORIGIN = ("pretrained", "backbone", "licence", "revision", "weights")
+# PyTorch's and Lightning's files, which are pickles inside.
+PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+# Zoobot and timm write hf_hub:, which is answered with how it is written here.
+HUB_PREFIXES = ("hf:", "hf_hub:", "hf-hub:")
+EXPECTED = (
+    "a model folder (a folder with model.keras and model.json), hf://organisation/name, a folder with"
+    " config.json and model.safetensors, imagenet, or a checkpoint of Zoobot's TensorFlow version"
+)
+
+
+def kind_of_source(source, key, own="results/"):
+    """What a text names.
+
+    Args:
+        source: e.g. `hf://mwalmsley/zoobot-encoder-convnext_nano`, or a path.
+        key: what an error message calls it.
+        own: where this run puts its results: what lies there is a model folder, there already or not.
+
+    Returns:
+        `hub` (a repository of Hugging Face), `imagenet`, `model` (a model folder), `encoder` (a folder with
+        timm's config.json and model.safetensors) or `checkpoint` (Zoobot's TensorFlow version).
+
+    Raises:
+        UserError: none of these, or weights in a pickle.
+    """
+    if source == IMAGENET:
+        return "imagenet"
+    if source.startswith(HUB_PREFIXES):
+        if not HUB.fullmatch(source):
+            raise UserError(
+                f"{key} is '{source}', expected hf://organisation/name or hf://organisation/name@revision,"
+                " such as hf://mwalmsley/zoobot-encoder-convnext_nano; mend it."
+            )
+        return "hub"
+    folder = Path(source)
+    for kind, files in (("model", MODEL_FILES), ("encoder", ENCODER_FILES)):
+        if all((folder / file).is_file() for file in files):
+            return kind
+    if files_of_checkpoint(source):
+        return "checkpoint"
+    if source.startswith(own) and not folder.exists():
+        return "model"
+    inside = sorted(folder.iterdir()) if folder.is_dir() else [folder]
+    pickle = next((path.name for path in inside if path.is_file() and path.suffix in PICKLES), None)
+    if pickle:
+        raise UserError(
+            f"{key} is '{source}', whose weights are in a pickle ({pickle}), and opening one can run any"
+            " program; expected config.json and model.safetensors; convert it (docs/pretrained.md)."
+        )
+    raise UserError(f"{key} is '{source}', expected {EXPECTED}; mend it.")
+
+
+def files_of_checkpoint(source):
+    """The files of a TensorFlow checkpoint.
+
+    Args:
+        source: a prefix such as `mine/zoobot`, beside which `zoobot.index` lies, or the folder of one.
+
+    Returns:
+        A sorted list of paths; empty where there is no checkpoint.
+    """
+    path = Path(source)
+    place, name = (path, "") if path.is_dir() else (path.parent, path.name)
+    name = glob.escape(name) or "*"
+    found = [*place.glob(f"{name}.index"), *place.glob(f"{name}.data-*")]
+    return sorted(map(str, found)) if any(file.suffix == ".index" for file in found) else []
+
+
+def files_of_source(source):
+    """The files that a backbone is imported from; none of what is downloaded.
+
+    Args:
+        source: a text that `kind_of_source` knows.
+
+    Returns:
+        A list of paths.
+    """
+    if source == IMAGENET or HUB.fullmatch(source):
+        return []
+    encoder = [f"{source}/{file}" for file in ENCODER_FILES]
+    if all(Path(file).is_file() for file in encoder):
+        return encoder
+    return files_of_checkpoint(source) or encoder
+
+
+def origin_of(folder):
+    """Where the weights of a model came from first, through all models that were trained in between.
+
+    Args:
+        folder: a model folder; None for an untrained network.
+
+    Returns:
+        A dict with the keys of `ORIGIN` that are known; None where no published weights were at the start.
+    """
+    if not folder:
+        return None
+    training = json.loads((Path(folder) / "model.json").read_text())["training"]
+    if "licence" in training:
+        return {key: training[key] for key in ORIGIN if key in training}
+    return training.get("origin")
+
+
+def absolute(source):
+    """A source with its path from the root, where it is one.
+
+    Args:
+        source: a text that `kind_of_source` knows.
+
+    Returns:
+        text.
+    """
+    named = source == IMAGENET or source.startswith(HUB_PREFIXES)
+    return source if named else str(Path(source).absolute())
+
+
+def import_settings(source, config, image=None):
+    """What importing a backbone takes beside its files.
+
+    Args:
+        source: a text that `kind_of_source` knows.
+        config: the configuration, with its defaults.
+        image: the `image` section that the backbone is to see; its own where it is None.
+
+    Returns:
+        The arguments of `pretrained.import_backbone`, without its output.
+    """
+    if source != IMAGENET:
+        return {"source": source, "image": image, "backbone": None}
+    # Their images were coloured, and nothing else says how they are to be seen.
+    image = image or {**config["image"], "color": True}
+    return {"source": source, "image": image, "backbone": config["train"]["backbone"]}
+
+
+def encoder_name(settings):
+    """A name for the folder of an imported backbone: readable, and different for different settings.
+
+    Args:
+        settings: from `import_settings`.
+
+    Returns:
+        text, e.g. `zoobot-encoder-convnext_nano-1f2e3d4c`.
+    """
+    found = HUB.fullmatch(settings["source"])
+    last = Path(found["repository"] if found else settings["source"]).name
+    return f"{re.sub('[^A-Za-z0-9_-]+', '_', last)}-{hash_of(settings)[:8]}"

@@ -1,0 +1,253 @@
+"""Finetuning strategies: which layers of a backbone train, when, and how fast.
+
+The names and meanings are those of Lightning Flash (`freeze`, `no_freeze`, `freeze_unfreeze`,
+`unfreeze_milestones`) and of Zoobot (`two_stage`, `layer_decay`). The head always trains.
+"""
+
+import importlib
+import inspect
+from dataclasses import dataclass, field
+
+from zoolib.job.logs import UserError
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training among those that a finetuning consists of.
+
+    Attributes:
+        name: how logs and `history.csv` call it.
+        layers: names of the backbone's layers that train, beside the head.
+        epochs: at most so many.
+        learning_rate: of the head, and of all layers that `rates` leaves out.
+        patience: stop after so many epochs without a better validation loss; None trains them all.
+        rates: {name of a layer: its learning rate as a share of `learning_rate`}.
+        from_best: begin with the best weights so far; False goes on from the last epoch's.
+    """
+
+    name: str
+    layers: tuple
+    epochs: int
+    learning_rate: float
+    patience: int | None
+    rates: dict = field(default_factory=dict)
+    from_best: bool = True
+
+
+class Strategy:
+    """What trains when; the base of every strategy, also of those outside this project.
+
+    A strategy of one's own is a subclass that is named by its import path,
+    `strategy: {name: my_strategies.TopFirst, first: 3}`: the other keys are the arguments of its
+    `__init__`, plain values of YAML. `docs/finetuning.md` has a worked example.
+    """
+
+    def stages(self, blocks, task):
+        """Plan the finetuning of one backbone.
+
+        Args:
+            blocks: a list of lists of names of the backbone's layers with weights, from the stem to
+                the top, as `blocks.blocks_of` gives it.
+            task: has epochs, learning_rate and patience, as the configuration's task.
+
+        Returns:
+            A list of `Stage`, trained one after the other; the weights of the epoch with the best
+            validation loss of all stages are kept.
+        """
+        raise NotImplementedError
+
+
+class Freeze(Strategy):
+    """The backbone never moves: only the head learns (Flash's `freeze`)."""
+
+    def stages(self, blocks, task):
+        """One stage for the head."""
+        return [_stage("head", [], task)]
+
+
+class NoFreeze(Strategy):
+    """Backbone and head train together from the beginning (Flash's `no_freeze`)."""
+
+    def stages(self, blocks, task):
+        """One stage for everything."""
+        return [_stage("everything", blocks, task)]
+
+
+class FreezeUnfreeze(Strategy):
+    """The backbone is frozen for some epochs and then trains too (Flash's `freeze_unfreeze`).
+
+    Args:
+        unfreeze_epoch: number of epochs that the head trains alone.
+    """
+
+    def __init__(self, unfreeze_epoch=5):
+        self.unfreeze_epoch = _whole("unfreeze_epoch", unfreeze_epoch, at_least=1)
+
+    def stages(self, blocks, task):
+        """The head for `unfreeze_epoch` epochs, then everything for those that are left."""
+        return _by_epochs({0: [], self.unfreeze_epoch: blocks}, task)
+
+
+class UnfreezeMilestones(Strategy):
+    """The top of the backbone trains from one epoch on, all of it from a later one (Flash).
+
+    Args:
+        epochs: the two epochs, e.g. [3, 8].
+        blocks: how many of the last blocks train from the first of them on.
+        layers: how many of the last layers with weights instead of blocks.
+    """
+
+    def __init__(self, epochs=(5, 10), blocks=None, layers=None):
+        whole = isinstance(epochs, list | tuple) and all(type(epoch) is int for epoch in epochs)
+        if not whole or len(epochs) != 2 or not 0 < epochs[0] < epochs[1]:
+            raise _wrong("epochs", epochs, "two rising numbers of epochs such as [3, 8]")
+        if blocks is not None and layers is not None:
+            raise _wrong("blocks and layers", [blocks, layers], "one of the two")
+        self.epochs = epochs
+        self.layers = None if layers is None else _whole("layers", layers, at_least=1)
+        self.blocks = _whole("blocks", 2 if blocks is None else blocks, at_least=1)
+
+    def stages(self, blocks, task):
+        """The head, then the top too, then everything."""
+        names = [name for block in blocks for name in block]
+        top = [names[-self.layers :]] if self.layers else blocks[-self.blocks :]
+        return _by_epochs({0: [], self.epochs[0]: top, self.epochs[1]: blocks}, task)
+
+
+class TwoStage(Strategy):
+    """First the head; then, from its best weights, the top of the backbone or all of it (Zoobot).
+
+    Args:
+        blocks: how many of the last blocks train in the second stage; `all` of them by default.
+        learning_rate: of the second stage.
+        epochs: of the second stage, at most.
+        patience: of the second stage; the task's by default.
+    """
+
+    def __init__(self, blocks="all", learning_rate=1e-5, epochs=50, patience=None):
+        self.blocks = blocks if blocks == "all" else _whole("blocks", blocks, at_least=1)
+        self.learning_rate = learning_rate
+        self.epochs = _whole("epochs", epochs, at_least=1)
+        self.patience = patience if patience is None else _whole("patience", patience, at_least=1)
+
+    def stages(self, blocks, task):
+        """The head at the task's rate, then the backbone at this strategy's."""
+        chosen = blocks if self.blocks == "all" else blocks[-self.blocks :]
+        second = {
+            "epochs": self.epochs,
+            "learning_rate": self.learning_rate,
+            "patience": self.patience or task["patience"],
+        }
+        return [_stage("head", [], task), _stage("unfrozen", chosen, second)]
+
+
+class LayerDecay(Strategy):
+    """Everything trains, each block slower than the one above it (Zoobot 2.9's `layer_decay`).
+
+    Args:
+        decay: a block's learning rate as a share of that of the block above it.
+    """
+
+    def __init__(self, decay=0.75):
+        if isinstance(decay, bool) or not isinstance(decay, int | float) or not 0 < decay <= 1:
+            raise _wrong("decay", decay, "a number above 0, at most 1")
+        self.decay = decay
+
+    def stages(self, blocks, task):
+        """One stage; the top block has `decay` times the head's rate, and so on down to the stem."""
+        depths = enumerate(reversed(blocks), start=1)
+        rates = {name: self.decay**depth for depth, block in depths for name in block}
+        return [_stage("everything", blocks, task, rates=rates)]
+
+
+STRATEGIES = {
+    "freeze": Freeze,
+    "no_freeze": NoFreeze,
+    "freeze_unfreeze": FreezeUnfreeze,
+    "unfreeze_milestones": UnfreezeMilestones,
+    "two_stage": TwoStage,
+    "layer_decay": LayerDecay,
+}
+
+
+def find_strategy(wanted):
+    """The strategy that a task names.
+
+    Args:
+        wanted: a name of `STRATEGIES` or the import path of a `Strategy`; or a mapping with the key
+            `name` and the arguments of the strategy.
+
+    Returns:
+        A `Strategy`.
+
+    Raises:
+        UserError: no such strategy, no such module, or arguments that it does not have.
+    """
+    name, arguments = (wanted, {}) if isinstance(wanted, str) else (wanted["name"], dict(wanted))
+    arguments.pop("name", None)
+    found = STRATEGIES.get(name) or _imported(name)
+    known = [key for key in inspect.signature(found).parameters if key not in ("args", "kwargs")]
+    strange = sorted(set(arguments) - set(known))
+    if strange:
+        raise UserError(
+            f"strategy {name}: has no key '{strange[0]}'; it has {', '.join(known) or 'none'} besides name."
+        )
+    try:
+        return found(**arguments)
+    except TypeError as error:
+        raise UserError(
+            f"strategy {name}: cannot be made of {arguments or 'no arguments'}: {error}."
+        ) from None
+
+
+def _imported(path):
+    module, _, name = path.rpartition(".")
+    expected = f"one of {', '.join(STRATEGIES)}, or the import path of a class such as my_strategies.TopFirst"
+    if not module:
+        raise UserError(f"strategy: there is no '{path}', expected {expected}.")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(
+            f"strategy: '{path}' cannot be imported ({error}); expected {expected}, in a folder on"
+            " PYTHONPATH."
+        ) from None
+    if not (inspect.isclass(found) and issubclass(found, Strategy)):
+        raise UserError(
+            f"strategy: '{path}' is no subclass of zoolib.config.strategies.Strategy; make it one."
+        )
+    return found
+
+
+def _stage(name, blocks, settings, rates=None):
+    layers = tuple(layer for block in blocks for layer in block)
+    common = {key: settings[key] for key in ("epochs", "learning_rate", "patience")}
+    return Stage(name, layers, rates=rates or {}, **common)
+
+
+def _by_epochs(starts, task):
+    """Stages that begin at given epochs and go on from one another; only the last stops early."""
+    epochs = [*starts, task["epochs"]]
+    if epochs[-1] <= epochs[-2]:
+        raise UserError(
+            f"strategy: something unfreezes after epoch {epochs[-2]}, but the task ends after"
+            f" {task['epochs']} (epochs); raise the task's epochs."
+        )
+    stages = []
+    for (start, blocks), end in zip(starts.items(), epochs[1:], strict=True):
+        last = end == task["epochs"]
+        settings = {**task, "epochs": end - start, "patience": task["patience"] if last else None}
+        name = "head" if not start else "everything" if last else "top"
+        stage = _stage(name, blocks, settings)
+        stages.append(Stage(**{**vars(stage), "from_best": not start}))
+    return stages
+
+
+def _whole(key, value, at_least):
+    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+        raise _wrong(key, value, f"a whole number from {at_least}")
+    return value
+
+
+def _wrong(key, value, expected):
+    return UserError(f"strategy: {key} is {value!r}, expected {expected}.")

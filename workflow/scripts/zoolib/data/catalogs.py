@@ -1,0 +1,75 @@
+"""The catalogue files: one row a galaxy, where its image is, and its votes or labels."""
+
+import json
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from zoolib.config.trees import DecisionTree
+from zoolib.data import locations
+from zoolib.data.tables import read_table
+from zoolib.job.logs import UserError, whole
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """What a catalogue file holds.
+
+    Attributes:
+        table: one row a galaxy: id_str, archive, member, file_loc, then `columns`.
+        columns: names of the votes' or the labels' columns.
+        tree: the `DecisionTree` of the votes; None for labels.
+        about: what else the file's metadata say, plain values.
+    """
+
+    table: pd.DataFrame
+    columns: list
+    tree: DecisionTree | None
+    about: dict = field(default_factory=dict)
+
+
+def write_catalog(catalog, path):
+    """Write a catalogue as Parquet; the file's metadata say which tree or labels it holds.
+
+    A column `repeats`, how often an epoch shows the galaxy, is written where the table has it.
+
+    Args:
+        catalog: a `Catalog`.
+        path: the file.
+    """
+    kinds = dict.fromkeys(catalog.columns, np.int32 if catalog.tree else np.float32)
+    table = catalog.table[["id_str", *locations.PLACES, *catalog.columns]].astype(kinds)
+    if "repeats" in catalog.table:
+        table["repeats"] = catalog.table["repeats"].astype(np.int32)
+    tree = catalog.tree.to_dict() if catalog.tree else None
+    about = {"tree": tree, "columns": catalog.columns, **catalog.about}
+    arrow = pa.Table.from_pandas(table, preserve_index=False)
+    arrow = arrow.replace_schema_metadata({**arrow.schema.metadata, b"zoolib": json.dumps(about).encode()})
+    with whole(path) as partial:
+        pq.write_table(arrow, partial)
+
+
+def read_catalog(path):
+    """Read a catalogue that `write_catalog` wrote.
+
+    Args:
+        path: the file.
+
+    Returns:
+        A `Catalog`.
+
+    Raises:
+        UserError: missing, not Parquet, or not such a catalogue.
+    """
+    table = read_table(path)
+    about = (pq.read_schema(path).metadata or {}).get(b"zoolib")
+    if about is None:
+        raise UserError(f"{path}: is not a catalogue of this project; make it with the target 'catalog'.")
+    about = json.loads(about)
+    tree, columns = about.pop("tree"), about.pop("columns")
+    return Catalog(table, columns, DecisionTree.from_dict(tree, path) if tree else None, about)

@@ -1,0 +1,124 @@
+"""Labels from folders named by class, on disk or in a zip, perhaps below train, val and test."""
+
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from zoolib.data.images import SUFFIXES
+from zoolib.data.locations import stem
+from zoolib.data.partition import WORDS
+from zoolib.job.logs import UserError
+from zoolib.zenodo.archives import read_infos
+
+
+def list_labelled(source, label):
+    """List the images of folders that are named by class.
+
+    Args:
+        source: a folder, or a zip of one. In it lie one folder a class, or folders train, val and test with
+            one folder a class in each; folders that hold nothing but one folder are gone through.
+        label: name of the column that is to hold the class.
+
+    Returns:
+        A data frame of id_str (the image's base name without its suffix), archive, member, file_loc, place
+        (the image's path, for sentences), split (None where the folders have none) and the label.
+
+    Raises:
+        UserError: no such folder or zip, images outside of class folders, a class without an image, less
+            than two classes.
+    """
+    files, folders = (_in_zip if Path(source).is_file() else _in_folder)(source)
+    top = _top(files, folders)
+    files = {path.relative_to(top): place for path, place in files.items()}
+    folders = sorted(path.relative_to(top) for path in folders if path != top and path.is_relative_to(top))
+    # Splits only where all top folders are called so: a class may be called test.
+    split = bool(folders) and all(path.parts[0].lower() in WORDS for path in folders)
+    depth = 2 if split else 1
+    classes = {path.parts for path in folders if len(path.parts) == depth}
+    outside = sorted(path for path in files if len(path.parts) <= depth)
+    if outside:
+        raise UserError(
+            f"{source}: the image '{top / outside[0]}' lies in no folder of a class; expected one folder"
+            " a class, or train, val and test with one a class in each; move it."
+        )
+    empty = sorted(parts for parts in classes if not any(path.parts[:depth] == parts for path in files))
+    if empty:
+        raise UserError(
+            f"{source}: the folder '{top.joinpath(*empty[0])}' holds no image; put images of the class there,"
+            " or remove the folder."
+        )
+    names = sorted({parts[-1] for parts in classes})
+    if len(names) < 2:
+        raise UserError(
+            f"{source}: has the classes {', '.join(names) or 'none'}, expected two folders or more, each"
+            " named by its class."
+        )
+    bases = [stem(path.name) for path in files]
+    # Galaxies are called by their base names, unless folders share some: then by the folders too.
+    alone = len(set(bases)) == len(bases)
+    return pd.DataFrame(
+        [
+            {
+                "id_str": stem(path.name) if alone else str(path.parent / stem(path.name)),
+                **place,
+                "place": str(PurePosixPath(source) / top / path),
+                "split": path.parts[0] if split else None,
+                label: path.parts[depth - 1],
+            }
+            for path, place in sorted(files.items())
+        ]
+    )
+
+
+def _is_image(path):
+    # macOS adds a hidden twin of each file.
+    return path.name.lower().endswith(SUFFIXES) and not any(
+        part.startswith((".", "__MACOSX")) for part in path.parts
+    )
+
+
+def _in_folder(source):
+    if not Path(source).is_dir():
+        raise UserError(f"{source}: there is no such folder; mend finetune.tasks[].folders.")
+    files, folders = {}, set()
+    for found in Path(source).rglob("*"):
+        path = PurePosixPath(found.relative_to(source))
+        if found.is_dir() and not any(part.startswith(".") for part in path.parts):
+            folders.add(path)
+        elif _is_image(path):
+            files[path] = {"archive": "", "member": "", "file_loc": str(found)}
+    return _some(files, source), folders
+
+
+def _in_zip(source):
+    files, folders = {}, set()
+    for info in read_infos(source):
+        path = PurePosixPath(info.filename)
+        if _is_image(path):
+            files[path] = {"archive": str(source), "member": info.filename, "file_loc": ""}
+        if info.is_dir() and not path.parts[0].startswith((".", "__MACOSX")):
+            folders.add(path)
+    # Zips need not list their folders.
+    folders |= {parent for path in files for parent in path.parents if parent.parts}
+    return _some(files, source), folders
+
+
+def _some(files, source):
+    if not files:
+        raise UserError(
+            f"{source}: no image found; expected {', '.join(SUFFIXES)} in folders named by class."
+        )
+    return files
+
+
+def _top(files, folders):
+    """The folder that holds the classes or the splits."""
+    top = PurePosixPath()
+    while True:
+        below = [path for path in folders if path.parent == top]
+        if len(below) != 1 or any(path.parent == top for path in files):
+            return top
+        # One class alone is no reason to go into it.
+        if not any(path.parent == below[0] for path in folders):
+            return top
+        top = below[0]

@@ -1,0 +1,287 @@
+"""Pixels: from PNG, JPEG and FITS to square arrays of one size, and to the bytes that shards hold."""
+
+import gzip
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from zoolib.job.logs import UserError
+from zoolib.zenodo.archives import read_member
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".fits", ".fits.gz", ".fits.fz", ".fit")
+# Galaxy Zoo DECaLS: (plane of red, green, blue; nanomaggies a pixel that count as 1), black and white.
+BANDS = {"g": (2, 0.008), "r": (1, 0.014), "z": (0, 0.019)}
+# Pillow's words for how pixels are resampled, which are timm's too.
+INTERPOLATIONS = tuple(name.lower() for name in Image.Resampling.__members__)
+BLACK, WHITE = np.arcsinh(-0.5), np.arcsinh(300.0)
+# 95 keeps faint arms; 4:4:4 because the galaxy's colour changes within a few pixels.
+JPEG = {"quality": 95, "subsampling": 0}
+
+
+class BadImage(UserError):
+    """One image that cannot be used, told in one sentence; its galaxy is rejected, the run goes on."""
+
+
+def load_image(source, size, color, raw=False, name=None, interpolation="lanczos"):
+    """Read an image and bring it to one size.
+
+    PNG and JPEG: palettes are resolved, transparent parts become black sky, 16 bits are scaled to 8.
+    FITS: see `stretch`. What is not square is cut to the largest central square, which keeps the
+    galaxy and its axis ratio. Grey is the mean over the bands (Walmsley et al. 2022, section 5.1).
+    The size is reached by Pillow's resampling, which averages over all pixels that it merges.
+
+    Args:
+        source: the bytes of an image file, or its path.
+        size: edge of the result in pixels.
+        color: True for three channels (red, green, blue), False for one.
+        raw: keep floating point, neither rounded nor clipped to 0-255.
+        name: what an error message calls the image; the path, if not given.
+        interpolation: one of `INTERPOLATIONS`.
+
+    Returns:
+        (size, size, 3 or 1), 0-255: uint8, or float32 if `raw`.
+
+    Raises:
+        BadImage: missing, empty, truncated, or not an image.
+    """
+    if isinstance(source, bytes):
+        data, name = source, name or "an image"
+    else:
+        data, name = _read_file(source), name or str(source)
+    pixels = _central_square(_decode(data, name))
+    if not color:
+        pixels = pixels @ np.full((pixels.shape[2], 1), 1 / pixels.shape[2], np.float32)
+    elif pixels.shape[2] == 1:
+        pixels = np.repeat(pixels, 3, axis=2)
+    if pixels.shape[0] != size:
+        planes = [Image.fromarray(np.ascontiguousarray(plane)) for plane in np.moveaxis(pixels, 2, 0)]
+        planes = [plane.resize((size, size), Image.Resampling[interpolation.upper()]) for plane in planes]
+        pixels = np.stack([np.asarray(plane) for plane in planes], axis=2)
+    return pixels if raw else np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+
+
+def read(row):
+    """The bytes of a galaxy's image file, as a catalogue says where it is.
+
+    Args:
+        row: a mapping with `archive` and `member`, or with `file_loc`.
+
+    Returns:
+        bytes.
+
+    Raises:
+        BadImage: there is no such file or member, or it cannot be read.
+    """
+    if not row.get("archive"):
+        return _read_file(row["file_loc"])
+    try:
+        return read_member(row["archive"], row["member"])
+    except BadImage:
+        raise
+    except UserError as error:
+        raise BadImage(str(error)) from None
+
+
+def where(row):
+    """What an error message calls a galaxy's image.
+
+    Args:
+        row: a mapping with `archive` and `member`, or with `file_loc`.
+
+    Returns:
+        A path, or `archive: member`.
+    """
+    return f"{row['archive']}: {row['member']}" if row.get("archive") else str(row["file_loc"])
+
+
+def load_row(row, size, color, raw=False, interpolation="lanczos"):
+    """`load_image` for a row of a catalogue.
+
+    Args:
+        row: a mapping with `archive` and `member`, or with `file_loc`.
+        size: edge of the result in pixels.
+        color: True for three channels, False for one.
+        raw: keep floating point.
+        interpolation: one of `INTERPOLATIONS`.
+
+    Returns:
+        (size, size, 3 or 1), 0-255: uint8, or float32 if `raw`.
+
+    Raises:
+        BadImage: missing, empty, truncated, or not an image.
+    """
+    return load_image(read(row), size, color, raw, where(row), interpolation)
+
+
+def stretch(bands, order="grz"):
+    """Bring FITS fluxes to the 0-255 of the record's PNGs, so that one model serves both.
+
+    As Galaxy Zoo DECaLS made its PNGs: each band is multiplied by a factor of its own (125, 71 and 52
+    for g, r and z), mapped by arcsinh, and scaled so that -0.5 is black and 300 is white. Then pixels
+    that one colour dominates are made grey, against coloured speckles in the sky: with the mean m of
+    the bands and w = sin(π/2·(1 - min(1, max/2.5m))), each value v becomes v·w + m·(1-w) + m·v·(1-w)².
+    One band, whose unit nobody knows, is counted in sigmas above its sky (median, and sigma from the
+    median absolute deviation), which comes close to the same.
+    Pixels that are not finite count as sky. Nothing is clipped here.
+
+    Args:
+        bands: (3, height, width) in nanomaggies a pixel, or (1, height, width) in any unit.
+        order: the bands' letters.
+
+    Returns:
+        (height, width, 3) red, green, blue, or (height, width, 1); float32, white is 255.
+
+    Source:
+        Walmsley et al. 2022, section 2 (the images); Willett's and Walmsley's scripts for Galaxy Zoo
+        DECaLS, https://github.com/zooniverse/decals
+    """
+    if len(bands) == 1:
+        return 255 * _arcsinh(_in_sigmas(bands[0].astype(np.float32)))[..., None]
+    planes = np.empty((*bands.shape[1:], 3), np.float32)
+    for band, letter in zip(bands, order, strict=True):
+        plane, unit = BANDS[letter]
+        planes[..., plane] = np.where(np.isfinite(band), band, 0) / unit
+    planes = _arcsinh(planes)
+    mean = planes.mean(axis=2, keepdims=True)
+    # Where the mean is black or less there is no colour to keep.
+    excess = planes.max(axis=2, keepdims=True) / np.where(mean > 0, 2.5 * mean, np.inf)
+    colour = np.where(mean > 0, np.sin(np.pi / 2 * (1 - np.minimum(excess, 1))), 0).astype(np.float32)
+    grey = 1 - colour
+    return 255 * (planes * colour + mean * grey + mean * planes * grey**2)
+
+
+def _arcsinh(values):
+    return (np.arcsinh(values) - np.float32(BLACK)) / np.float32(WHITE - BLACK)
+
+
+def _in_sigmas(band):
+    known = np.isfinite(band)
+    sky = np.median(band[known])
+    band = np.where(known, band - sky, 0)
+    sigma = 1.4826 * np.median(np.abs(band))
+    # A simulation may have no noise: then its brightest pixel is white.
+    unit = sigma or np.abs(band).max() / 300
+    return band / unit if unit else band
+
+
+def encode(pixels, encoding):
+    """Pack an image for a shard.
+
+    Args:
+        pixels: (size, size, 3 or 1), 0-255.
+        encoding: png (lossless), jpeg (quality 95) or raw (float32, little-endian, row by row).
+
+    Returns:
+        bytes.
+    """
+    if encoding == "raw":
+        return pixels.astype("<f4").tobytes()
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    buffer = io.BytesIO()
+    image.save(buffer, encoding, **(JPEG if encoding == "jpeg" else {}))
+    return buffer.getvalue()
+
+
+def decode(data, encoding, shape):
+    """Unpack what `encode` packed.
+
+    Args:
+        data: bytes.
+        encoding: png, jpeg or raw.
+        shape: (size, size, 3 or 1), as the shard's sidecar says.
+
+    Returns:
+        An array of this shape: uint8, or float32 for raw.
+
+    Raises:
+        BadImage: the bytes hold another shape.
+    """
+    pixels = np.frombuffer(data, "<f4") if encoding == "raw" else _decode(data, "a stored image")
+    if pixels.size != np.prod(shape):
+        raise BadImage(
+            f"a stored image holds {pixels.size} numbers, expected {shape[0]} by {shape[1]} pixels in"
+            f" {shape[2]} channels; write the shards again."
+        )
+    return pixels.reshape(shape).astype(np.float32 if encoding == "raw" else np.uint8)
+
+
+def _read_file(path):
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise BadImage(
+            f"{path}: the image cannot be read ({error.strerror}); restore the file or drop its row."
+        ) from None
+
+
+def _decode(data, name):
+    """Bytes to (height, width, 3 or 1) float32 on the scale 0-255."""
+    if not data:
+        raise BadImage(f"{name}: the image file is empty (0 bytes); get it again or drop its row.")
+    # Decoders raise whatever they like on damaged bytes: OSError, SyntaxError, struct.error, zlib.error.
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            packed = data[:2] == b"\x1f\x8b"
+            plain = gzip.decompress(data) if packed else data
+            return _decode_fits(plain, name) if plain[:6] == b"SIMPLE" else _decode_picture(plain, name)
+    except (BadImage, MemoryError):
+        raise
+    except Image.UnidentifiedImageError:
+        raise BadImage(
+            f"{name}: is not an image ({len(data)} bytes starting with {data[:8]!r}); expected PNG, JPEG"
+            " or FITS."
+        ) from None
+    except Exception as error:
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise BadImage(
+            f"{name}: the image is truncated or damaged ({reason}); get it again or drop its row."
+        ) from error
+
+
+def _decode_picture(data, name):
+    with Image.open(io.BytesIO(data)) as image:
+        if image.mode.startswith("I"):
+            return np.asarray(image).astype(np.float32)[..., None] / 257
+        if image.mode == "F":
+            raise BadImage(f"{name}: holds floating-point pixels of unknown scale; give FITS, PNG or JPEG.")
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
+        image = image.convert("L" if image.mode in ("1", "L") else "RGB")
+        pixels = np.asarray(image).astype(np.float32)
+        return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def _decode_fits(data, name):
+    # Half a second that only FITS need.
+    from astropy.io import fits
+
+    with fits.open(io.BytesIO(data), memmap=False) as units:
+        unit = next((unit for unit in units if unit.is_image and unit.data is not None), None)
+        if unit is None:
+            raise BadImage(f"{name}: the FITS file holds no image; expected (height, width) or three bands.")
+        pixels, header = unit.data, {**units[0].header, **unit.header}
+    pixels = pixels[None] if pixels.ndim == 2 else pixels
+    order = str(header.get("BANDS", "grz")).strip().lower()
+    if pixels.ndim != 3 or len(pixels) not in (1, 3):
+        raise BadImage(
+            f"{name}: the FITS image has the shape {unit.shape}; expected (height, width) or"
+            " (3, height, width) with the bands g, r, z."
+        )
+    if len(pixels) == 3 and sorted(order) != sorted(BANDS):
+        raise BadImage(f"{name}: the FITS image has the bands '{order}'; expected g, r and z.")
+    if not np.isfinite(pixels).any():
+        raise BadImage(f"{name}: the FITS image holds not one finite pixel; drop its row.")
+    # FITS counts rows from the bottom, pictures from the top.
+    return stretch(pixels, order)[::-1]
+
+
+def _central_square(pixels):
+    height, width = pixels.shape[:2]
+    edge = min(height, width)
+    top, left = (height - edge) // 2, (width - edge) // 2
+    return pixels[top : top + edge, left : left + edge]

@@ -1,0 +1,202 @@
+"""A target's galaxies, listed once, so that no job of many reads more than its own part.
+
+A list is a Parquet file: of images (id_str and where the pixels are), or of shards (the sidecar, and how
+many galaxies the shard holds).
+"""
+
+import itertools
+import os
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from zoolib.data.disk_sort import in_order
+from zoolib.data.images import SUFFIXES
+from zoolib.data.locations import PLACES, read_places, stem
+from zoolib.data.tfrecords import read_sidecar
+from zoolib.job.logs import UserError, log, progress, whole
+from zoolib.zenodo import archives
+
+COLUMNS = ["id_str", *PLACES]
+SCHEMA = pa.schema([(name, pa.string()) for name in COLUMNS])
+# Rows that are read at once: a chunk of a few thousand galaxies needs one or two such groups.
+GROUP = 8192
+
+
+def list_galaxies(kind, sources, output):
+    """List the galaxies of a target.
+
+    Args:
+        kind: what the target names: `images`, `archives`, `catalog` or `shards`.
+        sources: a folder of images, zip archives, one table (see `locations.read_places`), or the
+            sidecars of shards.
+        output: Parquet to write. Images are sorted by id_str, a catalogue keeps its order.
+
+    Raises:
+        UserError: no galaxy, two of one name, or a source that cannot be read.
+    """
+    with whole(output) as partial:
+        if kind == "shards":
+            count = _list_shards(sources, partial)
+        elif kind == "catalog":
+            count = _write(_rows_of(sources[0]), partial)
+            sentence = f"{sources[0]}: the galaxy '{{}}' is listed more than once; keep one row of it."
+            for _ in _once(in_order(_names(partial), ["id_str"], "id_str"), sentence):
+                pass
+        else:
+            count = _list_images(sources, partial)
+    log.info("%s galaxies to predict", f"{count:,}")
+
+
+def shards_of(galaxies):
+    """How many galaxies each shard of a target holds.
+
+    Args:
+        galaxies: the target's list, catalogues, or sidecars of shards.
+
+    Returns:
+        {sidecar: galaxies} in order; None where the galaxies are images.
+
+    Raises:
+        UserError: a sidecar that is missing or is none.
+    """
+    if str(galaxies[0]).endswith(".json"):
+        # One after another: each holds the names of its galaxies.
+        return {str(path): read_sidecar(path)["count"] for path in galaxies}
+    file = _opened(galaxies[0])
+    if "sidecar" not in file.schema_arrow.names:
+        return None
+    table = file.read().to_pydict()
+    return dict(zip(table["sidecar"], table["count"], strict=True))
+
+
+def count_images(galaxies):
+    """How many galaxies some lists or catalogues hold; their rows are not read.
+
+    Args:
+        galaxies: Parquet files.
+
+    Returns:
+        A number.
+
+    Raises:
+        UserError: a file is neither.
+    """
+    return sum(_opened(path).metadata.num_rows for path in galaxies)
+
+
+def read_images(galaxies, start, stop):
+    """Read some rows of lists or catalogues; only the groups of rows that they lie in are read.
+
+    Args:
+        galaxies: Parquet files, one after another.
+        start: the first row.
+        stop: the row to stop before.
+
+    Returns:
+        A data frame of id_str, archive, member and file_loc.
+
+    Raises:
+        UserError: a file is no list and no catalogue of this project.
+    """
+    parts, first = [SCHEMA.empty_table()], 0
+    for path in galaxies:
+        file = _opened(path)
+        for group in range(file.num_row_groups):
+            last = first + file.metadata.row_group(group).num_rows
+            if first < stop and last > start:
+                rows = file.read_row_group(group, columns=COLUMNS).select(COLUMNS).cast(SCHEMA)
+                parts.append(rows.slice(max(start - first, 0), min(stop, last) - max(start, first)))
+            first = last
+    return pa.concat_tables(part.replace_schema_metadata() for part in parts).to_pandas()
+
+
+def _opened(path):
+    try:
+        file = pq.ParquetFile(path)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: is no list of galaxies ({error}); remove it and predict again.") from None
+    names = file.schema_arrow.names
+    if not set(COLUMNS) <= set(names) and names != ["sidecar", "count"]:
+        raise UserError(
+            f"{path}: is no list of galaxies, it has the columns {', '.join(names[:6])}; expected"
+            f" {', '.join(COLUMNS)}."
+        )
+    return file
+
+
+def _write(rows, path):
+    """Write a list, one group of rows after another; returns how many there are."""
+    count = 0
+    with pq.ParquetWriter(path, SCHEMA) as writer, progress(None, "listing galaxies") as meter:
+        while group := list(itertools.islice(rows, GROUP)):
+            columns = dict(zip(COLUMNS, zip(*group, strict=True), strict=True))
+            writer.write_table(pa.table(columns, SCHEMA))
+            count += len(group)
+            meter.update(len(group))
+    return count
+
+
+def _list_images(paths, output):
+    zips = [path for path in paths if Path(path).is_file()]
+    folders = [path for path in paths if path not in zips]
+    for folder in folders:
+        if not Path(folder).is_dir():
+            raise UserError(f"{folder}: there is no such folder or archive; see predict.targets.")
+    rows = itertools.chain(_members(zips), *(_files_below(folder, set()) for folder in folders))
+    sentence = "Two images are called '{}'; rename one, the name is the galaxy's id_str."
+    count = _write(_once(in_order(rows, COLUMNS, "id_str"), sentence), output)
+    if not count:
+        raise UserError(f"{', '.join(map(str, paths))}: no image found; expected {', '.join(SUFFIXES)}.")
+    return count
+
+
+def _members(zips):
+    for name, (archive, member) in archives.index(zips).items():
+        if name.lower().endswith(SUFFIXES):
+            yield stem(name), str(archive), member, ""
+
+
+def _files_below(folder, seen):
+    # Links to folders are followed too, but each folder is listed once: links may lead in circles.
+    status = os.stat(folder)
+    if (status.st_dev, status.st_ino) in seen:
+        return
+    seen.add((status.st_dev, status.st_ino))
+    # As they come: the names of all images at once may be more than memory holds.
+    with os.scandir(Path(folder)) as entries:
+        for entry in entries:
+            if os.path.isdir(entry) if entry.is_symlink() else entry.is_dir():
+                yield from _files_below(entry.path, seen)
+            elif entry.name.lower().endswith(SUFFIXES):
+                yield stem(entry.name), "", "", entry.path
+
+
+def _rows_of(catalog):
+    for places in read_places(catalog, GROUP):
+        yield from places[COLUMNS].itertuples(index=False, name=None)
+
+
+def _names(path):
+    for batch in pq.ParquetFile(path).iter_batches(GROUP, columns=["id_str"]):
+        yield from zip(batch.column(0).to_pylist(), strict=True)
+
+
+def _once(rows, sentence):
+    """Pass sorted rows on; two of one name, the first of each row, are an error."""
+    last = None
+    for row in rows:
+        if row[0] == last:
+            raise UserError(sentence.format(last))
+        last = row[0]
+        yield row
+
+
+def _list_shards(sidecars, output):
+    if not sidecars:
+        raise UserError("predict.targets: no shard is found, expected .json sidecars beside .tfrecord files.")
+    counts = {str(path): read_sidecar(path)["count"] for path in sidecars}
+    pd.DataFrame({"sidecar": list(counts), "count": list(counts.values())}).to_parquet(output, index=False)
+    return sum(counts.values())

@@ -1,0 +1,209 @@
+"""Where the pixels of each galaxy are: in archives by base name, or in folders."""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+
+from zoolib.data.images import SUFFIXES
+from zoolib.data.tables import IDS, LOCATIONS, find_column, read_batches, read_names
+from zoolib.job.logs import UserError, log
+from zoolib.zenodo import archives
+
+PLACES = ["archive", "member", "file_loc"]
+
+
+def in_archives(names, files, paths):
+    """Find galaxies in zips by the base names of the members, whatever the folders inside.
+
+    Args:
+        names: (galaxies,) Series of id_str.
+        files: (galaxies,) Series of the file that the table names, "" where it names none.
+        paths: the zips.
+
+    Returns:
+        (data frame of archive, member and file_loc, a sentence for each galaxy without an image and
+        "" for the others).
+
+    Raises:
+        UserError: an archive is missing or no archive, or two members have one base name.
+    """
+    members = archives.index(paths)
+    log.info("%s images in %s", f"{len(members):,}", ", ".join(Path(path).name for path in paths))
+    found = _first_found(_base_names(names, files), members)
+    pairs = [pair or ("", "") for pair in found]
+    places = pd.DataFrame(pairs, index=names.index, columns=PLACES[:2]).astype(str).assign(file_loc="")
+    searched = ", ".join(Path(path).name for path in paths)
+    return places, _missing(names, files, places["member"] == "", searched)
+
+
+def in_folder(names, files, folder, beside, key="catalogs[]"):
+    """Find galaxies among image files.
+
+    A file that the table names is looked for in the folder, then beside the table, then anywhere
+    below the folder by its base name; without one, `{id_str}` with any of the known suffixes is.
+
+    Args:
+        names: (galaxies,) Series of id_str.
+        files: (galaxies,) Series of the file that the table names, "" where it names none.
+        folder: the folder of images; None where the table alone says where they are.
+        beside: the folder of the table.
+        key: what error messages call the table's entry of the configuration.
+
+    Returns:
+        (data frame of archive, member and file_loc, a sentence for each galaxy without an image and
+        "" for the others).
+
+    Raises:
+        UserError: there is no such folder, or nothing that says where the images are.
+    """
+    if folder is None and not (files != "").any():
+        raise UserError(
+            f"{key}.images: neither archives nor a folder of images is given, and the table has no column"
+            " file_loc; give one of them."
+        )
+    if folder is not None and not Path(folder).is_dir():
+        raise UserError(f"{folder}: there is no such folder of images; mend {key}.images.")
+    bases = [base for base in (folder, beside) if base is not None]
+    found = pd.Series(None, index=names.index, dtype=object)
+    for base in bases:
+        # os.path.join leaves an absolute path as it is.
+        joined = files.map(lambda file, base=base: os.path.join(base, file) if file else "")
+        found = found.where(found.notna(), joined.where(_are_files(joined), None))
+    unclear = pd.Series(False, index=names.index)
+    if folder is not None and found.isna().any():
+        below, twice = _files_below(folder)
+        searched = _first_found(_base_names(names, files), below)
+        unclear = found.isna() & searched.isin(twice)
+        found = found.where(found.notna() | unclear, searched)
+    places = pd.DataFrame({"archive": "", "member": "", "file_loc": found.fillna("")}, index=names.index)
+    sentences = _missing(names, files, found.isna(), " and ".join(map(str, bases)))
+    if unclear.any():
+        sentences[unclear] = [
+            f"{folder}: several files are called '{os.path.basename(path)}'; say in file_loc which is meant."
+            for path in searched[unclear]
+        ]
+    return places, sentences
+
+
+def _base_names(names, files):
+    """What a galaxy's file may be called, the likeliest first."""
+    yield files.map(os.path.basename)
+    for suffix in SUFFIXES:
+        yield names + suffix
+
+
+def _first_found(candidates, known):
+    found = None
+    for candidate in candidates:
+        hits = pd.Series([known.get(name) for name in candidate], index=candidate.index, dtype=object)
+        found = hits if found is None else found.where(found.notna(), hits)
+        if found.notna().all():
+            break
+    return found
+
+
+def _are_files(paths, listings=None):
+    # One listing a folder: on a cluster's file system, asking for each of 300,000 files takes minutes.
+    folders = paths.map(os.path.dirname)
+    listings = {} if listings is None else listings
+    listings |= {folder: _listing(folder) for folder in set(folders) - set(listings)}
+    pairs = zip(folders, paths.map(os.path.basename), strict=True)
+    there = [bool(base) and base in listings[folder] for folder, base in pairs]
+    return pd.Series(there, index=paths.index, dtype=bool)
+
+
+def _listing(folder):
+    try:
+        return {entry.name for entry in os.scandir(folder or ".") if entry.is_file()}
+    except OSError:
+        return set()
+
+
+def _files_below(folder):
+    """{base name: path} of all images below a folder, and the paths whose base name is not unique."""
+    paths = [os.path.join(top, name) for top, _, names in os.walk(folder, followlinks=True) for name in names]
+    paths = sorted(path for path in paths if path.lower().endswith(SUFFIXES))
+    counts = Counter(map(os.path.basename, paths))
+    below = {os.path.basename(path): path for path in paths}
+    return below, {path for name, path in below.items() if counts[name] > 1}
+
+
+def _missing(names, files, without, searched):
+    sentences = pd.Series("", index=names.index, dtype=object)
+    wanted = files.where(files != "", names + SUFFIXES[0])[without]
+    sentences[without] = [
+        f"no image '{file}' in {searched}; get it or leave the galaxy out." for file in wanted
+    ]
+    return sentences
+
+
+def read_places(path, rows):
+    """Read who is in a catalogue and where the pixels are; votes, if there are any, are left out.
+
+    Args:
+        path: a catalogue of this project, or a table (Parquet or CSV) in Zoobot's convention: `id_str`
+            and `file_loc`, an absolute path or one from here or from the table's folder.
+        rows: galaxies that are read at a time.
+
+    Yields:
+        Data frames of id_str, archive, member and file_loc, in the order of the table.
+
+    Raises:
+        UserError: no such table, no column of names or of places, a galaxy without a name, or no galaxy.
+    """
+    found, listings = {}, {}
+
+    def choose(columns):
+        found["id"] = find_column(columns, None, IDS, path, "")
+        found["location"] = find_column(columns, None, LOCATIONS, path, "")
+        found["archived"] = [name for name in PLACES[:2] if name in columns]
+        if found["id"] is None or not (found["location"] or len(found["archived"]) == 2):
+            raise UserError(
+                f"{path}: is no catalogue to predict for, it has the columns {', '.join(columns[:6])};"
+                f" expected {' or '.join(IDS)} and {' or '.join(LOCATIONS)}."
+            )
+        return list(dict.fromkeys(filter(None, [found["id"], found["location"], *found["archived"]])))
+
+    for table in read_batches(path, choose, (*IDS, *LOCATIONS, *PLACES), rows):
+        if table.empty:
+            raise UserError(f"{path}: holds no galaxy to predict for; get the table again.")
+        names, blank = read_names(table, found["id"], table.index + 1, Path(path).name)
+        if (blank != "").any():
+            raise UserError(blank[blank != ""].iloc[0])
+        columns = {name: table[name].fillna("").astype(str) if name in table else "" for name in PLACES[:2]}
+        files = pd.Series("", table.index)
+        if found["location"]:
+            files = table[found["location"]].fillna("").astype(str)
+        columns["file_loc"] = _from_here(files, Path(path).parent, listings)
+        yield pd.DataFrame({"id_str": names, **columns}, index=table.index)
+
+
+def _from_here(files, folder, listings):
+    """Paths as they are where there is such a file, and otherwise from a folder where there is one."""
+    # An absolute path is the same from everywhere, and nobody has to look for it.
+    relative = files[(files != "") & ~files.map(os.path.isabs)]
+    beside = relative.map(lambda file: os.path.join(folder, file))
+    there = _are_files(relative, listings) | ~_are_files(beside, listings)
+    files = files.copy()
+    files[relative.index] = relative.where(there, beside)
+    return files
+
+
+def stem(name):
+    """The base name of an image file without its suffix: its galaxy's id_str.
+
+    Args:
+        name: ends in one of `SUFFIXES`.
+
+    Returns:
+        The name without the suffix, `.fits.gz` counting as one.
+
+    Raises:
+        UserError: it ends in none of them.
+    """
+    for ending in sorted(SUFFIXES, key=len, reverse=True):
+        if name.lower().endswith(ending):
+            return name[: -len(ending)]
+    raise UserError(f"{name}: is no image by its name; expected one that ends in {', '.join(SUFFIXES)}.")

@@ -1,0 +1,218 @@
+"""How the galaxies of a task are divided: splits and folds, the first few of them, and balance."""
+
+import hashlib
+
+import numpy as np
+import pandas as pd
+
+from zoolib.data.catalogs import SPLITS
+from zoolib.job.logs import UserError
+
+# Words that tables and folders use for the splits.
+WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
+WORDS |= {"test": "test", "testing": "test"}
+CLASSIFICATIONS = ("binary", "multiclass")
+# Groups of equal size that the values of a regression are cut into, to spread them evenly.
+BINS = 5
+
+
+def read_split(words, places):
+    """Read a split of the user's own.
+
+    Args:
+        words: (galaxies,) Series: train, val or test in any usual spelling.
+        places: what sentences call each row.
+
+    Returns:
+        (galaxies,) Series of train, val and test.
+
+    Raises:
+        UserError: another word, or a blank.
+    """
+    found = words.astype(str).str.strip().str.lower().map(WORDS)
+    if found.isna().any():
+        first = int(np.flatnonzero(found.isna())[0])
+        cell = "blank" if pd.isna(words.iloc[first]) else f"'{words.iloc[first]}'"
+        raise UserError(
+            f"{places[first]}: the split is {cell}, expected train, val or test; mend the cell, or leave such"
+            " rows out by query."
+        )
+    return found
+
+
+def groups(table, labels):
+    """Say which galaxies are alike, so that each part gets its share of them.
+
+    Classes are alike by their name, values by the fifth of all in which they are, votes by the first
+    question's most frequent answer.
+
+    Args:
+        table: a data frame with the labels' target columns.
+        labels: a list of `Label`.
+
+    Returns:
+        A list of (galaxies,) integer arrays, one a label.
+    """
+    found = []
+    for label in labels:
+        if label.kind == "votes":
+            found.append(table[label.tree.first_columns].to_numpy().argmax(axis=1))
+        elif label.kind in CLASSIFICATIONS:
+            found.append(table[label.name].to_numpy(int))
+        else:
+            ranks = table[label.name].rank(method="first").to_numpy() - 1
+            found.append((ranks * BINS / max(len(table), 1)).astype(int))
+    return found
+
+
+def divide(table, labels, shares, seed):
+    """Divide galaxies into parts, each with its share of each class.
+
+    The galaxies stand in line, those that are alike together and in the order of a hash of their names,
+    and each goes to the part that lacks most of its share so far. So the shares hold for all galaxies and
+    for any run of the line, however small the classes are. A class with as many galaxies as parts is then
+    in every part.
+
+    Args:
+        table: a data frame with `id_str` and the labels' target columns.
+        labels: a list of `Label`.
+        shares: the parts' shares, together 1.
+        seed: whole number.
+
+    Returns:
+        (galaxies,) array: the number of each galaxy's part.
+    """
+    shares, position = np.asarray(shares, float), hash_positions(table["id_str"], seed)
+    alike = groups(table, labels)
+    parts, given = np.zeros(len(table), int), np.zeros(len(shares))
+    # The last key of lexsort decides first.
+    line = np.lexsort([table["id_str"].to_numpy(str), position, *alike[::-1]])
+    for rank, row in enumerate(line, start=1):
+        parts[row] = np.argmax(shares * rank - given)
+        given[parts[row]] += 1
+    for label, classes in zip(labels, alike, strict=True):
+        if label.kind not in CLASSIFICATIONS:
+            continue
+        for number in np.unique(classes):
+            rows = line[classes[line] == number]
+            counts = np.bincount(parts[rows], minlength=len(shares))
+            for part in np.flatnonzero(counts == 0) if len(rows) >= len(shares) else ():
+                richest = counts.argmax()
+                parts[rows[parts[rows] == richest][-1]] = part
+                counts[[richest, part]] += [-1, 1]
+    return parts
+
+
+def own_splits(table, labels, shares, seed, where):
+    """Take the user's own split; what of it is missing, val or test, is cut off the training galaxies.
+
+    Args:
+        table: a data frame of id_str, the labels' targets and `split`, which says train, val or test.
+        labels: a list of `Label`.
+        shares: {"train", "val", "test": share}, for what is missing.
+        seed: whole number.
+        where: what sentences call the task.
+
+    Returns:
+        (galaxies,) array: 0 for train, 1 for val, 2 for test.
+
+    Raises:
+        UserError: no galaxy to train on.
+    """
+    numbers = dict(zip(SPLITS, range(3), strict=True))
+    number = table["split"].map(numbers).to_numpy(int, copy=True)
+    if not (number == 0).any():
+        raise UserError(f"{where}: no galaxy of the split is in train; say which are to be learned from.")
+    missing = [0, *(part for part in (1, 2) if not (number == part).any())]
+    if len(missing) > 1:
+        learned = table[number == 0]
+        weights = np.array([shares[SPLITS[part]] for part in missing])
+        cut = divide(learned, labels, weights / weights.sum(), seed)
+        number[number == 0] = np.array(missing)[cut]
+    return number
+
+
+def first_few(table, labels, count, seed):
+    """Take some galaxies of the training catalogue, each class with its share.
+
+    The galaxies for a smaller count are among those for a larger one.
+
+    Args:
+        table: a data frame with `id_str` and the labels' target columns.
+        labels: a list of `Label`.
+        count: how many.
+        seed: whole number; another one takes others.
+
+    Returns:
+        A data frame of `count` rows, in the order of the table.
+    """
+    position = hash_positions(table["id_str"], seed)
+    alike = pd.DataFrame(dict(enumerate(groups(table, labels)))).assign(position=position)
+    within = alike.groupby(list(alike.columns[:-1]))["position"]
+    place = (within.rank(method="first") - 0.5) / within.transform("size")
+    chosen = np.lexsort([position, place])[:count]
+    return table.iloc[np.sort(chosen)].reset_index(drop=True)
+
+
+def repeats(classes):
+    """How often an epoch is to show each galaxy so that it shows all classes equally often.
+
+    Args:
+        classes: (galaxies,) each galaxy's class.
+
+    Returns:
+        (galaxies,) integers of 1 or more; each class has the same sum, that of the most frequent one.
+    """
+    classes = pd.Series(np.asarray(classes))
+    sizes = classes.groupby(classes).transform("size")
+    largest, number = sizes.max(), classes.groupby(classes).cumcount()
+    return (largest // sizes + (number < largest % sizes)).to_numpy(int)
+
+
+def class_weights(classes, count):
+    """Weights of the classes in the loss, so that each weighs the same in total and the mean weight is 1.
+
+    Args:
+        classes: (galaxies,) each galaxy's class.
+        count: how many classes there are.
+
+    Returns:
+        A list of floats, in the order of the classes.
+    """
+    sizes = np.bincount(np.asarray(classes, int), minlength=count)
+    return (len(classes) / (count * np.maximum(sizes, 1))).tolist()
+
+
+def cut(table, shares, seed):
+    """Cut a table into splits by a hash of each galaxy's name and the seed.
+
+    A galaxy's split depends on its name alone, not on the rows' order nor on which other galaxies there are.
+
+    Args:
+        table: a data frame with `id_str`.
+        shares: the splits' shares, together 1.
+        seed: whole number.
+
+    Returns:
+        One data frame a split, sorted by the hash, so that any slice of it is a random sample.
+    """
+    position = hash_positions(table["id_str"], seed)
+    table = table.assign(position=position).sort_values(["position", "id_str"])
+    position = table["position"].to_numpy()
+    number = np.searchsorted(np.cumsum(shares)[:-1], position, side="right")
+    table = table.drop(columns="position")
+    return [table[number == split].reset_index(drop=True) for split in range(len(shares))]
+
+
+def hash_positions(names, seed):
+    """Where galaxies fall between 0 and 1, as if at random.
+
+    Args:
+        names: a sequence of text.
+        seed: whole number.
+
+    Returns:
+        (galaxies,) float64 in [0, 1): the first 53 bits of the SHA-256 of `{seed}:{name}`.
+    """
+    digests = (hashlib.sha256(f"{seed}:{name}".encode()).digest() for name in names)
+    return np.array([int.from_bytes(digest[:8], "big") >> 11 for digest in digests], np.int64) / 2.0**53

@@ -1,0 +1,224 @@
+"""Tables of galaxies: read them whatever wrote them, and find what is wrong in which row."""
+
+import contextlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from zoolib.job.logs import UserError
+
+# Zoobot's convention first, then the record's names.
+IDS = ("id_str", "iauname")
+LOCATIONS = ("file_loc", "png_loc")
+LARGEST = np.iinfo(np.int32).max
+
+
+# What pandas takes for a blank, https://pandas.pydata.org/docs/reference/api/pandas.read_csv.html
+BLANKS = ["", "#N/A", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null", "<NA>", "-nan", "-NaN", "#NA"]
+
+
+def read_table(path, choose=None, words=(*IDS, *LOCATIONS), literal=()):
+    """Read a table of galaxies.
+
+    Args:
+        path: a Parquet or CSV file (.parquet, .csv, .csv.gz).
+        choose: function of the list of all columns that gives those to read; all, if None.
+        words: columns that are text even where a CSV file makes them look like numbers.
+        literal: columns of a CSV file in which None or NA is a word, and a blank cell alone is blank.
+
+    Returns:
+        A data frame with the index 0, 1, …; an index that pandas stored is a column like the others.
+
+    Raises:
+        UserError: missing, neither Parquet nor CSV, or not readable.
+    """
+    with _readable(path) as kind:
+        if kind == "Parquet":
+            columns = choose(pq.read_schema(path).names) if choose else None
+            return pq.read_table(path, columns=columns).to_pandas(ignore_metadata=True)
+        return pd.read_csv(path, **_of_csv(path, choose, words, literal), low_memory=False)
+
+
+def read_batches(path, choose, words, rows):
+    """Read a table of galaxies piece by piece, for those that do not fit into memory.
+
+    Args:
+        path: as `read_table`.
+        choose: as `read_table`.
+        words: as `read_table`.
+        rows: of each piece; the last one may have fewer.
+
+    Yields:
+        Data frames, whose indices go on from one to the next; one without rows if the table has none.
+
+    Raises:
+        UserError: as `read_table`.
+    """
+    with _readable(path) as kind:
+        if kind == "CSV":
+            yield from pd.read_csv(path, **_of_csv(path, choose, words, ()), chunksize=rows)
+            return
+        file, start = pq.ParquetFile(path), 0
+        columns = choose(file.schema_arrow.names)
+        if not file.metadata.num_rows:
+            yield file.read(columns).to_pandas(ignore_metadata=True)
+        for batch in file.iter_batches(rows, columns=columns):
+            table = pa.Table.from_batches([batch]).to_pandas(ignore_metadata=True)
+            yield table.set_axis(range(start, start + len(table)))
+            start += len(table)
+
+
+@contextlib.contextmanager
+def _readable(path):
+    """Tell in a sentence why a table cannot be read; gives the name of its format."""
+    name = str(path).lower()
+    if not name.endswith((".parquet", ".csv", ".csv.gz")):
+        raise UserError(f"{path}: expected a table that ends in .parquet, .csv or .csv.gz.")
+    if not Path(path).is_file():
+        raise UserError(f"{path}: there is no such table; mend catalogs[].table or get the file.")
+    kind = "Parquet" if name.endswith(".parquet") else "CSV"
+    try:
+        yield kind
+    # The readers' errors are a mixed lot: ArrowInvalid and ParserError are ValueErrors, a cut gzip is not.
+    except (OSError, ValueError, EOFError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise UserError(f"{path}: is not a readable {kind} table ({reason}); get the file again.") from None
+
+
+def _of_csv(path, choose, words, literal):
+    """What pandas is told of a CSV file."""
+    available = list(pd.read_csv(path, nrows=0).columns)
+    blanks = {column: [""] if column in literal else BLANKS for column in available}
+    return {
+        "usecols": choose(available) if choose else None,
+        "dtype": dict.fromkeys(words, str),
+        "index_col": False,
+        "na_values": blanks,
+        "keep_default_na": False,
+    }
+
+
+def find_column(columns, wanted, usual, origin, key):
+    """Find the column that holds a galaxy's name or its file.
+
+    Args:
+        columns: the table's columns.
+        wanted: the column that the configuration names, or None.
+        usual: names to look for otherwise, the first one found wins.
+        origin: the table, for the error message.
+        key: the configuration's key, for the error message.
+
+    Returns:
+        A column's name, or None where neither is there.
+
+    Raises:
+        UserError: the configured column is not there.
+    """
+    if wanted and wanted not in columns:
+        raise UserError(f"{origin}: has no column '{wanted}', which {key} names; it has {_some(columns)}.")
+    return wanted or next((name for name in usual if name in columns), None)
+
+
+def select(table, query, origin, key="catalogs[].query"):
+    """Which rows a query chooses.
+
+    Args:
+        table: a data frame.
+        query: a `pandas.DataFrame.query` expression over its columns.
+        origin: the table, for the error message.
+        key: the configuration's key, for the error message.
+
+    Returns:
+        (rows,) boolean.
+
+    Raises:
+        UserError: the expression is not one, or says neither yes nor no for each row.
+    """
+    # What an expression can raise is as open as what it can say.
+    try:
+        chosen = table.eval(query, engine="python")
+    except Exception as error:
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise UserError(
+            f"{key}: pandas cannot apply '{query}' to {origin} ({reason}); mend the expression,"
+            " names with a hyphen need backticks."
+        ) from None
+    if not isinstance(chosen, pd.Series) or not pd.api.types.is_bool_dtype(chosen.dtype):
+        raise UserError(
+            f"{key}: '{query}' does not say yes or no for each row of {origin}; expected a"
+            " comparison such as 'redshift < 0.1'."
+        )
+    return chosen.fillna(False).to_numpy(bool)
+
+
+def read_names(table, column, rows, origin):
+    """The names of galaxies, as text.
+
+    Args:
+        table: a data frame.
+        column: where the names are.
+        rows: (rows,) each row's number in its file, counted from 1.
+        origin: the table, for the sentences.
+
+    Returns:
+        (names, a sentence for each row without one and "" for the others).
+
+    Raises:
+        UserError: the names are floating-point numbers.
+    """
+    names = table[column]
+    if pd.api.types.is_float_dtype(names.dtype):
+        raise UserError(
+            f"{origin}: the names in '{column}' are floating-point numbers, which lose digits or hold"
+            " blanks; store them as text."
+        )
+    blank = names.isna() | (names.astype(str).str.strip() == "")
+    sentences = pd.Series("", index=table.index, dtype=object)
+    sentences[blank] = [
+        f"{origin}, row {row}: '{column}' is blank; every galaxy needs a name." for row in rows[blank]
+    ]
+    return names.astype(str).where(~blank, ""), sentences
+
+
+def read_numbers(table, columns, places):
+    """The votes of galaxies, and what is wrong with them.
+
+    Args:
+        table: a data frame.
+        columns: {name of the result's column: the table's column}.
+        places: what sentences call each row.
+
+    Returns:
+        (data frame of float64, a sentence for each row that cannot be used and "" for the others).
+        The sentence names the first column that is wrong and what was found there.
+    """
+    cells = [table[column] for column in columns.values()]
+    numbers = np.empty((len(table), len(cells)))
+    for position, cell in enumerate(cells):
+        numbers[:, position] = pd.to_numeric(cell, errors="coerce").to_numpy(float, na_value=np.nan)
+    # Comparisons with NaN are False, and such cells are wrong already.
+    with np.errstate(invalid="ignore"):
+        wrong = ~np.isfinite(numbers) | (numbers < 0) | (numbers > LARGEST) | (numbers != np.floor(numbers))
+    sentences = pd.Series("", index=table.index, dtype=object)
+    for row in np.flatnonzero(wrong.any(axis=1)):
+        position = wrong[row].argmax()
+        name = cells[position].name
+        found = _found(cells[position].iloc[row], numbers[row, position])
+        sentences.iloc[row] = (
+            f"{places[row]}: the votes '{name}': found {found}, expected a whole number of 0 or"
+            " more, and 0 where nobody was asked."
+        )
+    return pd.DataFrame(numbers, index=table.index, columns=list(columns)), sentences
+
+
+def _found(cell, number):
+    if pd.isna(cell):
+        return "a blank"
+    return f"{number:g}" if np.isfinite(number) else f"'{cell}'"
+
+
+def _some(columns):
+    return ", ".join(list(columns)[:6]) + (", …" if len(columns) > 6 else "")

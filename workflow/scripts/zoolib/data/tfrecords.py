@@ -1,0 +1,93 @@
+"""The files that training reads: TFRecords of images and votes, each with a sidecar that describes it."""
+
+import json
+from pathlib import Path
+
+from zoolib.job.logs import UserError, whole
+
+
+def write_records(galaxies, path):
+    """Write a shard.
+
+    Args:
+        galaxies: an iterable of (id_str as bytes, encoded image as bytes, votes as float32 array).
+        path: the file.
+    """
+    # Only writing needs it: 7 s.
+    import tensorflow as tf
+
+    def several(kind, name, values):
+        return tf.train.Feature(**{name: kind(value=values)})
+
+    with whole(path) as partial, tf.io.TFRecordWriter(str(partial)) as writer:
+        for name, data, votes in galaxies:
+            features = {
+                "id_str": several(tf.train.BytesList, "bytes_list", [name]),
+                "image": several(tf.train.BytesList, "bytes_list", [data]),
+                "votes": several(tf.train.FloatList, "float_list", votes.tolist()),
+            }
+            example = tf.train.Example(features=tf.train.Features(feature=features))
+            # The features are a map, whose order would differ from run to run, and with it the file.
+            writer.write(example.SerializeToString(deterministic=True))
+
+
+def parse(serialised):
+    """Read one record of a shard, inside tf.data.
+
+    Args:
+        serialised: scalar string tensor.
+
+    Returns:
+        {"id_str": scalar string, "image": scalar string (encoded), "votes": (columns,) float32}.
+    """
+    import tensorflow as tf
+
+    return tf.io.parse_single_example(
+        serialised,
+        {
+            "id_str": tf.io.FixedLenFeature([], tf.string),
+            "image": tf.io.FixedLenFeature([], tf.string),
+            "votes": tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True),
+        },
+    )
+
+
+def read_sidecar(path, columns=None, image=None):
+    """Read what a shard's sidecar says, and check that it is what the reader expects.
+
+    Args:
+        path: the `.json` beside the shard.
+        columns: the votes' columns that the shard must have, in this order; any, if None.
+        image: has the `size` and `color` that the shard must have; any, if None.
+
+    Returns:
+        The sidecar as a dict: split, shard, of, count, rejected, size, channels, encoding, tree (a dict
+        or None), columns, source (hash of what the shard was made from), versions, ids.
+
+    Raises:
+        UserError: missing, no sidecar, or a shard of another tree or size.
+    """
+    try:
+        about = json.loads(Path(path).read_text())
+        size, channels, found = about["size"], about["channels"], about["columns"]
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: the shard's sidecar is missing; write the shards with the target 'shards'."
+        ) from None
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path}: is not the sidecar of a shard; write the shards again.") from None
+    if columns is not None and found != list(columns):
+        name = f"the tree '{about['tree']['name']}'" if about.get("tree") else "labels"
+        strange = next((column for column in found if column not in columns), "the same in another order")
+        raise UserError(
+            f"{path}: the shard holds {name} ({len(found)} columns, among them {strange}), expected"
+            f" {len(columns)} columns, among them {', '.join(list(columns)[:3])}; write the shards again with"
+            " this tree or choose the other one."
+        )
+    if image is not None and (size, channels) != (image["size"], 3 if image["color"] else 1):
+        raise UserError(
+            f"{path}: the shard's images are {size} pixels wide in {channels} channels, expected"
+            f" {image['size']} in {3 if image['color'] else 1} (image.size, image.color); write the shards"
+            " again with these settings."
+        )
+    return about

@@ -1,0 +1,1 @@
+"""What every job needs: a log, attempts, provenance, GPUs, and words."""

@@ -1,0 +1,168 @@
+"""What a job tells its user: a log, progress, and errors that are sentences."""
+
+import contextlib
+import glob
+import logging
+import os
+import signal
+import socket
+import sys
+import traceback
+from pathlib import Path
+
+from tqdm import tqdm
+
+from zoolib.job import attempts
+
+log = logging.getLogger("zoolib")
+# The turn of the job that this process is; None outside of one.
+_turn = None
+
+
+class UserError(Exception):
+    """A problem that the user can mend, told in one sentence.
+
+    The sentence says which file, row or key, what was found, what was expected and what to do.
+    """
+
+
+@contextlib.contextmanager
+def log_to(path):
+    """Write the log of a job to a file, and its progress to the terminal too.
+
+    An error ends the job with exit status 1 and one sentence as the last line of the log; the
+    traceback lies in `<path>.traceback`, never on the terminal. After a `UserError`, which no retry can
+    mend, later attempts of the same call of Snakemake stop at once with the same sentence. A job whose
+    twin is still at the same work waits for it.
+
+    Args:
+        path: the rule's log file.
+    """
+    global _turn
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    trace = Path(f"{path}.traceback")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # What C++ libraries say goes to the log; the terminal is for the user.
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with open(path, "a") as file:
+        os.dup2(file.fileno(), 2)
+    screen = os.fdopen(terminal, "w")
+    handlers = [logging.FileHandler(path), logging.StreamHandler(screen)]
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    logging.captureWarnings(True)
+    logging.getLogger("py.warnings").addHandler(handlers[0])
+    turn = attempts.Turn(path)
+    before = signal.signal(signal.SIGTERM, _end_by_signal)
+    try:
+        turn.take(log.warning)
+        _turn = turn
+        # Not before: a twin writes to the same log.
+        os.truncate(path, 0)
+        if sentence := attempts.hopeless(path):
+            log.error("%s", sentence)
+            sys.exit(1)
+        attempts.unmark(path)
+        trace.unlink(missing_ok=True)
+        yield log
+    except attempts.Unfinished as error:
+        log.error("%s", error)
+        sys.exit(1)
+    except Exception as error:
+        trace.write_text(traceback.format_exc())
+        if isinstance(error, UserError):
+            log.error("%s", error)
+            attempts.mark_hopeless(path, str(error))
+        else:
+            told = " ".join(str(error).split())[:300]
+            log.error("unexpected %s: %s (traceback in %s)", type(error).__name__, told, trace)
+        sys.exit(1)
+    finally:
+        _turn = None
+        turn.give_up()
+        signal.signal(signal.SIGTERM, before)
+        for handler in handlers:
+            log.removeHandler(handler)
+            handler.close()
+        logging.getLogger("py.warnings").handlers.clear()
+        os.dup2(terminal, 2)
+        screen.close()
+
+
+def _end_by_signal(*_):
+    """Not by an exception that somebody could take for a bad image: `SystemExit` passes them all."""
+    # Processes that the job has forked get the signal too, and this handler with the rest.
+    if _turn is None or os.getpid() == _turn.job["pid"]:
+        log.error("Ended from outside (cancelled, preempted, or out of time): the next attempt goes on.")
+    sys.exit(128 + signal.SIGTERM)
+
+
+class _LogLines:
+    """The file that tqdm writes its meter to: one log line a meter."""
+
+    def write(self, text):
+        if text.strip():
+            log.info("%s", text.strip())
+
+    def flush(self):
+        pass
+
+
+def progress(iterable, what, total=None, unit="galaxies", every=10.0):
+    """Iterate, and log how far it got, how fast, and how long it will take.
+
+    Args:
+        iterable: what to iterate over.
+        what: what is being done, e.g. "writing shard 3".
+        total: number of items, where `iterable` has no length.
+        unit: what is counted.
+        every: seconds between two log lines.
+
+    Returns:
+        The tqdm iterator; `update(n)` counts by hand when it is used as a context manager.
+    """
+    return tqdm(
+        iterable,
+        desc=what,
+        total=total,
+        unit=f" {unit}",
+        unit_scale=unit == "B",
+        file=_LogLines(),
+        mininterval=every,
+        maxinterval=every,
+        leave=False,
+        delay=every,
+        ascii=True,
+        bar_format="{desc}: {n_fmt} of {total_fmt} ({percentage:.0f} %), {rate_fmt}, {remaining} left",
+    )
+
+
+@contextlib.contextmanager
+def whole(path):
+    """Write a file under a temporary name and rename it when it is whole.
+
+    Args:
+        path: the final name; its folder is made.
+
+    Yields:
+        The temporary path to write to, in the same folder and with the same suffix.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Process numbers repeat on other machines.
+    partial = path.with_name(f".{os.getpid()}.{socket.gethostname()}.{path.name}")
+    # One job at a time has the turn to write a file: what lies there is of one that was killed.
+    for left_over in path.parent.glob(f".[0-9]*.{glob.escape(path.name)}"):
+        left_over.unlink(missing_ok=True)
+    try:
+        yield partial
+        if _turn:
+            _turn.check()
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

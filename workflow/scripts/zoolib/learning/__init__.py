@@ -1,0 +1,1 @@
+"""Batches, augmentation, backbones, heads, losses, and the life of one training."""

@@ -1,0 +1,303 @@
+"""Views of a galaxy: moved in one interpolation and then changed in their light, or upright and central.
+
+An augmentation is a list of steps (`config/augmentations/`). Those that move pixels each give a matrix
+from the places of the new image to those of the old one; their product is a single interpolation.
+
+Those that change the light work on fluxes: the stretch of the record's pictures is undone before, and
+done again after them (see `images.stretch`). This is exact for one unclipped band. It is approximate for
+pictures of 8 bits, which have lost what was below black and above white; for grey ones, which are a mean
+of stretched bands, treated here as one band; for pixels that were made grey against speckles; and for
+pictures of other surveys, which were stretched otherwise.
+
+What is drawn for a galaxy depends on its name, the seed and the epoch alone: not on its batch.
+"""
+
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from zoolib.data.images import BLACK, WHITE
+
+# What models without a word on their augmentation were trained with; config/augmentations/paper.yaml.
+PAPER = {
+    "name": "paper",
+    "steps": [{"rotate": {"degrees": [-180.0, 180.0]}}, {"flip": {}}, {"crop": {}}],
+}
+# Magnitudes of extinction for 1 magnitude of E(B-V) in z, r and g, the bands of red, green and blue
+# (Legacy Surveys; Schlafly & Finkbeiner 2011, https://www.legacysurvey.org/dr9/catalogs/).
+EXTINCTION = (1.211, 2.165, 3.214)
+SIGMAS_PER_FWHM = 1 / math.sqrt(8 * math.log(2))
+
+
+def augmentation_of(about):
+    """The augmentation that a model was trained with.
+
+    Args:
+        about: the content of its `model.json`.
+
+    Returns:
+        {"name", "steps"}.
+    """
+    return about["training"].get("augmentation", PAPER)
+
+
+def _between(draw, limits):
+    return limits[0] + (limits[1] - limits[0]) * draw
+
+
+def _around_one(draw, limits):
+    """A ratio of 1/2 is as far from 1 as one of 2: uniform in the logarithm."""
+    return tf.exp(_between(draw, [math.log(limit) for limit in limits]))
+
+
+def _matrix(draw, xx=1.0, xy=0.0, yx=0.0, yy=1.0, x=0.0, y=0.0):
+    """(galaxies, 3, 3): a place of the new image, in edges from its middle, to one of the old image."""
+    numbers = [value + tf.zeros_like(draw) for value in (xx, xy, x, yx, yy, y, 0.0, 0.0, 1.0)]
+    return tf.reshape(tf.stack(numbers, axis=1), [-1, 3, 3])
+
+
+def _rotate(draws, ranges, _):
+    angle = _between(draws[:, 0], ranges["degrees"]) * (math.pi / 180)
+    return _matrix(angle, tf.cos(angle), -tf.sin(angle), tf.sin(angle), tf.cos(angle))
+
+
+def _flip(draws, _, __):
+    """Left and right, and up and down, each in half of the draws."""
+    signs = tf.where(draws < 0.5, -1.0, 1.0)
+    return _matrix(draws[:, 0], xx=signs[:, 0], yy=signs[:, 1])
+
+
+def _place(draws, width, height):
+    """A crop anywhere inside the image."""
+    x, y = ((2 * draws[:, axis] - 1) * (1 - share) / 2 for axis, share in enumerate((width, height)))
+    return _matrix(draws[:, 0], xx=width, yy=height, x=x, y=y)
+
+
+def _crop(draws, _, image):
+    return _place(draws, image["crop"], image["crop"])
+
+
+def _resized_crop(draws, ranges, _):
+    """A crop by its share of the area, stretched to a square."""
+    area = _between(draws[:, 2], ranges["area"])
+    aspect = _around_one(draws[:, 3], ranges["aspect"])
+    return _place(draws, tf.minimum(tf.sqrt(area * aspect), 1.0), tf.minimum(tf.sqrt(area / aspect), 1.0))
+
+
+def _shift(draws, ranges, _):
+    x, y = (_between(draws[:, axis], ranges["share"]) for axis in range(2))
+    return _matrix(x, x=x, y=y)
+
+
+def _zoom(draws, ranges, _):
+    share = 1 / _between(draws[:, 0], ranges["factor"])
+    return _matrix(share, xx=share, yy=share)
+
+
+def _shear(draws, ranges, _):
+    """Rows slide over each other; areas stay as they are."""
+    slide = tf.tan(_between(draws[:, 0], ranges["degrees"]) * (math.pi / 180))
+    return _matrix(slide, xy=slide)
+
+
+def _each(values):
+    """One number a galaxy, for every pixel of its image."""
+    return values[:, None, None, None]
+
+
+def _dim(light, draws, ranges):
+    """Surface brightness falls with the fourth power of 1 + z (Tolman 1930); the size is left alone."""
+    return light * _each(_between(draws[:, 0], ranges["redshift"]) + 1) ** -4
+
+
+def _redden(light, draws, ranges):
+    """Dust in front of the galaxy; a grey image, which has no colour to redden, dims by the bands' mean."""
+    extinction = EXTINCTION if light.shape[3] == 3 else [np.mean(EXTINCTION)]
+    magnitudes = _each(_between(draws[:, 0], ranges["color_excess"])) * tf.constant(extinction, tf.float32)
+    return light * 10 ** (-0.4 * magnitudes)
+
+
+def _blur(light, draws, ranges):
+    """A Gaussian as a wider point spread function, its width in shares of the view's edge."""
+    edge, channels = light.shape[1], light.shape[3]
+    radius = max(1, min(math.ceil(3 * ranges["fwhm"][1] * edge * SIGMAS_PER_FWHM), edge - 1))
+    sigma = tf.maximum(_between(draws[:, 0], ranges["fwhm"]) * edge * SIGMAS_PER_FWHM, 1e-3)
+    offsets = tf.range(-radius, radius + 1, dtype=tf.float32)
+    kernels = tf.nn.softmax(-0.5 * (offsets / sigma[:, None]) ** 2)
+    # Each galaxy has a kernel of its own: as channels of one image they can.
+    kernels = tf.repeat(tf.transpose(kernels), channels, axis=1)[..., None]
+    planes = tf.reshape(tf.transpose(light, [1, 2, 0, 3]), [1, edge, edge, -1])
+    planes = tf.pad(planes, [[0, 0], [radius, radius], [radius, radius], [0, 0]], "REFLECT")
+    for kernel in (kernels[:, None], kernels[None]):
+        planes = tf.nn.depthwise_conv2d(planes, kernel, [1, 1, 1, 1], "VALID")
+    return tf.transpose(tf.reshape(planes, [edge, edge, -1, channels]), [2, 0, 1, 3])
+
+
+def _noise(light, draws, ranges):
+    """More noise of the sky, in the units of the stretch, of which the record's images have about 0.3."""
+    seeds = tf.cast(draws[:, 1:] * 2**23, tf.int32)
+    field = tf.map_fn(
+        lambda seed: tf.random.stateless_normal(light.shape[1:], seed), seeds, fn_output_signature=tf.float32
+    )
+    return light + _each(_between(draws[:, 0], ranges["sigma"])) * field
+
+
+def _erase(light, draws, ranges):
+    """A black rectangle anywhere."""
+    area = _between(draws[:, 2], ranges["area"])
+    aspect = _around_one(draws[:, 3], ranges["aspect"])
+    places = (tf.range(light.shape[1], dtype=tf.float32) + 0.5) / light.shape[1]
+    inside = []
+    for axis, length in enumerate((tf.sqrt(area / aspect), tf.sqrt(area * aspect))):
+        start = draws[:, axis] * (1 - length)
+        inside.append((places >= start[:, None]) & (places < (start + length)[:, None]))
+    erased = inside[0][:, :, None, None] & inside[1][:, None, :, None]
+    return tf.where(erased, np.float32(math.sinh(BLACK)), light)
+
+
+# {step: (numbers it draws, what it does)}
+GEOMETRY = {
+    "rotate": (1, _rotate),
+    "flip": (2, _flip),
+    "crop": (2, _crop),
+    "resized_crop": (4, _resized_crop),
+    "shift": (2, _shift),
+    "zoom": (1, _zoom),
+    "shear": (1, _shear),
+}
+LIGHT = {
+    "dim": (1, _dim),
+    "redden": (1, _redden),
+    "blur": (1, _blur),
+    "noise": (3, _noise),
+    "erase": (4, _erase),
+}
+# {step: the share of the edge that it leaves in view, on average}; the others leave the scale alone.
+SHARES = {
+    "crop": lambda ranges, image: image["crop"],
+    "resized_crop": lambda ranges, image: math.sqrt(sum(ranges["area"]) / 2),
+    "zoom": lambda ranges, image: 2 / sum(ranges["factor"]),
+}
+
+
+def _steps(augmentation):
+    return [(name, ranges) for step in augmentation["steps"] for name, ranges in step.items()]
+
+
+def draw_numbers(augmentation, seed, round, id_str):
+    """The random numbers of one galaxy's view, which depend on nothing but seed, round and galaxy.
+
+    Args:
+        augmentation: {"name", "steps"}, from `augmentations.load_augmentation`.
+        seed: whole number.
+        round: scalar int tensor: the epoch, or the number of a view at prediction.
+        id_str: scalar string tensor.
+
+    Returns:
+        (numbers,) float32 from 0 to 1.
+    """
+    count = sum((GEOMETRY | LIGHT)[name][0] for name, _ in _steps(augmentation))
+    galaxy = tf.strings.to_hash_bucket_fast(id_str, 2**31 - 1)
+    key = tf.stack([tf.cast(seed, tf.int64) * 1_000_003 + tf.cast(round, tf.int64), galaxy])
+    return tf.random.stateless_uniform([count], seed=key)
+
+
+def _taken(augmentation, draws, table):
+    """The steps of a table, each with its own of the drawn numbers."""
+    start = 0
+    for name, ranges in _steps(augmentation):
+        count, function = (GEOMETRY | LIGHT)[name]
+        if name in table:
+            yield function, draws[:, start : start + count], ranges
+        start += count
+
+
+def random_views(augmentation, draws, image):
+    """Where the pixels of some galaxies' views come from, by the steps that move pixels.
+
+    Args:
+        augmentation: {"name", "steps"}.
+        draws: (galaxies, numbers), from `draw_numbers`.
+        image: the `image` section of the configuration (`size`, `crop`, `final_size`).
+
+    Returns:
+        (galaxies, 8) float32, projective transforms from the model's pixels to the stored image's.
+    """
+    total = tf.eye(3, batch_shape=[tf.shape(draws)[0]])
+    for function, numbers, ranges in _taken(augmentation, draws, GEOMETRY):
+        total = total @ function(numbers, ranges, image)
+    return _in_pixels(total, image)
+
+
+def central_view(augmentation, image):
+    """The view that validation and prediction see: the middle of the image, upright, at training's scale.
+
+    Args:
+        augmentation: {"name", "steps"}; its mean zoom is the view's.
+        image: the `image` section of the configuration (`size`, `crop`, `final_size`).
+
+    Returns:
+        (8,) float32, a projective transform from the model's pixels to the stored image's.
+    """
+    shares = [SHARES[name](ranges, image) for name, ranges in _steps(augmentation) if name in SHARES]
+    share = tf.constant([math.prod(shares)], tf.float32)
+    return _in_pixels(_matrix(share, xx=share, yy=share), image)[0]
+
+
+def _in_pixels(matrices, image):
+    """Pixel (x, y) of the output is found at (a0 x + a1 y + a2, b0 x + b1 y + b2) of the input."""
+    turned = matrices[:, :2, :2] * (image["size"] / image["final_size"])
+    middle = (image["final_size"] - 1) / 2
+    start = matrices[:, :2, 2] * image["size"] + (image["size"] - 1) / 2 - tf.reduce_sum(turned, 2) * middle
+    rows = tf.reshape(tf.concat([turned, start[:, :, None]], axis=2), [-1, 6])
+    return tf.pad(rows, [[0, 0], [0, 2]])
+
+
+def apply_views(images, transforms, final_size):
+    """Cut the views out of a batch of images, by bilinear interpolation; images are mirrored at their edges.
+
+    Args:
+        images: (galaxies, size, size, channels), any number type, 0 to 255.
+        transforms: (galaxies, 8), from `random_views` or `central_view`.
+        final_size: edge of a view in pixels.
+
+    Returns:
+        (galaxies, final_size, final_size, channels) float32.
+    """
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=tf.cast(images, tf.float32),
+        transforms=transforms,
+        output_shape=[final_size, final_size],
+        fill_value=0.0,
+        interpolation="BILINEAR",
+        fill_mode="REFLECT",
+    )
+
+
+def augment(augmentation, images, draws, image):
+    """Augmented views of a batch of galaxies: moved, then changed in their light.
+
+    Args:
+        augmentation: {"name", "steps"}.
+        images: (galaxies, size, size, channels), any number type, 0 to 255.
+        draws: (galaxies, numbers), from `draw_numbers`.
+        image: the `image` section of the configuration.
+
+    Returns:
+        (galaxies, final_size, final_size, channels) float32, 0 to 255 unless the encoding is raw.
+    """
+    views = apply_views(images, random_views(augmentation, draws, image), image["final_size"])
+    changes = list(_taken(augmentation, draws, LIGHT))
+    if not changes:
+        return views
+    black, span = np.float32(BLACK), np.float32(WHITE - BLACK)
+    # tf.sinh and tf.asinh are ten and three times slower on a CPU, slower than all steps together.
+    growth = tf.exp(views * (span / 255) + black)
+    light = (growth - 1 / growth) / 2
+    for function, numbers, ranges in changes:
+        light = function(light, numbers, ranges)
+    size = tf.abs(light)
+    stretched = tf.sign(light) * tf.math.log(size + tf.sqrt(size * size + 1))
+    views = (stretched - black) * (255 / span)
+    return views if image["encoding"] == "raw" else tf.clip_by_value(views, 0.0, 255.0)

@@ -1,0 +1,131 @@
+"""Backbones: networks that turn the image of a galaxy into numbers that describe it.
+
+The zoo has the architectures of the published Zoobot encoders, as timm has them, in Keras's own layers
+alone; `tiny` is for laptops, and any class of keras.applications will do too.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import keras
+import numpy as np
+from keras import layers
+
+from zoolib.job.logs import UserError
+from zoolib.learning.backbones.convnext import convnext
+from zoolib.learning.backbones.efficientnet import efficientnet_b0
+from zoolib.learning.backbones.resnet import resnet
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A member of the zoo.
+
+    Attributes:
+        layers: (galaxies, edge, edge, channels) -> (galaxies, features), Keras tensors.
+        features: numbers that it gives for a galaxy.
+        parameters: weights that train, with three channels.
+        input: what it sees.
+        licence: of the published Zoobot encoder's weights, as the page of one of its kind states it.
+    """
+
+    layers: Callable
+    features: int
+    parameters: int
+    input: str = "any edge from 32 px, 1 or 3 channels; published for 224 px"
+    licence: str = "apache-2.0"
+
+
+def _convnext(parameters, depths, widths):
+    return Architecture(partial(convnext, depths=depths, widths=widths), widths[-1], parameters)
+
+
+def _resnet(parameters, depths, bottleneck):
+    features = 2048 if bottleneck else 512
+    # The page of ResNet 18, the one without bottlenecks, was not seen.
+    licence = Architecture.licence if bottleneck else "not seen"
+    network = partial(resnet, depths=depths, bottleneck=bottleneck)
+    return Architecture(network, features, parameters, licence=licence)
+
+
+ZOO = {
+    "convnext_pico": _convnext(8_532_672, (2, 2, 6, 2), (64, 128, 256, 512)),
+    "convnext_nano": _convnext(14_952_560, (2, 2, 8, 2), (80, 160, 320, 640)),
+    "convnext_tiny": _convnext(27_820_128, (3, 3, 9, 3), (96, 192, 384, 768)),
+    "convnext_small": _convnext(49_454_688, (3, 3, 27, 3), (96, 192, 384, 768)),
+    "convnext_base": _convnext(87_566_464, (3, 3, 27, 3), (128, 256, 512, 1024)),
+    "convnext_large": _convnext(196_230_336, (3, 3, 27, 3), (192, 384, 768, 1536)),
+    "resnet18": _resnet(11_176_512, (2, 2, 2, 2), bottleneck=False),
+    "resnet50": _resnet(23_508_032, (3, 4, 6, 3), bottleneck=True),
+    "resnet101": _resnet(42_500_160, (3, 4, 23, 3), bottleneck=True),
+    "efficientnet_b0": Architecture(efficientnet_b0, 1280, 4_007_548, licence="gpl-3.0"),
+}
+
+
+def build_backbone(name, edge, channels, mean=None, std=None):
+    """An untrained backbone that ends in global average pooling.
+
+    Args:
+        name: `tiny`, a name in `ZOO`, or any class of `keras.applications`.
+        edge: pixels of the model's input.
+        channels: 1 or 3.
+        mean: (channels,), of pixels scaled to 0-1, is subtracted from them; `None`: nothing is, as with
+            Zoobot. Classes of `keras.applications` scale pixels in their own way and have neither.
+        std: (channels,), what they are then divided by; `None`: 1.
+
+    Returns:
+        keras.Model named `backbone`, (galaxies, edge, edge, channels) float32 0-255 ->
+        (galaxies, features).
+
+    Raises:
+        UserError: no such backbone, or one that refuses this input size.
+    """
+    inputs = layers.Input((edge, edge, channels), name="image")
+    if name != "tiny" and name not in ZOO:
+        return _application(name, inputs, edge, channels)
+    if name in ZOO and edge < 32:
+        raise UserError(f"train.backbone: {name} cannot see {edge} px images, it needs 32 px or more.")
+    build = _tiny if name == "tiny" else ZOO[name].layers
+    return keras.Model(inputs, build(_scaled(inputs, mean, std)), name="backbone")
+
+
+def _scaled(inputs, mean, std):
+    """Pixels from 0-255 to 0-1, less the mean, in units of the standard deviation."""
+    if mean is None and std is None:
+        return layers.Rescaling(1 / 255)(inputs)
+    mean = np.broadcast_to(0.0 if mean is None else mean, inputs.shape[-1])
+    std = np.broadcast_to(1.0 if std is None else std, inputs.shape[-1])
+    return layers.Rescaling((1 / 255 / std).tolist(), offset=(-mean / std).tolist())(inputs)
+
+
+def _tiny(x):
+    """Five small convolutions: learns simulated galaxies in minutes on a laptop."""
+    for filters, pool in ((16, True), (32, True), (64, False), (64, True), (128, False)):
+        x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
+        # Keras's momentum of 0.99 needs hundreds of steps before validation scores mean anything.
+        x = layers.BatchNormalization(momentum=0.9)(x)
+        x = layers.Activation("relu")(x)
+        x = layers.MaxPooling2D()(x) if pool else x
+    return layers.GlobalAveragePooling2D()(x)
+
+
+def _application(name, inputs, edge, channels):
+    application = getattr(keras.applications, name, None) if isinstance(name, str) else None
+    if not callable(application):
+        known = ", ".join(sorted(n for n in dir(keras.applications) if n[0].isupper()))
+        raise UserError(
+            f"train.backbone: there is no backbone '{name}'; choose tiny, one of {', '.join(ZOO)}, or one of"
+            f" keras.applications: {known}."
+        )
+    try:
+        network = application(
+            include_top=False, weights=None, input_shape=(edge, edge, channels), pooling="avg"
+        )
+    except ValueError as error:
+        raise UserError(f"train.backbone: {name} cannot see {edge} px images: {error}") from None
+    # Some bring their own scaling; ConvNeXt by a Normalization alone.
+    own = (layers.Rescaling, layers.Normalization)
+    rescales = any(isinstance(layer, own) for layer in network.layers[:4])
+    scaled = inputs if rescales else layers.Rescaling(1 / 127.5, offset=-1)(inputs)
+    return keras.Model(inputs, network(scaled), name="backbone")

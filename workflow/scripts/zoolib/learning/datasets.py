@@ -1,0 +1,344 @@
+"""Batches of galaxies for training and prediction, a function of seed and epoch alone."""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from zoolib.data.images import BadImage, load_row
+from zoolib.data.locations import PLACES
+from zoolib.data.tfrecords import parse
+from zoolib.job.logs import UserError
+from zoolib.learning.augment import apply_views, augment, central_view, draw_numbers, random_views
+
+
+@dataclass(frozen=True)
+class Store:
+    """Galaxies with their stored images, cut into files.
+
+    Attributes:
+        counts: galaxies in each file.
+        open: a file's number (scalar tensor) -> a dataset of its records, cheap to shuffle.
+        decode: a record -> (id_str, image (size, size, channels), labels).
+        image: the `image` section of the configuration.
+        problems: of images that could not be read.
+    """
+
+    counts: tuple
+    open: Callable
+    decode: Callable
+    image: dict
+    problems: list = field(default_factory=list)
+
+    @property
+    def count(self):
+        """How many galaxies there are."""
+        return sum(self.counts)
+
+
+def image_shape(image):
+    """Shape of a stored image, (size, size, channels)."""
+    return image["size"], image["size"], 3 if image["color"] else 1
+
+
+def from_shards(files, counts, image, labels):
+    """Galaxies in TFRecord shards.
+
+    Args:
+        files: the shards.
+        counts: galaxies in each, from their sidecars.
+        image: the `image` section of the configuration that they were written with.
+        labels: number of votes that each galaxy has.
+
+    Returns:
+        A `Store`.
+    """
+    names = tf.constant([str(file) for file in files])
+    shape = image_shape(image)
+
+    def decode_record(record):
+        example = parse(record)
+        if image["encoding"] == "raw":
+            pixels = tf.reshape(tf.io.decode_raw(example["image"], tf.float32), shape)
+        else:
+            pixels = tf.io.decode_image(example["image"], channels=shape[2], expand_animations=False)
+            pixels = tf.ensure_shape(pixels, shape)
+        return example["id_str"], pixels, tf.ensure_shape(example["votes"], [labels])
+
+    return Store(
+        counts=tuple(counts),
+        open=lambda number: tf.data.TFRecordDataset(names[number]),
+        decode=decode_record,
+        image=image,
+    )
+
+
+def from_catalog(frames, labels, image, in_memory=False, on_bad=None):
+    """Galaxies whose images are read from archives or image files as they are needed.
+
+    Args:
+        frames: a list of catalogues, the counterparts of shards.
+        labels: columns to carry along; may be empty.
+        image: the `image` section of the configuration.
+        in_memory: keep every image once it is read (finetuning reads few, many times).
+        on_bad: called with the row and the sentence when an image cannot be read; the image is
+            then black. Without it the error stops the run.
+
+    Returns:
+        A `Store`.
+    """
+    table = pd.concat(frames, ignore_index=True)
+    counts = tuple(len(frame) for frame in frames)
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype("int64")
+    shape = image_shape(image)
+    raw = image["encoding"] == "raw"
+    dtype = np.float32 if raw else np.uint8
+    # That of a published encoder.
+    how = image.get("interpolation", "lanczos")
+    # A dict a galaxy would take more memory than all else that is known of it.
+    places = {name: table[name].to_numpy() for name in ("id_str", *PLACES)}
+    seen, problems = {}, []
+
+    def read(number):
+        number = int(number)
+        if number in seen:
+            return seen[number]
+        row = {name: values[number] for name, values in places.items()}
+        try:
+            pixels = load_row(row, image["size"], image["color"], raw, how).astype(dtype)
+        except BadImage as error:
+            if on_bad is None:
+                problems.append(error)
+                raise
+            on_bad(row, str(error))
+            pixels = np.zeros(shape, dtype)
+        if in_memory:
+            seen[number] = pixels
+        return pixels
+
+    ids = tf.constant(table["id_str"].astype(str).tolist(), tf.string)
+    values = tf.constant(table[labels].to_numpy("float32").reshape(len(table), len(labels)))
+
+    def decode_record(number):
+        pixels = tf.numpy_function(read, [number], tf.as_dtype(dtype), stateful=False)
+        return ids[number], tf.ensure_shape(pixels, shape), values[number]
+
+    boundaries = tf.constant(starts)
+    return Store(
+        counts=counts,
+        open=lambda number: tf.data.Dataset.range(boundaries[number], boundaries[number + 1]),
+        decode=decode_record,
+        image=image,
+        problems=problems,
+    )
+
+
+@contextlib.contextmanager
+def images_read(*stores):
+    """Tell what is wrong with an image in its own sentence; TensorFlow wraps it in a traceback.
+
+    Args:
+        stores: those whose images are read inside.
+
+    Raises:
+        BadImage: an image cannot be read.
+    """
+    try:
+        yield
+    except tf.errors.OpError:
+        for problem in (problem for store in stores for problem in store.problems):
+            raise problem from None
+        raise
+
+
+def training_batches(
+    store,
+    augmentation,
+    batch_size,
+    seed,
+    epochs,
+    first_epoch=0,
+    shuffle=8192,
+    keep_last=False,
+    central=False,
+):
+    """Shuffled, augmented batches, epoch after epoch.
+
+    The order of files, the shuffle and the views depend on (seed, epoch) alone, so that a training
+    that goes on from epoch 7 sees what it would have seen.
+
+    Args:
+        store: the galaxies.
+        augmentation: {"name", "steps"}, from `augmentations.load_augmentation`.
+        batch_size: galaxies a step.
+        seed: whole number.
+        epochs: number of the epoch at which to end.
+        first_epoch: number of the first epoch.
+        shuffle: galaxies in the shuffle buffer.
+        keep_last: keep the last, smaller batch of an epoch.
+        central: show the upright, central view in every epoch instead of augmented ones.
+
+    Returns:
+        (dataset of (images (galaxies, final_size, final_size, channels) float32 0-255, labels
+        (galaxies, labels)), steps an epoch).
+
+    Raises:
+        UserError: fewer galaxies than a batch, of which no step could be made.
+    """
+    steps = -(-store.count // batch_size) if keep_last else store.count // batch_size
+    if steps == 0:
+        raise UserError(
+            f"train.batch_size: {store.count} galaxies are fewer than one batch of {batch_size};"
+            " lower train.batch_size or select more galaxies."
+        )
+    files = len(store.counts)
+
+    def of_epoch(epoch):
+        order = tf.random.experimental.stateless_shuffle(
+            tf.range(files, dtype=tf.int64), seed=tf.stack([tf.constant(seed, tf.int64), epoch])
+        )
+        records = tf.data.Dataset.from_tensor_slices(order).flat_map(store.open)
+        records = records.shuffle(shuffle, seed=seed * 1_000_003 + epoch, reshuffle_each_iteration=False)
+
+        def augmented(record):
+            id_str, pixels, labels = store.decode(record)
+            return pixels, draw_numbers(augmentation, seed, epoch, id_str), labels
+
+        galaxies = records.map(augmented, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        return galaxies.batch(batch_size, drop_remainder=not keep_last)
+
+    batches = tf.data.Dataset.range(first_epoch, epochs).flat_map(of_epoch)
+
+    def seen(pixels, draws, labels):
+        if central:
+            return central_views(pixels, augmentation, store.image), labels
+        return augment(augmentation, pixels, draws, store.image), labels
+
+    batches = batches.map(seen, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return batches.prefetch(tf.data.AUTOTUNE), steps
+
+
+def central_batches(store, augmentation, batch_size):
+    """Every galaxy once, in order, upright and central.
+
+    Args:
+        store: the galaxies.
+        augmentation: {"name", "steps"}: that of the training, whose mean scale the views have.
+        batch_size: galaxies a batch; the last one may be smaller.
+
+    Returns:
+        A dataset of (images (galaxies, final_size, final_size, channels) float32, labels).
+    """
+
+    def cut(_, pixels, labels):
+        return central_views(pixels, augmentation, store.image), labels
+
+    batches = stored_batches(store, batch_size).map(cut, num_parallel_calls=2, deterministic=True)
+    return batches.apply(tf.data.experimental.assert_cardinality(-(-store.count // batch_size))).prefetch(2)
+
+
+def central_views(pixels, augmentation, image):
+    """The upright, central view of each stored image.
+
+    Args:
+        pixels: (galaxies, size, size, channels).
+        augmentation: {"name", "steps"}: that of the training, whose mean scale the views have.
+        image: the `image` section of the configuration.
+
+    Returns:
+        (galaxies, final_size, final_size, channels) float32 tensor.
+    """
+    view = central_view(augmentation, image)
+    return apply_views(pixels, tf.tile(view[None], [tf.shape(pixels)[0], 1]), image["final_size"])
+
+
+def features(backbone, store, augmentation, batch_size):
+    """What a backbone makes of the central view of every galaxy.
+
+    Args:
+        backbone: keras.Model.
+        store: the galaxies.
+        augmentation: {"name", "steps"}: that of the backbone's training.
+        batch_size: galaxies that go through it at once.
+
+    Returns:
+        (features (galaxies, features), labels (galaxies, labels)), float32 arrays.
+    """
+    found = [
+        (backbone.predict_on_batch(pixels), labels.numpy())
+        for pixels, labels in central_batches(store, augmentation, batch_size)
+    ]
+    return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
+
+
+def array_batches(inputs, labels, batch_size, seed, epochs, first_epoch=0):
+    """Shuffled batches of numbers in memory, epoch after epoch; the order depends on (seed, epoch) alone.
+
+    Args:
+        inputs: (galaxies, features).
+        labels: (galaxies, labels).
+        batch_size: galaxies a step; the last batch of an epoch may be smaller.
+        seed: whole number.
+        epochs: number of the epoch at which to end.
+        first_epoch: number of the first epoch.
+
+    Returns:
+        (dataset of (inputs, labels), steps an epoch).
+    """
+    galaxies = tf.range(len(inputs), dtype=tf.int64)
+
+    def of_epoch(epoch):
+        order = tf.random.experimental.stateless_shuffle(
+            galaxies, seed=tf.stack([tf.constant(seed, tf.int64), epoch])
+        )
+        batches = tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
+        return batches.map(lambda chosen: (tf.gather(inputs, chosen), tf.gather(labels, chosen)))
+
+    return tf.data.Dataset.range(first_epoch, epochs).flat_map(of_epoch), -(-len(inputs) // batch_size)
+
+
+def stored_batches(store, batch_size, start=0, stop=None):
+    """Every galaxy once, in order, as it is stored.
+
+    Args:
+        store: the galaxies.
+        batch_size: galaxies a batch; the last one may be smaller.
+        start: the first galaxy.
+        stop: the galaxy to stop before; all, if None.
+
+    Returns:
+        A dataset of (id_str, images (galaxies, size, size, channels), labels).
+    """
+    stop = store.count if stop is None else stop
+    records = tf.data.Dataset.range(len(store.counts)).flat_map(store.open).skip(start).take(stop - start)
+    galaxies = records.map(store.decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return galaxies.batch(batch_size).prefetch(2)
+
+
+def cut_views(pixels, names, augmentation, image, seed, view=None):
+    """Cut one view out of each stored image of a batch.
+
+    Random views are moved like training's, but their light is left alone: noise, blur and dust make
+    an image worse, where the posterior is asked for the image that there is.
+
+    Args:
+        pixels: (galaxies, size, size, channels).
+        names: (galaxies,) id_str.
+        augmentation: {"name", "steps"}: that of the model's training.
+        image: the `image` section of the configuration.
+        seed: whole number.
+        view: number of a random view; None is the upright, central one.
+
+    Returns:
+        (galaxies, final_size, final_size, channels) float32 array.
+    """
+    if view is None:
+        return central_views(pixels, augmentation, image).numpy()
+    # Epochs count up from 0; views count down from -1, so that none repeats a training view.
+    before_training = tf.constant(-1 - view, tf.int64)
+    draws = [draw_numbers(augmentation, seed, before_training, name) for name in names]
+    transforms = random_views(augmentation, tf.stack(draws), image)
+    return apply_views(pixels, transforms, image["final_size"]).numpy()

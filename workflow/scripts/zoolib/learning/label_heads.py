@@ -1,0 +1,134 @@
+"""Heads and losses for the labels of a finetuning task: classes, numbers and votes, several at once."""
+
+import keras
+from keras import layers, ops
+
+from zoolib.learning.likelihood import TreeLoss
+from zoolib.learning.models import concentrations
+
+
+def labels_head(features, labels, statistics, units, dropout):
+    """A head for new labels: dropout and dense layers in turn, then the outputs of every label.
+
+    The layout is that of Zoobot's finetuning guide; outputs are float32 whatever the backbone's precision.
+
+    Args:
+        features: numbers that the backbone gives for a galaxy.
+        labels: a list of `Label`.
+        statistics: {name of a regression without bounds: (mean, standard deviation) of its training
+            values}, so that the head itself works with numbers near 0 and 1.
+        units: sizes of the dense layers between, e.g. [64, 64]; may be empty.
+        dropout: share dropped before each dense layer.
+
+    Returns:
+        keras.Model named `head`, (galaxies, features) -> (galaxies, outputs of all labels): the
+        probability of yes, the probability of each class, the value in the label's own units, or the
+        concentrations of each answer.
+    """
+    inputs = layers.Input((features,), name="features")
+    x = inputs
+    for size in units:
+        x = layers.Dropout(dropout)(x)
+        x = layers.Dense(size, activation="relu")(x)
+    x = layers.Dropout(dropout)(x)
+    found = [_output(x, label, statistics) for label in labels]
+    joined = found[0] if len(found) == 1 else layers.Concatenate(dtype="float32")(found)
+    return keras.Model(inputs, joined, name="head")
+
+
+def _output(x, label, statistics):
+    if label.kind == "votes":
+        return concentrations(x, label.tree)
+    activation = {"binary": "sigmoid", "multiclass": "softmax"}.get(label.kind)
+    if label.bounds:
+        activation = "sigmoid"
+    x = layers.Dense(len(label.outputs), activation=activation, dtype="float32")(x)
+    if label.kind != "regression":
+        return x
+    offset, spread = statistics[label.name]
+    if label.bounds:
+        offset, spread = label.bounds[0], label.bounds[1] - label.bounds[0]
+    return layers.Rescaling(spread, offset=offset, dtype="float32")(x)
+
+
+class Accuracy(keras.metrics.Metric):
+    """Share of galaxies whose class was found: the mean of all classifications, where there are several.
+
+    Args:
+        labels: a list of `Label`, in the order of targets and outputs.
+    """
+
+    def __init__(self, labels):
+        super().__init__(name="accuracy")
+        self.labels = labels
+        self.right = self.add_weight(name="right", initializer="zeros")
+        self.count = self.add_weight(name="count", initializer="zeros")
+
+    def update_state(self, targets, outputs, sample_weight=None):
+        """Count the galaxies of a batch."""
+        for label, truth, given in _by_label(self.labels, targets, outputs):
+            if label.kind == "binary":
+                found = ops.cast(given[:, 0] > 0.5, "int32")
+            elif label.kind == "multiclass":
+                found = ops.cast(ops.argmax(given, axis=1), "int32")
+            else:
+                continue
+            right = ops.cast(ops.equal(ops.cast(truth[:, 0], "int32"), found), "float32")
+            self.right.assign_add(ops.sum(right))
+            self.count.assign_add(ops.cast(ops.shape(right)[0], "float32"))
+
+    def result(self):
+        """Return the share."""
+        return ops.divide_no_nan(self.right, self.count)
+
+
+def _by_label(labels, targets, outputs):
+    """(label, its targets, its outputs), float32, one after the other."""
+    target = output = 0
+    for label in labels:
+        to_target, to_output = target + len(label.targets), output + len(label.outputs)
+        truth = ops.cast(targets[:, target:to_target], "float32")
+        yield label, truth, ops.cast(outputs[:, output:to_output], "float32")
+        target, output = to_target, to_output
+
+
+class LabelsLoss(keras.losses.Loss):
+    """The losses of all labels, summed: cross-entropy, squared error, or the Dirichlet-multinomial.
+
+    A regression's squared error is in units of half the variance of the training values, so that one of
+    which nothing is learned costs 0.5, about as much as a label of two classes.
+
+    Args:
+        labels: a list of `Label`, in the order of targets and outputs.
+        statistics: {name of a regression: (mean, standard deviation) of its training values}.
+        smoothing: share of each class label that is spread evenly over all classes.
+        weights: {name of a label: the weight of each of its classes}; 1 for labels that it leaves out.
+    """
+
+    def __init__(self, labels, statistics=None, smoothing=0.0, weights=None):
+        super().__init__(name="labels_loss", reduction="sum_over_batch_size")
+        self.labels = labels
+        self.statistics = statistics or {}
+        self.smoothing = smoothing
+        self.weights = weights or {}
+
+    def call(self, targets, outputs):
+        """Return the loss of each galaxy, (galaxies,)."""
+        return sum(self._of_label(*of_label) for of_label in _by_label(self.labels, targets, outputs))
+
+    def _of_label(self, label, truth, given):
+        if label.kind == "votes":
+            return TreeLoss(label.tree).call(truth, given)
+        if label.kind == "regression":
+            return 0.5 * ops.square((truth[:, 0] - given[:, 0]) / self.statistics[label.name][1])
+        if label.kind == "binary":
+            # Yes and no as two classes, so that both kinds are smoothed and weighted alike.
+            given = ops.concatenate([1 - given, given], axis=1)
+        classes = given.shape[1]
+        chosen = ops.one_hot(ops.cast(truth[:, 0], "int32"), classes)
+        wanted = chosen * (1 - self.smoothing) + self.smoothing / classes
+        smallest = keras.config.epsilon()
+        loss = -ops.sum(wanted * ops.log(ops.clip(given, smallest, 1.0)), axis=1)
+        if label.name in self.weights:
+            loss = loss * ops.sum(chosen * ops.convert_to_tensor(self.weights[label.name], "float32"), axis=1)
+        return loss

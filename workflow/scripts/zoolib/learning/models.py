@@ -1,0 +1,217 @@
+"""Models: a head that answers on a backbone, and the folder that both are kept in.
+
+Only Keras's own layers are used and models are saved uncompiled, so that Keras loads `model.keras`
+in safe mode without any code of this project.
+"""
+
+import json
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import keras
+from keras import layers
+
+from zoolib.config.trees import DecisionTree
+from zoolib.job.logs import UserError, whole
+
+# The published head's concentrations lie between 1 and 101 (Walmsley et al. 2022, section 5.1).
+SMALLEST_CONCENTRATION = 1.0
+CONCENTRATION_RANGE = 100.0
+# The wide head's have no upper end, and below this one they leave the range in which the likelihood is
+# exact in float32; ten times a softplus reaches 0.1 and 1,000 with like effort.
+WIDE_FLOOR = 0.01
+WIDE_SCALE = 10.0
+# What each head's outputs are, by its name in `train.head`.
+KINDS = {"dirichlet": "concentrations", "dirichlet_wide": "concentrations", "multinomial": "probabilities"}
+
+
+@dataclass
+class GalaxyModel:
+    """A model and what one must know to use it.
+
+    Attributes:
+        network: keras.Model, (galaxies, final_size, final_size, channels) float32 0-255 -> outputs.
+        about: the content of `model.json`.
+    """
+
+    network: keras.Model
+    about: dict = field(repr=False)
+
+    @property
+    def backbone(self):
+        """(galaxies, final_size, final_size, channels) -> (galaxies, features)."""
+        return self.network.get_layer("backbone")
+
+    @property
+    def head(self):
+        """(galaxies, features) -> (galaxies, answers or labels)."""
+        return self.network.get_layer("head")
+
+    @property
+    def tree(self):
+        """The decision tree that the model answers; None for a finetuned label."""
+        return DecisionTree.from_dict(self.about["tree"], "model.json") if self.about["tree"] else None
+
+    @property
+    def kind(self):
+        """What the outputs are: `concentrations` or `probabilities`."""
+        return self.about["kind"]
+
+    @property
+    def columns(self):
+        """Names of the outputs."""
+        return self.about["columns"]
+
+
+def tree_head(features, tree, dropout, head="dirichlet"):
+    """A head that answers a tree: dropout, one number per answer, and what makes an output of it.
+
+    `dirichlet` is the published head, a sigmoid stretched from 1 to 101 (Walmsley et al. 2022, section
+    5.1); `dirichlet_wide` has a softplus and concentrations from 0.01 up; `multinomial` has a softmax
+    over the answers of each question. Float32 from the dense layer on, whatever the precision of the
+    backbone.
+
+    Args:
+        features: numbers that the backbone gives for a galaxy.
+        tree: a `DecisionTree`.
+        dropout: share of the features dropped, in training and for each posterior sample.
+        head: a name in `KINDS`.
+
+    Returns:
+        keras.Model named `head`, (galaxies, features) -> (galaxies, answers), concentrations or
+        probabilities.
+    """
+    inputs = layers.Input((features,), name="features")
+    x = layers.Dropout(dropout)(inputs)
+    outputs = _probabilities(x, tree) if head == "multinomial" else concentrations(x, tree, head)
+    return keras.Model(inputs, outputs, name="head")
+
+
+def concentrations(x, tree, head="dirichlet"):
+    """The last layers of a head that gives concentrations: dense, and what makes them positive.
+
+    Args:
+        x: (galaxies, features), a Keras tensor.
+        tree: a `DecisionTree`.
+        head: `dirichlet` or `dirichlet_wide`.
+
+    Returns:
+        (galaxies, answers), a Keras tensor.
+    """
+    # Concentrations start near 6, as little sure as a model that has learned nothing should be: from
+    # the 51 of a sigmoid's zero bias, the first epochs would go into unlearning.
+    if head == "dirichlet":
+        activation, bias, scale, smallest = "sigmoid", -3, CONCENTRATION_RANGE, SMALLEST_CONCENTRATION
+    else:
+        activation, bias, scale, smallest = "softplus", -0.25, WIDE_SCALE, WIDE_FLOOR
+    bias = keras.initializers.Constant(bias)
+    x = layers.Dense(len(tree.columns), bias_initializer=bias, dtype="float32", name="answers")(x)
+    x = layers.Activation(activation, dtype="float32")(x)
+    return layers.Rescaling(scale, offset=smallest, dtype="float32")(x)
+
+
+def _probabilities(x, tree):
+    shares = []
+    for question in tree.questions:
+        answers = layers.Dense(len(question.answers), dtype="float32", name=f"answers_{question.name}")(x)
+        shares.append(layers.Softmax(dtype="float32")(answers))
+    return layers.Concatenate(dtype="float32")(shares) if len(shares) > 1 else shares[0]
+
+
+def join(backbone, head):
+    """One model out of a backbone and a head; both stay nested in it by their names.
+
+    Args:
+        backbone: from `backbones.build_backbone` or a loaded model.
+        head: from `tree_head` or `label_heads.labels_head`.
+
+    Returns:
+        keras.Model.
+    """
+    inputs = keras.Input(backbone.input_shape[1:], name="image")
+    return keras.Model(inputs, head(backbone(inputs)), name="galaxies")
+
+
+def save_model(network, about, model_path, about_path):
+    """Write a model as two files, uncompiled.
+
+    Args:
+        network: keras.Model with the nested models `backbone` and `head`.
+        about: what goes to `model.json`: tree, columns, kind, image, training, seeds, data, versions.
+        model_path: ends in `.keras`.
+        about_path: ends in `.json`.
+    """
+    # A compiled model would need our loss to be loaded; a new one around the same layers does not.
+    uncompiled = keras.Model(network.inputs, network.outputs, name=network.name)
+    with whole(model_path) as partial:
+        uncompiled.save(partial)
+    with whole(about_path) as partial:
+        partial.write_text(json.dumps(about, indent=1) + "\n")
+
+
+def load_model(folder):
+    """Read a model folder.
+
+    Args:
+        folder: holds `model.keras` and `model.json`.
+
+    Returns:
+        A `GalaxyModel`.
+
+    Raises:
+        UserError: not a model folder, or files that cannot be read.
+    """
+    folder = Path(folder)
+    for name in ("model.keras", "model.json"):
+        if not (folder / name).is_file():
+            raise UserError(
+                f"{folder}: is no model folder, it has no {name}; train a model first, or name another."
+            )
+    if not zipfile.is_zipfile(folder / "model.keras"):
+        raise UserError(
+            f"{folder}/model.keras: cannot be read, it is damaged or no Keras model; train it again."
+        )
+    try:
+        about = json.loads((folder / "model.json").read_text())
+        missing = sorted({"kind", "tree", "columns", "image", "training"} - set(about))
+        if missing:
+            raise ValueError(f"model.json has no '{missing[0]}'")
+        network = keras.saving.load_model(folder / "model.keras", compile=False, safe_mode=True)
+    except (ValueError, OSError) as error:
+        raise UserError(
+            f"{folder}: the model cannot be read ({str(error).splitlines()[0]}); it is damaged or"
+            " was written by another program: train it again."
+        ) from None
+    return GalaxyModel(network, about)
+
+
+def check_same_use(about, tree, image, folder):
+    """Stop where a model answers another tree, or sees other images, than it is asked to.
+
+    Args:
+        about: content of the model's `model.json`.
+        tree: the `DecisionTree` wanted.
+        image: the `image` section of the configuration wanted.
+        folder: the model's folder, for the message.
+
+    Raises:
+        UserError: the sentence names the first difference.
+    """
+    if about["kind"] == "features":
+        raise UserError(
+            f"{folder}: is a pretrained backbone without a head, and train.start_from goes on with the head"
+            " that a model has; name it in train.pretrained instead."
+        )
+    if not about["tree"] or about["columns"] != tree.columns:
+        found = about["tree"]["name"] if about["tree"] else ", ".join(about["columns"])
+        raise UserError(
+            f"{folder}: this model answers '{found}' ({len(about['columns'])} answers), this run asks"
+            f" '{tree.name}' ({len(tree.columns)}); choose a model for this tree or finetune this one."
+        )
+    for key in ("size", "crop", "final_size", "color"):
+        if about["image"][key] != image[key]:
+            raise UserError(
+                f"{folder}: this model was trained with image.{key}: {about['image'][key]}, this run has"
+                f" {image[key]}; set image.{key} to the model's value."
+            )

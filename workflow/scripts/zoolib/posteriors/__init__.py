@@ -1,0 +1,1 @@
+"""Prediction files, and all that follows from the concentrations in them; no Keras."""

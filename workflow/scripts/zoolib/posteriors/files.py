@@ -1,0 +1,342 @@
+"""Files of predictions (HDF5 in Zoobot's layout): reading them, and describing them galaxy by galaxy."""
+
+import contextlib
+import csv
+import itertools
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from zoolib.config.trees import DecisionTree
+from zoolib.data.disk_sort import in_order
+from zoolib.job.logs import UserError, log, progress, whole
+from zoolib.posteriors.summary import describe
+
+# Galaxies that are in memory at once, for each thread.
+BLOCK = 512
+# Galaxies of a compressed piece of a file; a block is several.
+CHUNK = 128
+# Bytes of pieces that are not full yet; a few of 30 samples of 5 members.
+CACHE = 1 << 26
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """An open file of predictions.
+
+    Attributes:
+        path: the file.
+        kind: what its numbers are, `concentrations`, `probabilities`, or `values` of any sign.
+        tree: the `DecisionTree`, None where the numbers are about labels instead.
+        columns: names of the answers, in the order of the second axis.
+        id_str: (galaxies,) names of the galaxies.
+        values: the HDF5 dataset (galaxies, answers, samples).
+        labels: of a finetuned task, plain values of each `Label`; None where the file says nothing of them.
+    """
+
+    path: str
+    kind: str
+    tree: DecisionTree | None
+    columns: list
+    id_str: np.ndarray
+    values: h5py.Dataset
+    labels: list | None = None
+
+    def blocks(self, size=BLOCK):
+        """Read the galaxies in order, a block at a time.
+
+        Args:
+            size: galaxies of a block.
+
+        Yields:
+            (slice of the galaxies, (galaxies, answers, samples) float64).
+
+        Raises:
+            UserError: a number that no model gives, such as where a part of the file is missing.
+        """
+        for start in range(0, len(self.id_str), size):
+            rows = slice(start, min(start + size, len(self.id_str)))
+            values = self.values[rows].astype(float)
+            smallest = {"concentrations": np.nextafter(0, 1), "values": -np.inf}.get(self.kind, 0)
+            good = np.isfinite(values) & (values >= smallest)
+            if not good.all():
+                galaxy, answer, sample = np.argwhere(~good)[0]
+                raise UserError(
+                    f"{self.path}: sample {sample} of '{self.columns[answer]}' for galaxy"
+                    f" '{self.id_str[start + galaxy]}' is {values[galaxy, answer, sample]:g}, expected a"
+                    f" {'' if self.kind == 'values' else 'positive '}number; a part of the predictions is"
+                    " missing or broken, predict it again."
+                )
+            yield rows, values
+
+    def map(self, function, threads=1):
+        """Apply a function to all galaxies, a block at a time.
+
+        Args:
+            function: called with what `blocks` yields, (slice of the galaxies, values).
+            threads: blocks that are in memory, and worked on, at once.
+
+        Yields:
+            What the function returns, in the order of the galaxies.
+
+        Raises:
+            UserError: as `blocks`.
+        """
+        blocks = self.blocks()
+        with ThreadPoolExecutor(threads) as pool:
+            while some := list(itertools.islice(blocks, threads)):
+                yield from pool.map(lambda block: function(*block), some)
+
+
+@contextlib.contextmanager
+def open_predictions(path):
+    """Open a file of predictions.
+
+    Args:
+        path: HDF5 with the datasets `predictions`, `id_str` and `label_cols`; it may be virtual.
+
+    Yields:
+        `Predictions`.
+
+    Raises:
+        UserError: no such file, no HDF5, or a dataset is missing.
+    """
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read as predictions in HDF5 ({error}); predict again.") from None
+    with file:
+        missing = {"predictions", "id_str", "label_cols"} - set(file)
+        if missing:
+            raise UserError(
+                f"{path}: the dataset '{min(missing)}' is missing, found {', '.join(file) or 'none'};"
+                " predictions have predictions, id_str and label_cols."
+            )
+        kind = str(file.attrs.get("kind", "concentrations"))
+        content = json.loads(file.attrs.get("tree", "null"))
+        if kind == "concentrations" and content is None:
+            raise UserError(f"{path}: the attribute 'tree' is missing; predict again with this project.")
+        tree = DecisionTree.from_dict(content, path) if content else None
+        columns = [str(name) for name in file["label_cols"].asstr()[:]]
+        if tree and columns != tree.columns:
+            raise UserError(
+                f"{path}: label_cols ({', '.join(columns[:3])}, …) are not the answers of its tree"
+                f" ({', '.join(tree.columns[:3])}, …); predict again with this project."
+            )
+        labels = json.loads(file.attrs.get("labels", "null"))
+        names, values = file["id_str"].asstr()[:], file["predictions"]
+        yield Predictions(str(path), kind, tree, columns, names, values, labels)
+
+
+def describe_posteriors(predictions, output, credible_level, cuts=(), threads=1):
+    """Write the flat catalogue of a file of predictions, whose columns `posteriors.describe` names.
+
+    Args:
+        predictions: HDF5 of predictions.
+        output: Parquet to write; its metadata hold kind, credible_level and tree.
+        credible_level: mass of the intervals, between 0 and 1.
+        cuts: `DecisionTree.cuts` of samples to tell.
+        threads: blocks of galaxies that are described at once.
+
+    Raises:
+        UserError: the predictions cannot be read.
+    """
+    with open_predictions(predictions) as opened, whole(output) as partial:
+        if cuts and opened.tree and not any(set(cut.answers) <= set(opened.columns) for cut in cuts):
+            log.info(
+                "No suggested cut is about answers of '%s': there are none in the table", opened.tree.name
+            )
+
+        def table_of(rows, values):
+            described = describe(opened.id_str[rows], values, opened, credible_level, cuts)
+            return pa.Table.from_pandas(described, preserve_index=False)
+
+        empty = table_of(slice(0, 0), np.ones((0, *opened.values.shape[1:])))
+        about = {"kind": opened.kind, "credible_level": str(credible_level)}
+        about |= {"tree": json.dumps(opened.tree.to_dict())} if opened.tree else {}
+        schema = empty.schema.set(0, pa.field("id_str", pa.string())).with_metadata(about)
+        with (
+            pq.ParquetWriter(partial, schema) as writer,
+            progress(None, "describing posteriors", total=len(opened.id_str)) as meter,
+        ):
+            for table in opened.map(table_of, threads):
+                writer.write_table(table.cast(schema))
+                meter.update(len(table))
+    log.info("%s: posteriors of %d galaxies", output, len(opened.id_str))
+
+
+def read_described(parts, columns=None):
+    """Read a flat catalogue that `describe_posteriors` wrote.
+
+    Args:
+        parts: its Parquet files, one a chunk.
+        columns: which to read beside id_str, e.g. ["bar_asked"]; all of them if None.
+
+    Returns:
+        (pandas.DataFrame, {"tree": a `DecisionTree`, or None where it describes labels,
+        "credible_level": mass of the intervals}).
+
+    Raises:
+        UserError: a file is no such catalogue.
+    """
+    tables = []
+    for part in parts:
+        try:
+            tables.append(pq.read_table(part, columns=None if columns is None else ["id_str", *columns]))
+        except (OSError, pa.ArrowException) as error:
+            raise UserError(f"{part}: cannot be read as a flat catalogue ({error}); predict again.") from None
+    about = tables[0].schema.metadata
+    if not about or b"credible_level" not in about:
+        raise UserError(f"{parts[0]}: was not written by this project's describe_posteriors; predict again.")
+    tree = DecisionTree.from_dict(json.loads(about[b"tree"]), parts[0]) if b"tree" in about else None
+    table = pa.concat_tables(tables).to_pandas()
+    return table, {"tree": tree, "credible_level": float(about[b"credible_level"])}
+
+
+def rank_galaxies(parts, output):
+    """List galaxies by how much a model would learn from volunteers' votes on them.
+
+    Args:
+        parts: Parquet parts of the flat catalogue, one a chunk.
+        output: CSV to write: rank (1 teaches most), id_str, information (nats; see
+            `information.information`).
+
+    Raises:
+        UserError: a part cannot be read.
+    """
+
+    def rows():
+        for part in parts:
+            table, _ = read_described([part], ["information"])
+            yield from zip(table["id_str"], table["information"].astype(float), strict=True)
+
+    columns, informed, rank = ["id_str", "information"], False, 0
+    with whole(output) as partial, open(partial, "w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["rank", *columns])
+        ranked = in_order(rows(), columns, "information desc, id_str")
+        for rank, (name, found) in enumerate(progress(ranked, "ranking"), start=1):
+            informed |= bool(found)
+            writer.writerow([rank, name, "" if found is None else f"{found:.6g}"])
+    if rank and not informed:
+        log.warning(
+            "The information is 0 for every galaxy, so the list is in no useful order: it is what posterior"
+            " samples disagree about, and there is one; predict with more samples, views or members."
+        )
+    log.info("%s: %s galaxies", output, f"{rank:,}")
+
+
+@contextlib.contextmanager
+def predictions_file(path, galaxies, about, members, samples, views, seed):
+    """Write predictions as HDF5 in Zoobot's layout, some galaxies after others.
+
+    Args:
+        path: the file.
+        galaxies: how many at most.
+        about: the model's `model.json`.
+        members: number of members.
+        samples: dropout draws a view.
+        views: augmented views; 0 is the central one alone.
+        seed: of the run.
+
+    Yields:
+        A function of (id_str, values (galaxies, answers, samples)) that writes further galaxies and
+        returns how many they were.
+    """
+    shape = (galaxies, len(about["columns"]), members * max(views, 1) * samples)
+    # Whole galaxies together, as they are read; pieces stay in memory until they are full.
+    layout = {"chunks": (min(CHUNK, galaxies), *shape[1:]), "compression": "gzip", "compression_opts": 4}
+    with h5py.File(path, "w", rdcc_nbytes=CACHE) as file:
+        dataset = file.create_dataset(
+            "predictions", shape, np.float32, maxshape=shape, **layout if galaxies else {}
+        )
+        names = []
+
+        def append(ids, values):
+            dataset[len(names) : len(names) + len(values)] = values
+            names.extend(ids)
+            return len(values)
+
+        yield append
+        if len(names) < galaxies:
+            dataset.resize(len(names), axis=0)
+        file.create_dataset("id_str", data=names, dtype=h5py.string_dtype())
+        file.create_dataset("label_cols", data=list(about["columns"]), dtype=h5py.string_dtype())
+        file.attrs.update(_attributes(about, members, samples, views, seed))
+
+
+def write_predictions(path, ids, values, about, members, samples, views, seed):
+    """Write predictions that are in memory; see `predictions_file`.
+
+    Args:
+        path: the file.
+        ids: (galaxies,) id_str.
+        values: (galaxies, answers, samples) float32.
+        about: the model's `model.json`.
+        members: number of members.
+        samples: dropout draws a view.
+        views: augmented views.
+        seed: of the run.
+    """
+    with predictions_file(path, len(ids), about, members, samples, views, seed) as append:
+        append(ids, values)
+
+
+def _attributes(about, members, samples, views, seed):
+    meaning = {
+        "concentrations": "Dirichlet concentrations of each answer, one a sample",
+        "probabilities": f"probabilities of each {'answer' if about['tree'] else 'label'}, one a sample",
+        "values": "what each label is, a number in its own units or a probability, one a sample",
+    }
+    return {
+        "kind": about["kind"],
+        "values": meaning[about["kind"]],
+        "tree": json.dumps(about["tree"]),
+        "labels": json.dumps(about.get("labels")),
+        "members": members,
+        "views": views,
+        "samples_per_view": samples,
+        "seed": seed,
+    }
+
+
+def collect_predictions(parts, rejected_parts, output):
+    """One virtual HDF5 over all chunks: its numbers are those in the chunks' files, not copies.
+
+    Args:
+        parts: the chunks' HDF5 files, in order.
+        rejected_parts: the chunks' tables of images that could not be read.
+        output: attributes predictions (HDF5, in a folder above the parts') and rejected (CSV).
+    """
+    sizes = []
+    for part in parts:
+        with h5py.File(part) as file:
+            sizes.append(len(file["id_str"]))
+            label_cols, attributes = list(file["label_cols"].asstr()), dict(file.attrs)
+            shape = file["predictions"].shape[1:]
+    ends = np.cumsum(sizes)
+    layout = h5py.VirtualLayout((int(ends[-1]), *shape), dtype="float32")
+    for part, size, end in zip(parts, sizes, ends, strict=True):
+        # Relative, so that the folder can be moved or copied to another machine.
+        where = Path(part).relative_to(Path(output.predictions).parent)
+        if size:
+            layout[end - size : end] = h5py.VirtualSource(where, "predictions", shape=(size, *shape))
+    with whole(output.predictions) as partial, h5py.File(partial, "w") as file:
+        file.create_virtual_dataset("predictions", layout)
+        names = file.create_dataset("id_str", ends[-1:], h5py.string_dtype())
+        for part, size, end in zip(parts, sizes, ends, strict=True):
+            with h5py.File(part) as opened:
+                names[end - size : end] = opened["id_str"][:]
+        file.create_dataset("label_cols", data=label_cols, dtype=h5py.string_dtype())
+        file.attrs.update(attributes)
+    rejected = pd.concat([pd.read_csv(part, dtype=str) for part in rejected_parts], ignore_index=True)
+    with whole(output.rejected) as partial:
+        rejected.to_csv(partial, index=False)
+    log.info("%s galaxies in %d parts, %d images rejected", f"{ends[-1]:,}", len(parts), len(rejected))

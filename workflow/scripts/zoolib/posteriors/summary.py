@@ -1,0 +1,211 @@
+"""What posteriors say about a galaxy: equal mixtures over the samples of a model's answers.
+
+A model gives every galaxy several samples (members, views, dropout draws): of the concentrations of
+each question's answers, so that the posterior is an equal mixture of Dirichlets, or, with the
+multinomial head, of their probabilities. `kind` says which. Nothing here needs TensorFlow.
+docs/posteriors.md has the formulas in one place.
+"""
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from zoolib.config.trees import DecisionTree
+from zoolib.posteriors.information import VOTES, information
+from zoolib.posteriors.intervals import credible_intervals, highest_density_intervals
+
+# A cut is made where at least this share of the volunteers is expected to be asked its question.
+RELEVANT = 0.5
+# The multinomial likelihood's floor, as in training.
+SMALLEST_PROBABILITY = 1e-25
+
+
+def expected_fractions(values):
+    """Mean posterior vote fraction of each answer.
+
+    The mean of a Dirichlet is α / Σα; an equal mixture of them has the mean of the means
+    (Walmsley et al. 2022, section 5.1). Probabilities are fractions already, and Σ is 1.
+
+    Args:
+        values: (galaxies, answers, samples), the concentrations (> 0) or probabilities of the answers
+            of one question.
+
+    Returns:
+        (galaxies, answers), each row sums to 1.
+    """
+    return (values / values.sum(axis=1, keepdims=True)).mean(axis=2)
+
+
+def mean_fractions(values, tree):
+    """Mean posterior vote fraction of each answer of a tree.
+
+    Args:
+        values: (galaxies, answers of all questions, samples), concentrations (> 0) or probabilities.
+        tree: a `DecisionTree`.
+
+    Returns:
+        (galaxies, answers of all questions), float64; those of one question sum to 1.
+    """
+    values = np.asarray(values, dtype=float)
+    fractions = [expected_fractions(values[:, question.slice]) for question in tree.questions]
+    return np.concatenate(fractions, axis=1)
+
+
+def probability_asked(fractions, tree):
+    """The share of volunteers that a question reaches.
+
+    A question is reached by way of one of the answers that lead to it, and each of those by way of
+    its own question: a product up the tree, summed over the answers that lead to the same question.
+    With one parent a question it is the `proportion_volunteers_asked` of Walmsley et al. 2022.
+
+    Args:
+        fractions: (galaxies, answers of all questions), expected vote fractions.
+        tree: a `DecisionTree`.
+
+    Returns:
+        (galaxies, questions), 1 for questions that everybody is asked.
+    """
+    owner = {column: question for question in tree.questions for column in question.columns}
+    position = {column: index for index, column in enumerate(tree.columns)}
+    found = {}
+
+    def asked(question):
+        if question.name not in found:
+            ways = [asked(owner[column]) * fractions[:, position[column]] for column in question.after]
+            found[question.name] = np.minimum(sum(ways), 1.0) if ways else np.ones(len(fractions))
+        return found[question.name]
+
+    return np.stack([asked(question) for question in tree.questions], axis=1)
+
+
+def entropies(fractions, tree):
+    """Entropy of the expected vote fractions of each question: how undecided the answer is.
+
+    Args:
+        fractions: (galaxies, answers of all questions).
+        tree: a `DecisionTree`.
+
+    Returns:
+        (galaxies, questions) in nats, from 0 to the logarithm of the number of answers.
+    """
+    terms = special.entr(fractions)
+    return np.stack([terms[:, question.slice].sum(axis=1) for question in tree.questions], axis=1)
+
+
+def suggested_cuts(fractions, tree, cuts):
+    """Which galaxies pass the cuts that a tree suggests, such as "strongly barred".
+
+    Walmsley et al. 2022 (table 2) ask for a share of the votes, and for a number of votes on the
+    question. Posteriors have no votes: instead at least half of the volunteers must be expected to be
+    asked the question. That holds its whole chain: a spiral must be likely featured and face-on first.
+
+    Args:
+        fractions: (galaxies, answers of all questions), expected vote fractions.
+        tree: a `DecisionTree`.
+        cuts: `DecisionTree.cuts`; those of answers that the tree does not have are left out.
+
+    Returns:
+        {name of the cut: (galaxies,) boolean}.
+    """
+    asked = probability_asked(fractions, tree)
+    passed = {}
+    for cut in cuts:
+        if not set(cut.answers) <= set(tree.columns):
+            continue
+        share = fractions[:, [tree.columns.index(answer) for answer in cut.answers]].sum(axis=1)
+        owners = [cut.answers[0] in question.columns for question in tree.questions]
+        likely = asked[:, owners.index(True)] >= RELEVANT
+        passed[cut.name] = likely & (share > cut.above if cut.above is not None else share < cut.below)
+    return passed
+
+
+def log_predictive(votes, values, kind="concentrations"):
+    """Log probability of the votes on one question, given the posterior and the number of votes.
+
+    The votes follow an equal mixture of Dirichlet-multinomials, coefficient included (Walmsley et
+    al. 2022, equation 6 and section 5.1), or of multinomials where the samples are probabilities.
+    Where nobody voted it is exactly 0.
+
+    Args:
+        votes: (galaxies, answers), whole numbers >= 0.
+        values: (galaxies, answers, samples), concentrations (> 0) or probabilities.
+        kind: what the values are, `concentrations` or `probabilities`.
+
+    Returns:
+        (galaxies,), in nats.
+    """
+    votes = np.asarray(votes, dtype=float)
+    values = np.asarray(values, dtype=float)
+    total = votes.sum(axis=1)
+    coefficient = special.gammaln(total + 1) - special.gammaln(votes + 1).sum(axis=1)
+    if kind == "concentrations":
+        answered = special.gammaln(values + votes[:, :, None]) - special.gammaln(values)
+        sums = values.sum(axis=1)
+        asked = special.gammaln(sums + total[:, None]) - special.gammaln(sums)
+        of_samples = answered.sum(axis=1) - asked
+    else:
+        # A probability that underflows does not make votes impossible.
+        floor = np.maximum(values, SMALLEST_PROBABILITY)
+        of_samples = special.xlogy(votes[:, :, None], floor).sum(axis=1)
+    mixture = special.logsumexp(of_samples, axis=1) - np.log(of_samples.shape[1])
+    return np.where(total > 0, coefficient + mixture, 0.0)
+
+
+def describe(id_str, values, about, credible_level, cuts=()):
+    """Describe posteriors in a flat table, one row a galaxy.
+
+    For each answer of a tree, `{answer}_fraction` (expected vote fraction), `{answer}_low` and
+    `{answer}_high` (central credible interval), `{answer}_hd_low` and `{answer}_hd_high`
+    (highest-density interval); for each question `{question}_asked` (share of volunteers it reaches),
+    `{question}_entropy` and `{question}_information` (nats); `information`, their sum; for each of the
+    cuts `cut_{name}` (boolean). Labels have `{label}` (mean probability), the same two
+    intervals, and `information` for one more label.
+
+    Args:
+        id_str: (galaxies,) names.
+        values: (galaxies, answers, samples).
+        about: attributes kind (`concentrations`, `probabilities` or `values`), tree (a
+            `DecisionTree`, its plain values, or None for labels) and columns (names of the answers).
+        credible_level: mass of the intervals, between 0 and 1.
+        cuts: `DecisionTree.cuts` of samples to tell.
+
+    Returns:
+        pandas.DataFrame: id_str, then float32 and boolean columns.
+    """
+    tree = DecisionTree.from_dict(about.tree) if isinstance(about.tree, dict) else about.tree
+    values = np.asarray(values, dtype=float)
+    fractions = mean_fractions(values, tree) if tree else values.mean(axis=2)
+    of_answers = {
+        "_fraction" if tree else "": fractions,
+        **_ends("", credible_intervals(values, tree, credible_level, about.kind)),
+        **_ends("_hd", highest_density_intervals(values, tree, credible_level, about.kind)),
+    }
+    # Numbers that are no probabilities of votes have no information about them.
+    learned = np.full(values.shape[:2], np.nan)
+    if about.kind != "values":
+        learned = information(values, tree, votes=VOTES if tree else 1, kind=about.kind)
+    columns = _named(about.columns, of_answers)
+    if tree:
+        of_questions = {
+            "_asked": probability_asked(fractions, tree),
+            "_entropy": entropies(fractions, tree),
+            "_information": np.stack([learned[:, q.slice].sum(axis=1) for q in tree.questions], axis=1),
+        }
+        columns |= _named([question.name for question in tree.questions], of_questions)
+    columns["information"] = learned.sum(axis=1).astype(np.float32)
+    if tree:
+        columns |= {f"cut_{name}": passed for name, passed in suggested_cuts(fractions, tree, cuts).items()}
+    return pd.DataFrame({"id_str": np.asarray(id_str, dtype=str), **columns})
+
+
+def _ends(interval, ends):
+    return {f"{interval}_low": ends[0], f"{interval}_high": ends[1]}
+
+
+def _named(names, blocks):
+    """Columns of a table, {name and ending: (galaxies,) float32}, from {ending: (galaxies, names)}."""
+    return {
+        f"{name}{ending}": block[:, number].astype(np.float32)
+        for number, name in enumerate(names)
+        for ending, block in blocks.items()
+    }

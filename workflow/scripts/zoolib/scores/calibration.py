@@ -1,0 +1,299 @@
+"""Are the posteriors right? How often credible intervals hold the truth, and predictive ones the votes."""
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from zoolib.job.logs import log, progress, whole
+from zoolib.posteriors.files import open_predictions
+from zoolib.posteriors.information import vote_probabilities
+from zoolib.posteriors.intervals import marginals
+from zoolib.posteriors.summary import RELEVANT
+from zoolib.scores.questions import matching_rows, votes_of
+
+# Masses of the central intervals that are tested.
+LEVELS = np.array([0.5, 0.8, 0.9, 0.95])
+# A question is asked often enough if it counts for so many galaxies: a share of one half then has a
+# standard error of 3.5 points, one of 95 % of 1.5 points.
+ENOUGH = 200
+# Figure 19 of Walmsley et al. 2022: the masses asked for, and its two groups of galaxies by their votes.
+REQUESTED = np.linspace(0.1, 0.95, 50)
+GROUPS = {"3 < N < 5": (3, 5), "30 < N < 40": (30, 40)}
+# Its intervals are binned by the mass that they have; fewer than so many tell little about a bin.
+BINS = 10
+MEASUREMENTS = 100
+
+
+def calibrate(predictions, test, truth, coverage, calibration):
+    """Compare the mass of intervals with how often they hold what they should.
+
+    A question counts for a galaxy that at least half of whose volunteers were asked it, as in the
+    scores. Two measures are taken of each answer:
+
+    - `truth`, of a simulated survey alone: how often the true probability of the answer lies in its
+      central credible interval.
+    - `votes`: how often the number of its votes lies in its central predictive interval, given how many
+      were asked. Votes are whole numbers, so that such an interval holds more than the stated mass: the
+      share is compared with the mass that it has.
+
+    Args:
+        predictions: HDF5 of concentrations, or of the probabilities of a tree's answers.
+        test: catalogue (Parquet) with the votes to compare with.
+        truth: Parquet with the true answer probabilities in the columns of the tree; None where
+            nobody knows them.
+        coverage: CSV to write: question, answer (`all` for the question's answers together), measure,
+            stated (mass), expected (mass that the intervals have), actual (share of them that hold what
+            they should), galaxies.
+        calibration: CSV to write, figure 19 of Walmsley et al. 2022: question, votes (group of
+            galaxies), expected (mean mass of the intervals of a bin), actual (share of them that hold
+            the votes), intervals.
+
+    Raises:
+        UserError: predictions and catalogue have no galaxy or no tree in common.
+    """
+    of_blocks = []
+    with open_predictions(predictions) as opened:
+        catalog, rows = matching_rows(opened, test)
+        votes = votes_of(catalog, opened.tree, test)
+        true = true_probabilities(truth, catalog["id_str"], opened.tree) if truth else None
+        with progress(None, "measuring coverage", total=len(opened.id_str)) as meter:
+            for block, values in opened.blocks():
+                here = np.flatnonzero((rows >= block.start) & (rows < block.stop))
+                known = None if true is None else true[here]
+                found = measure(
+                    values[rows[here] - block.start], votes[here], known, opened.tree, opened.kind
+                )
+                of_blocks.append(found)
+                meter.update(len(values))
+    covered, intervals = summarise(of_blocks)
+    for table, path in ((covered, coverage), (intervals, calibration)):
+        with whole(path) as partial:
+            table.to_csv(partial, index=False, float_format="%.6g")
+    for sentence in verdicts(covered):
+        log.info("%s", sentence)
+
+
+def true_probabilities(truth, ids, tree):
+    """The true answer probabilities of some galaxies of a simulated survey.
+
+    Args:
+        truth: Parquet with id_str and the columns of the tree.
+        ids: (galaxies,) id_str.
+        tree: a `DecisionTree`.
+
+    Returns:
+        (galaxies, answers of all questions).
+    """
+    return pd.read_parquet(truth).set_index("id_str").loc[ids, tree.columns].to_numpy(float)
+
+
+def measure(values, votes, true, tree, kind):
+    """Count what lies inside the intervals of some galaxies.
+
+    Args:
+        values: (galaxies, answers of all questions, samples), concentrations or probabilities.
+        votes: (galaxies, answers of all questions).
+        true: (galaxies, answers of all questions) true probabilities, or None.
+        tree: a `DecisionTree`.
+        kind: what the values are, `concentrations` or `probabilities`.
+
+    Returns:
+        Two data frames for `summarise`: of the central intervals, and of figure 19.
+    """
+    covered, intervals = [], []
+    held = None if true is None else true_inside(values, true, tree, kind)
+    for question in tree.questions:
+        counts = relevant(votes, question, tree)
+        answered = votes[counts][:, question.slice]
+        if held is not None:
+            inside = held[counts][:, question.slice]
+            covered.append(_counted(question, "truth", inside, np.broadcast_to(LEVELS, inside.shape)))
+        inside, mass = np.empty((2, *answered.shape, len(LEVELS)))
+        asked = answered.sum(axis=1)
+        for total in np.unique(asked):
+            alike = asked == total
+            chances = vote_probabilities(values[counts][alike], tree, question.columns, int(total), kind)
+            inside[alike], mass[alike] = votes_inside(chances, answered[alike])
+            for group, (more, fewer) in GROUPS.items():
+                if len(question.answers) == 2 and more < total < fewer:
+                    measured = highest_density(chances[:, 0], answered[alike, 0])
+                    intervals.append(_binned(question, group, *measured))
+        covered.append(_counted(question, "votes", inside, mass))
+    return pd.concat(covered), pd.concat([_binned(None, None, [], []), *intervals])
+
+
+def relevant(votes, question, tree):
+    """Galaxies that a question counts for: at least half of their volunteers were asked it.
+
+    Args:
+        votes: (galaxies, answers of all questions).
+        question: a `Question`.
+        tree: its `DecisionTree`.
+
+    Returns:
+        (galaxies,), bool.
+    """
+    asked = votes[:, question.slice].sum(axis=1)
+    volunteers = votes[:, tree.first(question).slice].sum(axis=1)
+    return (asked > 0) & (asked >= RELEVANT * volunteers)
+
+
+def true_inside(values, true, tree, kind):
+    """Whether true probabilities lie inside central credible intervals of the masses `LEVELS`.
+
+    Args:
+        values: (galaxies, answers of all questions, samples), concentrations or probabilities.
+        true: (galaxies, answers of all questions).
+        tree: a `DecisionTree`.
+        kind: what the values are.
+
+    Returns:
+        (galaxies, answers of all questions, levels), bool.
+    """
+    if kind == "probabilities":
+        low, high = np.quantile(values, [(1 - LEVELS) / 2, (1 + LEVELS) / 2], axis=2)
+        return np.moveaxis((low <= true) & (true <= high), 0, 2)
+    # The share of the posterior below the truth, rather than four pairs of quantiles.
+    below = special.betainc(*marginals(values, tree), true[:, :, None]).mean(axis=2)
+    return np.abs(below - 0.5)[:, :, None] <= LEVELS / 2
+
+
+def votes_inside(chances, votes):
+    """Whether votes lie inside central predictive intervals of at least the masses `LEVELS`.
+
+    Such an interval goes from the first number of votes up to which lies (1 - level) / 2 of the
+    probability, to the first up to which lies (1 + level) / 2.
+
+    Args:
+        chances: (galaxies, answers, N + 1) probabilities of 0 to N votes.
+        votes: (galaxies, answers).
+
+    Returns:
+        Two arrays (galaxies, answers, levels): whether (0 or 1), and the mass of the interval.
+    """
+    up_to = np.cumsum(chances, axis=2)
+    up_to[:, :, -1] = 1
+    low, high = (
+        (up_to[:, :, None, :] < tail[:, None]).sum(axis=3) for tail in ((1 - LEVELS) / 2, (1 + LEVELS) / 2)
+    )
+    below = np.pad(up_to, ((0, 0), (0, 0), (1, 0)))
+    mass = np.take_along_axis(up_to, high, axis=2) - np.take_along_axis(below, low, axis=2)
+    return (low <= votes[:, :, None]) & (votes[:, :, None] <= high), mass
+
+
+def highest_density(chances, votes):
+    """The intervals of figure 19 of Walmsley et al. 2022, of one answer.
+
+    From the most probable number of votes both ends step outwards together until the interval holds
+    the requested mass. Requests that lead to the same interval of a galaxy count once.
+
+    Args:
+        chances: (galaxies, N + 1) probabilities of 0 to N votes.
+        votes: (galaxies,).
+
+    Returns:
+        Two arrays (intervals,): the mass of each, and whether (0 or 1) it holds the votes.
+    """
+    total = chances.shape[1] - 1
+    mode = chances.argmax(axis=1)[:, None]
+    steps = np.arange(total + 1)
+    below = np.pad(np.cumsum(chances, axis=1), ((0, 0), (1, 0)))
+    # below[k] is the probability of fewer than k votes.
+    upper, lower = np.minimum(mode + steps, total) + 1, np.maximum(mode - steps, 0)
+    mass = np.take_along_axis(below, upper, axis=1) - np.take_along_axis(below, lower, axis=1)
+    # The whole distribution holds any request, whatever rounding says.
+    reached = (mass[:, None, :-1] < REQUESTED[:, None]).sum(axis=2)
+    chosen = (reached[:, :, None] == steps).any(axis=1)
+    inside = np.abs(votes[:, None] - mode) <= steps
+    return mass[chosen], inside[chosen].astype(float)
+
+
+def _counted(question, measure, inside, mass):
+    """Sums over galaxies, a row for each answer and level."""
+    answers, levels = len(question.answers), len(LEVELS)
+    return pd.DataFrame(
+        {
+            "question": question.name,
+            "answer": np.repeat(question.answers, levels),
+            "measure": measure,
+            "stated": np.tile(LEVELS, answers),
+            "expected": mass.sum(axis=0).ravel(),
+            "actual": inside.sum(axis=0).ravel(),
+            "galaxies": len(inside),
+        }
+    )
+
+
+def _binned(question, group, mass, inside):
+    """Sums over intervals, a row for each bin of mass."""
+    number = np.minimum((np.asarray(mass) * BINS).astype(int), BINS - 1)
+    table = pd.DataFrame({"bin": number, "expected": mass, "actual": inside, "intervals": 1})
+    table = table.groupby("bin", as_index=False).sum()
+    table.insert(0, "votes", group)
+    table.insert(0, "question", question and question.name)
+    return table
+
+
+def summarise(of_blocks):
+    """Turn the counts of blocks of galaxies into shares.
+
+    Args:
+        of_blocks: list of what `measure` returns.
+
+    Returns:
+        Two data frames with the columns of the two tables of `calibrate`.
+    """
+    covered, intervals = (pd.concat(tables) for tables in zip(*of_blocks, strict=True))
+    keys = ["question", "answer", "measure", "stated"]
+    covered = covered.groupby(keys, sort=False, as_index=False).sum()
+    # The answers of a question together: as many galaxies, each counted with every answer.
+    keys.remove("answer")
+    together = covered.groupby(keys, sort=False, as_index=False)[["expected", "actual"]].sum()
+    sizes = covered.groupby(keys, sort=False, as_index=False)["galaxies"].agg(["sum", "first"])
+    together = together.assign(answer="all", times=sizes["sum"], galaxies=sizes["first"])
+    covered = pd.concat([together, covered.assign(times=covered["galaxies"])], ignore_index=True)
+    covered[["expected", "actual"]] = covered[["expected", "actual"]].div(covered["times"], axis=0)
+    intervals = intervals.groupby(["question", "votes", "bin"], as_index=False).sum()
+    intervals[["expected", "actual"]] = intervals[["expected", "actual"]].div(intervals["intervals"], axis=0)
+    columns = ["question", "answer", "measure", "stated", "expected", "actual", "galaxies"]
+    return covered[columns], intervals.drop(columns="bin")
+
+
+def worst(covered, measure):
+    """The greatest deviation of the actual share from the mass, of questions asked often enough.
+
+    Args:
+        covered: the table of coverage.
+        measure: `truth` or `votes`.
+
+    Returns:
+        Its row, with `deviation` (actual - expected); None where no question is asked often enough.
+    """
+    chosen = covered[(covered["answer"] == "all") & (covered["measure"] == measure)]
+    chosen = chosen[chosen["galaxies"] >= ENOUGH]
+    deviation = chosen["actual"] - chosen["expected"]
+    if chosen.empty:
+        return None
+    return chosen.assign(deviation=deviation).loc[deviation.abs().idxmax()]
+
+
+def verdicts(covered):
+    """One sentence a measure: the greatest deviation.
+
+    Args:
+        covered: the table of coverage.
+
+    Returns:
+        A list of sentences.
+    """
+    told = []
+    for measure_ in covered["measure"].unique():
+        row = worst(covered, measure_)
+        if row is None:
+            told.append(f"{measure_}: no question counts for {ENOUGH} galaxies or more.")
+        else:
+            told.append(
+                f"{measure_}: the greatest deviation is {100 * row['deviation']:+.1f} points, of the"
+                f" {row['stated']:.0%} intervals of {row['question']} ({row['galaxies']} galaxies)."
+            )
+    return told

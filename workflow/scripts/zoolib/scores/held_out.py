@@ -1,0 +1,91 @@
+"""Posteriors of galaxies that no model has learned from, as the paper's figures take them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from zoolib.job.logs import UserError, progress
+from zoolib.posteriors.files import open_predictions
+from zoolib.posteriors.summary import RELEVANT, mean_fractions
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Galaxies with many votes that no model was trained on, and what was predicted for them.
+
+    Attributes:
+        tree: the `DecisionTree`.
+        kind: what the values are, `concentrations` or `probabilities`.
+        galaxies: (rows of the catalogue) where the images are.
+        votes: (galaxies, answers).
+        values: (galaxies, answers, samples).
+        fractions: (galaxies, answers), expected vote fractions.
+        members: models that the samples come from, outermost in their order.
+    """
+
+    tree: object
+    kind: str
+    galaxies: pd.DataFrame
+    votes: np.ndarray
+    values: np.ndarray
+    fractions: np.ndarray
+    members: int
+
+    def question(self, name):
+        """The `Question` of the tree that has a name, such as `bar`."""
+        return next(question for question in self.tree.questions if question.name == name)
+
+    def relevant(self, question):
+        """Which galaxies a question counts for: at least half of the volunteers were asked it.
+
+        Args:
+            question: a `Question` of the tree.
+
+        Returns:
+            (galaxies,) boolean.
+        """
+        volunteers = self.votes[:, self.tree.first(question).slice].sum(axis=1)
+        asked = self.votes[:, question.slice].sum(axis=1)
+        return (asked > 0) & (asked >= RELEVANT * volunteers)
+
+
+def held_out(predictions, catalog, min_votes):
+    """Read the galaxies that predictions and volunteers are compared on.
+
+    Args:
+        predictions: HDF5 of a tree's predictions (may be virtual).
+        catalog: catalogue (Parquet) with the votes and the places of the images.
+        min_votes: votes on the first question that a galaxy needs.
+
+    Returns:
+        `HeldOut`, in the order of the catalogue.
+
+    Raises:
+        UserError: the predictions are of labels, or have no galaxy of the catalogue.
+    """
+    table = pd.read_parquet(catalog)
+    with open_predictions(predictions) as opened:
+        tree = opened.tree
+        if tree is None or not set(tree.columns) <= set(table):
+            raise UserError(
+                f"{predictions}: does not answer the questions that {catalog} has votes for; predict again."
+            )
+        first = tree.columns[tree.questions[0].slice]
+        rows = pd.Index(opened.id_str).get_indexer(table["id_str"])
+        if not (rows >= 0).any():
+            raise UserError(
+                f"{predictions}: none of its {len(opened.id_str)} galaxies is in {catalog}; predict again."
+            )
+        chosen = (rows >= 0) & (table[first].sum(axis=1) >= min_votes).to_numpy()
+        table, rows = table[chosen].reset_index(drop=True), rows[chosen]
+        values = np.empty((len(rows), *opened.values.shape[1:]))
+        with progress(None, "reading predictions", total=len(opened.id_str)) as meter:
+            for block, of_block in opened.blocks():
+                here = np.flatnonzero((rows >= block.start) & (rows < block.stop))
+                values[here] = of_block[rows[here] - block.start]
+                meter.update(len(of_block))
+        members = int(opened.values.file.attrs.get("members", 1))
+        votes = table[tree.columns].to_numpy(float)
+        fractions = mean_fractions(values, tree)
+        return HeldOut(tree, opened.kind, table, votes, values, fractions, members)

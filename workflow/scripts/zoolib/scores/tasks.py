@@ -1,0 +1,143 @@
+"""How well a finetuned model predicts the labels of its galaxies, split by split and fold by fold."""
+
+import re
+
+import numpy as np
+import pandas as pd
+
+from zoolib.job.logs import log, whole
+from zoolib.scores.confusion import confusion_matrix, confusion_rows
+from zoolib.scores.labels import bootstrap_weights
+from zoolib.scores.outcomes import SPLITS, outcomes, read_fits, write_galaxies
+
+RESAMPLES = 1000
+# Quantiles of the resamples: the ends of central intervals.
+ENDS = {"low_68": 0.16, "high_68": 0.84, "low_95": 0.025, "high_95": 0.975}
+# Numbers of a block of resamples, so that many galaxies fit into memory.
+ROOM = 4_000_000
+# The score that says most of each kind of label.
+MAIN = {"binary": "accuracy", "multiclass": "accuracy", "regression": "rmse", "votes": "log_loss"}
+# Resampling makes these worse, so that its intervals would not hold them.
+UNSURE = ("calibration_error",)
+
+
+def evaluate_task(fits, seed, output):
+    """Score a task's predictions, with bootstrap intervals and, if it has folds, their spread.
+
+    Several fits are the folds of a cross-validation: the galaxies of a split are then those of all folds
+    together, each predicted by the model that had it in that split.
+
+    Args:
+        fits: [{"name": "" or e.g. "fold0", "predictions": HDF5, "train", "val", "test": catalogues}].
+        seed: of the bootstrap.
+        output: attributes galaxies (Parquet: split, fit, truth and predictions of every galaxy), scores
+            (CSV: label, split, score, galaxies, value, low_68, high_68, low_95, high_95, constant, which is
+            the score of one answer for all, learned from the training galaxies; with folds also fold_mean,
+            fold_deviation and each fold) and confusion (CSV: question, subset, true, predicted, count).
+
+    Raises:
+        UserError: predictions of other labels than the catalogues have, or of none of their galaxies.
+    """
+    labels, table, constants = read_fits(fits)
+    random = np.random.default_rng(seed)
+    names = [fit["name"] for fit in fits]
+    scores, confusions = [], []
+    for split in SPLITS:
+        chosen = (table["split"] == split).to_numpy()
+        if not chosen.any():
+            continue
+        of_split = table[chosen].reset_index(drop=True)
+        trivial = outcomes(labels, constants[chosen].reset_index(drop=True))
+        for outcome, constant in zip(outcomes(labels, of_split), trivial, strict=True):
+            of_outcome = of_split.iloc[outcome.rows]
+            galaxies = pd.factorize(of_outcome["id_str"])[0]
+            about = {"label": outcome.name, "split": split}
+            rows = _score_rows(outcome, constant, galaxies, random)
+            if len(names) > 1:
+                _add_folds(rows, outcome, of_outcome["fit"].to_numpy(), names)
+            scores += [{**about, **row} for row in rows]
+            if outcome.classes:
+                shown = outcome.classes
+                called = outcome.probabilities.argmax(axis=1)
+                counts = confusion_matrix(outcome.truth.astype(int), called, len(shown))
+                confusions += confusion_rows(outcome.name, split, shown, counts)
+    write_galaxies(table, labels, output.galaxies)
+    columns = ["question", "subset", "true", "predicted", "count"]
+    for content, path in ((scores, output.scores), (confusions, output.confusion)):
+        with whole(path) as partial:
+            chosen = columns if content is confusions else None
+            pd.DataFrame(content, columns=chosen).to_csv(partial, index=False, float_format="%.6g")
+    for row in scores:
+        if row["split"] == "test" and row["score"] in MAIN.values():
+            log.info(
+                "%s: %s %.3f (constant: %.3f)", *(row[k] for k in ("label", "score", "value", "constant"))
+            )
+
+
+def evaluate_label_counts(fits, train, test, output):
+    """Score the fits of a task that learned from more and more labels, finetuned and from scratch.
+
+    Args:
+        fits: [{"name": such as "labels50-1-finetuned", "predictions": HDF5}].
+        train: catalogue (Parquet) that the constant predictor learned from.
+        test: catalogue (Parquet) of the galaxies to score.
+        output: CSV to write: labels (how many), seed, start (finetuned or scratch), label, score, value,
+            constant.
+
+    Raises:
+        UserError: as `evaluate_task`.
+    """
+    rows = []
+    for fit in fits:
+        count, seed, start = re.fullmatch(r"labels(\d+)-(\d+)-(\w+)", fit["name"]).groups()
+        labels, table, constants = read_fits([{**fit, "train": train, "test": test}], ["test"])
+        pairs = zip(outcomes(labels, table), outcomes(labels, constants), strict=True)
+        for outcome, constant in pairs:
+            ones = np.ones((1, len(outcome.rows)))
+            trivial = constant.scores(ones)
+            for score, value in outcome.scores(ones).items():
+                about = {"labels": int(count), "seed": int(seed), "start": start, "label": outcome.name}
+                rows.append({**about, "score": score, "value": value[0], "constant": trivial[score][0]})
+    table = pd.DataFrame(rows).sort_values(["label", "score", "start", "labels", "seed"])
+    with whole(output) as partial:
+        table.to_csv(partial, index=False, float_format="%.6g")
+
+
+def _score_rows(outcome, constant, galaxies, random):
+    """The scores of one label in one split, a dict each; resampled are galaxies, with all their fits."""
+    count = int(galaxies.max() + 1) if len(galaxies) else 0
+    ones = np.ones((1, len(galaxies)))
+    values, trivial = outcome.scores(ones), constant.scores(ones)
+    ends = {}
+    # One galaxy is always drawn again, which says nothing of others.
+    if count > 1:
+        blocks, step = [], max(1, ROOM // len(galaxies))
+        for begin in range(0, RESAMPLES, step):
+            weights = bootstrap_weights(count, min(step, RESAMPLES - begin), random)
+            blocks.append(outcome.scores(weights[:, galaxies]))
+        resampled = {name: np.concatenate([block[name] for block in blocks]) for name in values}
+        ends = {name: _quantiles(found) for name, found in resampled.items() if name not in UNSURE}
+    return [
+        {
+            "score": name,
+            "galaxies": count,
+            "value": value[0],
+            **dict(zip(ENDS, ends.get(name, [np.nan] * len(ENDS)), strict=True)),
+            "constant": trivial[name][0],
+        }
+        for name, value in values.items()
+    ]
+
+
+def _quantiles(values):
+    known = values[~np.isnan(values)]
+    return np.quantile(known, list(ENDS.values())) if len(known) else [np.nan] * len(ENDS)
+
+
+def _add_folds(rows, outcome, fit, names):
+    """Add to each score what it is in each fold, and their mean and standard deviation."""
+    folds = [outcome.at(fit == name) for name in names]
+    by_fold = [fold.scores(np.ones((1, len(fold.rows)))) for fold in folds]
+    for row in rows:
+        values = pd.Series([scores[row["score"]][0] for scores in by_fold], index=names)
+        row |= {"fold_mean": values.mean(), "fold_deviation": values.std(ddof=1), **values}

@@ -1,0 +1,1 @@
+"""A simulated survey in the layout of the record, whose truth is known."""

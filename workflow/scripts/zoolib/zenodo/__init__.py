@@ -1,0 +1,1 @@
+"""The record: over HTTP, and inside its zip archives."""

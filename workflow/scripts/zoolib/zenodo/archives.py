@@ -1,0 +1,303 @@
+"""Images in zip archives, read without unpacking: from local files, or piece by piece from afar."""
+
+import io
+import os
+import threading
+import zipfile
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+from zoolib.job.logs import UserError, log
+
+IMAGES = (".png", ".jpg", ".jpeg", ".fits", ".fits.gz", ".fits.fz")
+# What a damaged member makes the standard library raise; RuntimeError is a password.
+DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError)
+# The end of an archive that is read first: the longest comment, and the records that precede it.
+TAIL = (1 << 16) + 1024
+# Bytes of the fixed part of the header before a member, and room for its extra fields.
+HEADER, EXTRA = 30, 512
+# Members closer than this share a request, up to a length that is no great loss when interrupted.
+GAP, LONGEST = 1 << 12, 1 << 22
+
+
+class Member(NamedTuple):
+    """Where an image lies.
+
+    Attributes:
+        archive: path of the zip.
+        member: full name inside it.
+    """
+
+    archive: str
+    member: str
+
+
+def index(paths):
+    """Find the images in archives by their base names: the folders inside differ from part to part.
+
+    Args:
+        paths: zip files, the parts of one record.
+
+    Returns:
+        {base name: Member}, in the order of the parts.
+
+    Raises:
+        UserError: a part is no readable zip, or two different images share a base name.
+    """
+    found = by_base_name([(path, read_infos(path)) for path in map(str, paths)])
+    return {name: Member(path, info.filename) for name, (path, info) in found.items()}
+
+
+def read_infos(path):
+    """The contents of a local archive.
+
+    Args:
+        path: of the zip.
+
+    Returns:
+        A list of `zipfile.ZipInfo`.
+
+    Raises:
+        UserError: no such archive, or no readable one.
+    """
+    try:
+        return _opened(str(path)).infolist()
+    except (zipfile.BadZipFile, OSError) as error:
+        raise _broken(path, error) from error
+
+
+def by_base_name(contents):
+    """Merge the contents of several archives.
+
+    An image that is there twice with the same size and checksum counts once.
+
+    Args:
+        contents: [(archive, list of `zipfile.ZipInfo`)].
+
+    Returns:
+        {base name: (archive, ZipInfo)}.
+
+    Raises:
+        UserError: two different images share a base name.
+    """
+    found, repeated = {}, 0
+    for archive, infos in contents:
+        for info in infos:
+            name = info.filename.rsplit("/", 1)[-1]
+            # macOS adds a hidden twin of each file.
+            if not name.lower().endswith(IMAGES) or name.startswith("."):
+                continue
+            other, twin = found.setdefault(name, (archive, info))
+            if twin is info:
+                continue
+            if (twin.CRC, twin.file_size) != (info.CRC, info.file_size):
+                raise UserError(
+                    f"{archive}: the image '{info.filename}' has the same name as '{twin.filename}' in"
+                    f" {other} and other content; galaxies are found by base name, so rename or remove one"
+                    " of them."
+                )
+            repeated += 1
+    if repeated:
+        log.info("%d images are in the archives more than once, with the same content", repeated)
+    return found
+
+
+def read_member(archive, member):
+    """Read one member of a local archive; nothing is unpacked on disk.
+
+    Archives stay open, one handle a process, so that their contents are listed once. Threads may
+    share it.
+
+    Args:
+        archive: path of the zip.
+        member: full name inside it, as `index` gives it.
+
+    Returns:
+        The bytes of the member.
+
+    Raises:
+        UserError: no such archive or member, or a damaged one.
+    """
+    try:
+        opened = _opened(str(archive))
+    except (zipfile.BadZipFile, OSError) as error:
+        raise _broken(archive, error) from error
+    return _read(opened, archive, member)
+
+
+def _read(opened, archive, member):
+    try:
+        return opened.read(member)
+    except KeyError:
+        raise UserError(
+            f"{archive}: has no member '{member}'; make the catalogue again, it was made from another"
+            " archive."
+        ) from None
+    except DAMAGE as error:
+        name = getattr(member, "filename", member)
+        raise UserError(
+            f"{archive}: the member '{name}' cannot be read ({_words(error)}); it is damaged, download or"
+            " pack the archive again."
+        ) from error
+
+
+_handles = {}
+_lock = threading.Lock()
+
+
+def _opened(path):
+    about = os.stat(path)
+    stamp = (about.st_mtime_ns, about.st_size, about.st_ino)
+    # A forked process shares the position in the parent's file, so that it opens its own.
+    key = (os.getpid(), path)
+    with _lock:
+        if key not in _handles or _handles[key][0] != stamp:
+            _handles[key] = (stamp, zipfile.ZipFile(path))
+        return _handles[key][1]
+
+
+def _words(error):
+    return str(error).rstrip(".") or type(error).__name__
+
+
+def _broken(path, error):
+    if isinstance(error, FileNotFoundError):
+        return UserError(f"{path}: there is no such archive; mend catalogs[].archives or download it.")
+    found = (
+        "a file of zero bytes" if Path(path).is_file() and not Path(path).stat().st_size else _words(error)
+    )
+    return UserError(
+        f"{path}: is no whole zip archive ({found}); remove it and download it again, or mend"
+        " catalogs[].archives."
+    )
+
+
+class RangeFile(io.RawIOBase):
+    """A file somewhere else, as `zipfile` wants it: what is not at hand is fetched by byte ranges.
+
+    Args:
+        size: its length in bytes.
+        fetch: a function of (start, stop) that returns these bytes.
+    """
+
+    def __init__(self, size, fetch):
+        super().__init__()
+        self._size, self._fetch = size, fetch
+        self._position = 0
+        self._start, self._bytes = 0, b""
+
+    def hold(self, start, stop):
+        """Fetch a piece and keep it at hand, in place of the last one."""
+        self._bytes = self._fetch(start, stop)
+        self._start = start
+
+    def readable(self):
+        """It is."""
+        return True
+
+    def seekable(self):
+        """It is."""
+        return True
+
+    def tell(self):
+        """The position in bytes."""
+        return self._position
+
+    def seek(self, offset, whence=io.SEEK_SET):
+        """Set the position; returns it."""
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        if start + offset < 0:
+            raise OSError("position before the beginning of the file")
+        self._position = start + offset
+        return self._position
+
+    def read(self, size=-1):
+        """The next `size` bytes, or all that follow."""
+        start = min(self._position, self._size)
+        stop = self._size if size is None or size < 0 else min(start + size, self._size)
+        self._position = max(stop, self._position)
+        held = (max(start, self._start), min(stop, self._start + len(self._bytes)))
+        if held[0] >= held[1]:
+            return self._fetch(start, stop) if stop > start else b""
+        before = self._fetch(start, held[0]) if start < held[0] else b""
+        after = self._fetch(held[1], stop) if held[1] < stop else b""
+        return before + self._bytes[held[0] - self._start : held[1] - self._start] + after
+
+
+class RemoteArchive:
+    """A zip archive somewhere else, read by byte ranges.
+
+    Its end is fetched first (zip64 or not), then its list of contents; a member costs one request,
+    and members that are neighbours share one.
+
+    Args:
+        name: what messages call it.
+        size: its length in bytes.
+        fetch: a function of (start, stop) that returns these bytes.
+
+    Raises:
+        UserError: it is no zip archive.
+    """
+
+    def __init__(self, name, size, fetch):
+        self.name = name
+        self._file = RangeFile(size, fetch)
+        self._file.hold(max(size - TAIL, 0), size)
+        try:
+            self._zip = zipfile.ZipFile(self._file)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise UserError(
+                f"{name}: is no whole zip archive on the server ({_words(error)}); check zenodo.record and"
+                " catalogs[].archives."
+            ) from error
+        infos = sorted(self.infos(), key=lambda info: info.header_offset)
+        starts = [info.header_offset for info in infos] + [self._zip.start_dir]
+        self._ends = {info.header_offset: after for info, after in zip(infos, starts[1:], strict=True)}
+
+    def infos(self):
+        """The contents, a list of `zipfile.ZipInfo`."""
+        return self._zip.infolist()
+
+    def _span(self, info):
+        # How long the header before the data is, only the header itself says: read a margin too, but
+        # not into the next member.
+        start = info.header_offset
+        most = start + HEADER + len(info.filename.encode()) + EXTRA + info.compress_size
+        return start, min(most, self._ends[start])
+
+    def requests(self, infos):
+        """Put members that are to be read into groups, one request each.
+
+        Args:
+            infos: some of the contents.
+
+        Returns:
+            A list of lists of `ZipInfo`, in the order of the archive.
+        """
+        groups = []
+        for info in sorted(infos, key=lambda info: info.header_offset):
+            start, stop = self._span(info)
+            if groups:
+                first, last = self._span(groups[-1][0])[0], self._span(groups[-1][-1])[1]
+                if start - last <= GAP and stop - first <= LONGEST:
+                    groups[-1].append(info)
+                    continue
+            groups.append([info])
+        return groups
+
+    def read(self, group):
+        """Read one group of members.
+
+        Args:
+            group: a list of `ZipInfo`, as `requests` makes them.
+
+        Yields:
+            (ZipInfo, its bytes).
+
+        Raises:
+            UserError: a damaged member.
+        """
+        self._file.hold(self._span(group[0])[0], self._span(group[-1])[1])
+        for info in group:
+            yield info, _read(self._zip, self.name, info)
