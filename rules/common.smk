@@ -42,7 +42,7 @@ except UserError as error:
 
 
 def untitled(tree):
-    """A tree as results depend on it: who mends its title or its source trains nothing anew."""
+    """A tree as results depend on it: who fixes its title or its source trains nothing anew."""
     return {key: value for key, value in tree.items() if key not in ("title", "source")}
 
 

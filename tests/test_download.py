@@ -172,7 +172,7 @@ def test_no_server_at_all(monkeypatch, target, waits):
     with pytest.raises(UserError, match=r"127\.0\.0\.1:9 keeps failing \(no connection"):
         get(target)
     monkeypatch.setenv("ZENODO_URL", "zenodo.org")
-    with pytest.raises(UserError, match="is no address; mend the environment variable ZENODO_URL"):
+    with pytest.raises(UserError, match="is no address; fix the environment variable ZENODO_URL"):
         get(target)
 
 
@@ -336,5 +336,5 @@ def test_a_folder_without_the_files(tmp_path):
     check_folder(tmp_path, ["a.zip"])
     with pytest.raises(UserError, match=r"b\.zip, c\.zip are missing or empty there; .*zenodo\.local"):
         check_folder(tmp_path, ["a.zip", "b.zip", "c.zip"])
-    with pytest.raises(UserError, match=r"there is no such folder; mend zenodo\.local"):
+    with pytest.raises(UserError, match=r"there is no such folder; fix zenodo\.local"):
         check_folder(tmp_path / "none", [])

@@ -29,7 +29,7 @@ def test_binary_in_all_spellings(cells):
 def test_binary_with_words_of_its_own():
     label = Label("type", classes=("E", "S"))
     assert encode(label, ["S", "E", "S"])[1].tolist() == [1, 0, 1]
-    with pytest.raises(UserError, match="'type' is 'Irr', expected one of E, S; mend"):
+    with pytest.raises(UserError, match="'type' is 'Irr', expected one of E, S; fix"):
         encode(label, ["S", "E", "Irr"])
 
 
@@ -73,8 +73,8 @@ def test_a_fraction_becomes_yes_no_or_nothing():
 @pytest.mark.parametrize(
     ("label", "cells", "sentence"),
     [
-        (Label("x"), [1, 2], "mine.csv, row 2: the label 'x' is '2', expected 0 or 1; mend the cell"),
-        (Label("x"), [3, 0, 2], r"row 1: .*expected 0 or 1 \(one of 2 such rows\); mend"),
+        (Label("x"), [1, 2], "mine.csv, row 2: the label 'x' is '2', expected 0 or 1; fix the cell"),
+        (Label("x"), [3, 0, 2], r"row 1: .*expected 0 or 1 \(one of 2 such rows\); fix"),
         (Label("x", "multiclass", ("a", "b")), ["a", "c"], "'x' is 'c', expected one of a, b"),
         (Label("x", "multiclass"), ["a", "a", None], "has the classes a, expected two or more"),
         (Label("x", "multiclass"), [None, None], "has the classes none, expected two or more"),

@@ -300,15 +300,15 @@ WRONG = {
     ),
     "no such table": (
         "catalogs: [{name: a, tree: gz2, table: ./nothing.csv}]",
-        "catalogs[0].table is './nothing.csv', expected a table (CSV or Parquet) that is there; mend ",
+        "catalogs[0].table is './nothing.csv', expected a table (CSV or Parquet) that is there; fix ",
     ),
     "no such archive": (
         f"catalogs: [{{{CATALOG}, archives: [./nothing.zip]}}]",
-        "catalogs[0].archives is './nothing.zip', expected a zip that is there; mend the path.",
+        "catalogs[0].archives is './nothing.zip', expected a zip that is there; fix the path.",
     ),
     "no such images": (
         f"catalogs: [{{{CATALOG}, images: mine/nothing}}]",
-        "catalogs[0].images is 'mine/nothing', expected a folder of images that is there; mend the path.",
+        "catalogs[0].images is 'mine/nothing', expected a folder of images that is there; fix the path.",
     ),
     "archives and images": (
         f"catalogs: [{{{CATALOG}, images: mine/images, archives: [gz_decals_dr5_png_part1.zip]}}]",

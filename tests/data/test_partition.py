@@ -83,7 +83,7 @@ def test_own_splits_are_read_in_any_usual_spelling():
     ("word", "found"), [("dev", "'dev'"), (None, "blank"), ("", "''")], ids=["unknown", "none", "empty"]
 )
 def test_another_split_ends_in_a_sentence(word, found):
-    with pytest.raises(UserError, match=f"row 2: the split is {found}, expected train, val or test; mend"):
+    with pytest.raises(UserError, match=f"row 2: the split is {found}, expected train, val or test; fix"):
         read_split(pd.Series(["train", word]), ["row 1", "row 2"])
 
 

@@ -227,7 +227,7 @@ REFUSED = {
         [Label("ring", "multiclass", ("a", "b"))],
         {"ring": ["a", "b", "d"] * 20},
         {},
-        r"mine.csv, row 3: the label 'ring' is 'd', expected one of a, b \(one of 20 such rows\); mend",
+        r"mine.csv, row 3: the label 'ring' is 'd', expected one of a, b \(one of 20 such rows\); fix",
     ),
     "no column": (
         [RING],
@@ -246,7 +246,7 @@ REFUSED = {
         [RING],
         {"ring": [0, 1] * 30},
         {"images": "none"},
-        "no such folder of images; mend finetune.tasks.mine.images",
+        "no such folder of images; fix finetune.tasks.mine.images",
     ),
 }
 

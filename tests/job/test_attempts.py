@@ -91,9 +91,9 @@ def until(condition, seconds=30):
 
 def test_what_no_retry_can_mend_stops_the_later_attempts_of_the_same_call(tmp_path, call, monkeypatch):
     log = tmp_path / "job.log"
-    assert ends(log, UserError("Mend it.")) == (True, 1, "Mend it.")
-    assert ends(log) == (False, 1, "Mend it.")
-    assert ends(log) == (False, 1, "Mend it.")
+    assert ends(log, UserError("Fix it.")) == (True, 1, "Fix it.")
+    assert ends(log) == (False, 1, "Fix it.")
+    assert ends(log) == (False, 1, "Fix it.")
     assert (tmp_path / "job.log.traceback").exists()
     monkeypatch.setenv(attempts.CALL, "second")
     assert ends(log) == (True, 0, "")
@@ -111,7 +111,7 @@ def test_what_a_retry_may_mend_is_tried_again(tmp_path, call, raised):
 
 def test_without_a_call_of_snakemake_nothing_is_marked(tmp_path, monkeypatch):
     monkeypatch.delenv(attempts.CALL, raising=False)
-    assert ends(tmp_path / "job.log", UserError("Mend it."))[0]
+    assert ends(tmp_path / "job.log", UserError("Fix it."))[0]
     assert ends(tmp_path / "job.log")[0]
 
 
@@ -121,7 +121,7 @@ def test_snakemake_retries_but_the_script_runs_once_a_call(tmp_path):
         "from zoolib.job.logs import UserError, log_to\n"
         "with log_to(snakemake.log[0]):\n"
         "    open('tries', 'a').write('x')\n"
-        "    raise UserError('Mend the record.')\n"
+        "    raise UserError('Fix the record.')\n"
     )
     target = "results/demo/download/truth.parquet"
     for tries in ("x", "xx"):
@@ -130,7 +130,7 @@ def test_snakemake_retries_but_the_script_runs_once_a_call(tmp_path):
         )
         assert status == 1 and shown.count("Trying to restart job") == 1
         assert (repo / "tries").read_text() == tries
-        assert (repo / "logs/demo/simulate_record.log").read_text().endswith(" Mend the record.\n")
+        assert (repo / "logs/demo/simulate_record.log").read_text().endswith(" Fix the record.\n")
 
 
 def test_a_twin_waits_while_squeue_says_that_the_other_lives(tmp_path, repo, squeue):

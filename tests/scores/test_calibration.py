@@ -164,8 +164,8 @@ def test_the_studys_factors_undo_what_is_too_sure(repo, survey):
     factors = study.fitted_factors(sure, [0.0])
     for question in TREE.questions:
         np.testing.assert_allclose(factors[question.name], 0.25, rtol=0.2)
-    mended = study.judge(study.coverage(study.multiplied(sure, factors))[0])
-    assert mended["right"] == mended["of"] == 12
+    fixed = study.judge(study.coverage(study.multiplied(sure, factors))[0])
+    assert fixed["right"] == fixed["of"] == 12
     assert study.judge(study.coverage(sure)[0])["right"] < 6
 
 

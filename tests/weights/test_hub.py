@@ -65,13 +65,13 @@ def test_a_pull_request_is_a_revision(server):
 
 def test_a_token_opens_a_private_repository_and_goes_nowhere_else(server, monkeypatch, caplog):
     server.add("owner/private", FILES, token="hf_secret")
-    assert "has no such repository, or it is private; mend the name, or, if private, set HF_TOKEN." in told(
+    assert "has no such repository, or it is private; fix the name, or, if private, set HF_TOKEN." in told(
         "hf://owner/private"
     )
     monkeypatch.setenv("HF_TOKEN", "another")
     assert "the token in use may not read it" in told("hf://owner/private")
     monkeypatch.setenv("HF_TOKEN", "wrong")
-    assert "refuses the token in use; mend or unset HF_TOKEN." in told("hf://owner/private")
+    assert "refuses the token in use; fix or unset HF_TOKEN." in told("hf://owner/private")
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     assert hub.Repository("hf://owner/private").fetch("model.safetensors").read_bytes() == WEIGHTS
     assert not server.leaked

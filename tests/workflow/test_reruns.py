@@ -158,7 +158,7 @@ CHANGES = {
         replaced("config/trees/gz_decals_5.yaml", "above: 0.8, votes: 20", "above: 0.7, votes: 20")
     ],
     "the title or source in the file of the tree": [
-        replaced("config/trees/gz_decals_5.yaml", "title: Galaxy Zoo DECaLS 5", "title: Mended")
+        replaced("config/trees/gz_decals_5.yaml", "title: Galaxy Zoo DECaLS 5", "title: Fixed")
     ],
     "an edited line of a module: the likelihood": [
         replaced(f"{ZOOLIB}/likelihood.py", "STIRLING_FROM = 8", "STIRLING_FROM = 9")

@@ -60,7 +60,7 @@ def check_record(files, expected, output):
         raise UserError(
             f"{output}: {len(wrong)} of {len(rows)} counts are wrong, the first is '{wrong[0]['what']}'"
             f" (expected {wrong[0]['expected']:,}, found {wrong[0]['found']:,}); get the record's tables"
-            f" again, or mend {expected} if it is about another version."
+            f" again, or fix {expected} if it is about another version."
         )
     log.info("all %d counts are right", len(rows))
 
@@ -80,5 +80,5 @@ def _count(table, condition, path):
     except Exception as error:
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise UserError(
-            f"{path}: cannot be asked '{condition}' ({reason}); get the file again, or mend the check."
+            f"{path}: cannot be asked '{condition}' ({reason}); get the file again, or fix the check."
         ) from None

@@ -64,7 +64,7 @@ def check_folder(folder, names):
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(
-            f"{folder}: there is no such folder; mend zenodo.local, or set it to null to download."
+            f"{folder}: there is no such folder; fix zenodo.local, or set it to null to download."
         )
     missing = [name for name in names if not _size(folder / name)]
     if missing:
@@ -173,7 +173,7 @@ def _fetch(file, partial):
         persist(attempt, file.name, reached=lambda: _size(partial))
     except OSError as error:
         raise UserError(
-            f"{partial}: cannot be written ({error.strerror}); make room or mend the folder's rights, then"
+            f"{partial}: cannot be written ({error.strerror}); make room or fix the folder's rights, then"
             " run the same command again: it goes on where it stopped."
         ) from error
     if file.md5 and digest.hexdigest() != file.md5:

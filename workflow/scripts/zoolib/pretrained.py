@@ -193,7 +193,7 @@ def read_timm_config(path, source):
     except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
         missing = f"has no key {error}" if isinstance(error, KeyError) else f"cannot be read ({error})"
         raise UserError(
-            f"{source}: its config.json {missing}, expected what timm writes; mend it or choose another."
+            f"{source}: its config.json {missing}, expected what timm writes; fix it or choose another."
         ) from None
     return {"architecture": architecture, "crop_pct": crop, **settings, "interpolation": interpolation}
 
@@ -288,5 +288,5 @@ def _of_channels(numbers, channels, key):
     if channels == 1:
         return [float(np.mean(numbers))]
     raise UserError(
-        f"config.json: {key} has {len(numbers)} numbers and the encoder {channels} channels; mend the file."
+        f"config.json: {key} has {len(numbers)} numbers and the encoder {channels} channels; fix the file."
     )

@@ -62,9 +62,7 @@ def plan(given):
             " images a class; type make finetune LABELS=labels.csv IMAGES=folder."
         )
     if not Path(source).exists():
-        raise UserError(
-            f"LABELS is '{source}', expected a table, folder or zip that is there; mend the path."
-        )
+        raise UserError(f"LABELS is '{source}', expected a table, folder or zip that is there; fix the path.")
     model = given["MODEL"] or DEMO
     if given["MODEL"]:
         kind_of_source(model, "MODEL")
@@ -132,7 +130,7 @@ def _of_table(given):
         )
     if images and not Path(images).exists():
         raise UserError(
-            f"IMAGES is '{images}', expected a folder or zip of images that is there; mend the path."
+            f"IMAGES is '{images}', expected a folder or zip of images that is there; fix the path."
         )
     if Path(images).is_file() and not images.lower().endswith(".zip"):
         raise UserError(

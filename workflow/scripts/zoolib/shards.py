@@ -113,7 +113,7 @@ def check_rejected(abouts, rejected, max_rejected, output):
         where_from = next(path for path, rows in zip(rejected, tables, strict=True) if len(rows))
         raise UserError(
             f"shards.max_rejected: {len(table)} of {total} images ({len(table) / total:.1%}) cannot be read,"
-            f" allowed are {max_rejected:.1%}; mend them or raise the limit; {where_from} lists the first,"
+            f" allowed are {max_rejected:.1%}; fix them or raise the limit; {where_from} lists the first,"
             f" {table['reason'][0]}"
         )
     with whole(output) as partial:

@@ -191,7 +191,7 @@ def _check_places(config):
     def check(key, path, is_there, expected):
         if not path or path.startswith(f"results/{config['run']}/") or is_there(Path(path)):
             return
-        raise wrong(f"{key} is '{path}', expected {expected}; mend the path.")
+        raise wrong(f"{key} is '{path}', expected {expected}; fix the path.")
 
     table, archive = "a table (CSV or Parquet) that is there", "a zip that is there"
     images, model = "a folder of images that is there", "a folder with model.keras and model.json"

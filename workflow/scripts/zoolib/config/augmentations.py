@@ -56,7 +56,7 @@ def load_augmentation(name, folder):
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f" in line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}: is not valid YAML{line}; mend the file.") from None
+        raise UserError(f"{path}: is not valid YAML{line}; fix the file.") from None
     if not isinstance(content, dict) or list(content) != ["steps"] or not isinstance(content["steps"], list):
         raise UserError(
             f"{path}: expected the key 'steps' with a list, and nothing else; see config/augmentations/."

@@ -106,7 +106,7 @@ class Label:
             more = f" (one of {wrong.sum()} such rows)" if wrong.sum() > 1 else ""
             raise UserError(
                 f"{places[first]}: the label '{self.name}' is '{cells.iloc[first]}', expected {expected}"
-                f"{more}; mend the cell, or leave such rows out by query."
+                f"{more}; fix the cell, or leave such rows out by query."
             )
         return label, numbers.where(~blank), blank
 

@@ -140,9 +140,9 @@ def _mapping(path):
     try:
         content = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: is not valid YAML ({' '.join(str(error).split())}); mend it.") from None
+        raise UserError(f"{path}: is not valid YAML ({' '.join(str(error).split())}); fix it.") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a mapping of keys, found {content!r}; mend the file.")
+        raise UserError(f"{path}: expected a mapping of keys, found {content!r}; fix the file.")
     return content
 
 

@@ -192,7 +192,7 @@ def _parents_first(questions, origin):
         if ready is None:
             stuck = ", ".join(question.name for question in waiting)
             raise UserError(
-                f"{origin}: the questions {stuck} wait for each other in a cycle; mend their 'after'."
+                f"{origin}: the questions {stuck} wait for each other in a cycle; fix their 'after'."
             )
         placed.append(replace(ready, start=sum(len(question.answers) for question in placed)))
         waiting.remove(ready)

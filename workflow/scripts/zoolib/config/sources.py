@@ -50,7 +50,7 @@ def kind_of_source(source, key, own="results/"):
         if not HUB.fullmatch(source):
             raise UserError(
                 f"{key} is '{source}', expected hf://organisation/name or hf://organisation/name@revision,"
-                " such as hf://mwalmsley/zoobot-encoder-convnext_nano; mend it."
+                " such as hf://mwalmsley/zoobot-encoder-convnext_nano; fix it."
             )
         return "hub"
     folder = Path(source)
@@ -68,7 +68,7 @@ def kind_of_source(source, key, own="results/"):
             f"{key} is '{source}', whose weights are in a pickle ({pickle}), and opening one can run any"
             " program; expected config.json and model.safetensors; convert it (docs/pretrained.md)."
         )
-    raise UserError(f"{key} is '{source}', expected {EXPECTED}; mend it.")
+    raise UserError(f"{key} is '{source}', expected {EXPECTED}; fix it.")
 
 
 def files_of_checkpoint(source):

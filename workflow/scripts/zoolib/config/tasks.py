@@ -240,9 +240,9 @@ def _check_training(task, key):
         raise wrong(f"{key}: {error}") from None
     # A strategy of somebody's own may fail in any way.
     except Exception as error:
-        raise wrong(f"{key}.strategy plans no stages ({type(error).__name__}: {error}); mend it.") from None
+        raise wrong(f"{key}.strategy plans no stages ({type(error).__name__}: {error}); fix it.") from None
     if not stages:
-        raise wrong(f"{key}.strategy plans no stages, expected one or more; mend its 'stages'.")
+        raise wrong(f"{key}.strategy plans no stages, expected one or more; fix its 'stages'.")
     shortest = min(stage.epochs for stage in stages)
     if task["warmup_epochs"] >= shortest:
         raise wrong(

@@ -58,7 +58,7 @@ class DecisionTree:
             where = getattr(error, "problem_mark", None)
             line = f" in line {where.line + 1}" if where else ""
             why = f" ({error.problem})" if getattr(error, "problem", None) else ""
-            raise UserError(f"{path}: is not valid YAML{line}{why}; mend the file.") from None
+            raise UserError(f"{path}: is not valid YAML{line}{why}; fix the file.") from None
         return cls.from_dict({"name": path.stem, **content} if isinstance(content, dict) else content, path)
 
     @classmethod
@@ -129,7 +129,7 @@ class DecisionTree:
 
         Args:
             published: with the namings of published tables and the suggested cuts, which a trained
-                model knows nothing of: whoever mends them need not train again.
+                model knows nothing of: whoever fixes them need not train again.
 
         Returns:
             A dict that JSON can say.
@@ -292,7 +292,7 @@ def _check_naming(naming, name, origin):
     if twice:
         answers = " and ".join(f"'{column}'" for column, found in naming.items() if found == twice)
         raise UserError(
-            f"{origin}: published.{name} finds the answers {answers} in the same column '{twice}'; mend one."
+            f"{origin}: published.{name} finds the answers {answers} in the same column '{twice}'; fix one."
         )
 
 

@@ -79,7 +79,7 @@ def _is_image(path):
 
 def _in_folder(source):
     if not Path(source).is_dir():
-        raise UserError(f"{source}: there is no such folder; mend finetune.tasks[].folders.")
+        raise UserError(f"{source}: there is no such folder; fix finetune.tasks[].folders.")
     files, folders = {}, set()
     for found in Path(source).rglob("*"):
         path = PurePosixPath(found.relative_to(source))

@@ -64,7 +64,7 @@ def in_folder(names, files, folder, beside, key="catalogs[]"):
             " file_loc; give one of them."
         )
     if folder is not None and not Path(folder).is_dir():
-        raise UserError(f"{folder}: there is no such folder of images; mend {key}.images.")
+        raise UserError(f"{folder}: there is no such folder of images; fix {key}.images.")
     bases = [base for base in (folder, beside) if base is not None]
     found = pd.Series(None, index=names.index, dtype=object)
     for base in bases:

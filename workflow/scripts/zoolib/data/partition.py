@@ -34,7 +34,7 @@ def read_split(words, places):
         first = int(np.flatnonzero(found.isna())[0])
         cell = "blank" if pd.isna(words.iloc[first]) else f"'{words.iloc[first]}'"
         raise UserError(
-            f"{places[first]}: the split is {cell}, expected train, val or test; mend the cell, or leave such"
+            f"{places[first]}: the split is {cell}, expected train, val or test; fix the cell, or leave such"
             " rows out by query."
         )
     return found

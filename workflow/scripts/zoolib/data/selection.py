@@ -224,6 +224,6 @@ def unreadable(table, max_rejected):
     if len(bad) > max_rejected * len(table):
         raise UserError(
             f"shards.max_rejected: {len(bad)} of {len(table)} images ({len(bad) / len(table):.1%}) cannot be"
-            f" read, allowed are {max_rejected:.1%}; mend them or raise the limit; the first: {bad.iloc[0]}"
+            f" read, allowed are {max_rejected:.1%}; fix them or raise the limit; the first: {bad.iloc[0]}"
         )
     return sentences

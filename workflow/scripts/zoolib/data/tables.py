@@ -78,7 +78,7 @@ def _readable(path):
     if not name.endswith((".parquet", ".csv", ".csv.gz")):
         raise UserError(f"{path}: expected a table that ends in .parquet, .csv or .csv.gz.")
     if not Path(path).is_file():
-        raise UserError(f"{path}: there is no such table; mend catalogs[].table or get the file.")
+        raise UserError(f"{path}: there is no such table; fix catalogs[].table or get the file.")
     kind = "Parquet" if name.endswith(".parquet") else "CSV"
     try:
         yield kind
@@ -143,7 +143,7 @@ def select(table, query, origin, key="catalogs[].query"):
     except Exception as error:
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise UserError(
-            f"{key}: pandas cannot apply '{query}' to {origin} ({reason}); mend the expression,"
+            f"{key}: pandas cannot apply '{query}' to {origin} ({reason}); fix the expression,"
             " names with a hyphen need backticks."
         ) from None
     if not isinstance(chosen, pd.Series) or not pd.api.types.is_bool_dtype(chosen.dtype):

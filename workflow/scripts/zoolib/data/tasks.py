@@ -147,7 +147,7 @@ def _from_table(task, labels, cuts):
             elif label.name not in available:
                 raise UserError(
                     f"{path}: has no column '{label.name}', which is to be a label; it has"
-                    f" {', '.join(list(available)[:6])}; mend {where}.label."
+                    f" {', '.join(list(available)[:6])}; fix {where}.label."
                 )
         if own and task["split"] not in available:
             raise UserError(

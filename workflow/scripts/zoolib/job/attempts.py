@@ -1,4 +1,4 @@
-"""Attempts at a job: one at a time, within its wall time, and none after what no retry can mend.
+"""Attempts at a job: one at a time, within its wall time, and none after what no retry can fix.
 
 Nothing here changes a result: the module is left out of the fingerprints of code.
 """
@@ -27,7 +27,7 @@ class Unfinished(Exception):
     """A stop that the next attempt goes on from, told in one sentence."""
 
 
-def hopeless(log):
+def fatal_message(log):
     """What stopped an earlier attempt of the same call of Snakemake for good.
 
     Args:
@@ -44,12 +44,12 @@ def hopeless(log):
     return marker["sentence"] if call and marker["call"] == call else None
 
 
-def mark_hopeless(log, sentence):
+def mark_fatal(log, sentence):
     """Leave a marker at which later attempts of the same call of Snakemake stop at once.
 
     Args:
         log: the rule's log file.
-        sentence: what no retry can mend.
+        sentence: what no retry can fix.
     """
     if CALL in os.environ:
         _marker(log).write_text(json.dumps({"call": os.environ[CALL], "sentence": sentence}) + "\n")
@@ -61,7 +61,7 @@ def unmark(log):
 
 
 def _marker(log):
-    return Path(f"{log}.hopeless")
+    return Path(f"{log}.fatal")
 
 
 def this_job():

@@ -20,7 +20,7 @@ _turn = None
 
 
 class UserError(Exception):
-    """A problem that the user can mend, told in one sentence.
+    """A problem that the user can fix, told in one sentence.
 
     The sentence says which file, row or key, what was found, what was expected and what to do.
     """
@@ -32,7 +32,7 @@ def log_to(path):
 
     An error ends the job with exit status 1 and one sentence as the last line of the log; the
     traceback lies in `<path>.traceback`, never on the terminal. After a `UserError`, which no retry can
-    mend, later attempts of the same call of Snakemake stop at once with the same sentence. A job whose
+    fix, later attempts of the same call of Snakemake stop at once with the same sentence. A job whose
     twin is still at the same work waits for it.
 
     Args:
@@ -64,7 +64,7 @@ def log_to(path):
         _turn = turn
         # Not before: a twin writes to the same log.
         os.truncate(path, 0)
-        if sentence := attempts.hopeless(path):
+        if sentence := attempts.fatal_message(path):
             log.error("%s", sentence)
             sys.exit(1)
         attempts.unmark(path)
@@ -77,7 +77,7 @@ def log_to(path):
         trace.write_text(traceback.format_exc())
         if isinstance(error, UserError):
             log.error("%s", error)
-            attempts.mark_hopeless(path, str(error))
+            attempts.mark_fatal(path, str(error))
         else:
             told = " ".join(str(error).split())[:300]
             log.error("unexpected %s: %s (traceback in %s)", type(error).__name__, told, trace)

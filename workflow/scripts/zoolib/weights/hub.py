@@ -104,9 +104,9 @@ class Repository:
         if isinstance(error, GatedRepoError):
             return f"its owner lets in only who has asked; ask at {at}/{self.name}, and {token}."
         if isinstance(error, RepositoryNotFoundError):
-            return f"{at} has no such repository, or it is private; mend the name, or, if private, {token}."
+            return f"{at} has no such repository, or it is private; fix the name, or, if private, {token}."
         if isinstance(error, RevisionNotFoundError):
-            return f"has no revision '{self.revision}', expected a branch, a tag or a commit; mend it."
+            return f"has no revision '{self.revision}', expected a branch, a tag or a commit; fix it."
         if isinstance(error, LocalEntryNotFoundError):
             if is_offline_mode():
                 return (
@@ -115,7 +115,7 @@ class Repository:
             why = " ".join(str(error.__cause__).split())[:100]
             return f"{at} cannot be reached ({why}), and the cache has no copy; run it with a network."
         if isinstance(error, HfHubHTTPError) and error.response.status_code == 401:
-            return f"{at} refuses the token in use; mend or unset HF_TOKEN."
+            return f"{at} refuses the token in use; fix or unset HF_TOKEN."
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         return f"the download from {at} failed ({reason}); run the same command again."
 

@@ -72,7 +72,7 @@ def download_url(address, sha256, output):
         partial.unlink()
         raise UserError(
             f"finetune.tasks[].url: the {size} of {address} have the sha256 {found}, expected {sha256}, and"
-            " were removed; mend url.sha256 if the file is the right one, or the address."
+            " were removed; fix url.sha256 if the file is the right one, or the address."
         )
     os.replace(partial, output)
     log.info("%s: %s, sha256 %s", output.name, in_bytes(output.stat().st_size), sha256)
@@ -100,7 +100,7 @@ def _attempt(address, partial, name):
             if response.status_code not in (200, 206):
                 raise UserError(
                     f"finetune.tasks[].url: {address} answers {response.status_code} {response.reason},"
-                    " expected the file; open the address in a browser and mend it."
+                    " expected the file; open the address in a browser and fix it."
                 )
             start = _first_byte(response, have)
             length = response.headers.get("Content-Length", "")
@@ -119,7 +119,7 @@ def _attempt(address, partial, name):
         return f"the connection failed ({type(error).__name__})"
     except requests.RequestException as error:
         raise UserError(
-            f"finetune.tasks[].url: {address} cannot be asked for ({error}); mend the address."
+            f"finetune.tasks[].url: {address} cannot be asked for ({error}); fix the address."
         ) from error
     if total is not None and _size(partial) < total:
         return "the connection ended early"

@@ -163,12 +163,12 @@ def _words(error):
 
 def _broken(path, error):
     if isinstance(error, FileNotFoundError):
-        return UserError(f"{path}: there is no such archive; mend catalogs[].archives or download it.")
+        return UserError(f"{path}: there is no such archive; fix catalogs[].archives or download it.")
     found = (
         "a file of zero bytes" if Path(path).is_file() and not Path(path).stat().st_size else _words(error)
     )
     return UserError(
-        f"{path}: is no whole zip archive ({found}); remove it and download it again, or mend"
+        f"{path}: is no whole zip archive ({found}); remove it and download it again, or fix"
         " catalogs[].archives."
     )
 

@@ -90,7 +90,7 @@ class Record:
         if name not in self.files:
             raise UserError(
                 f"record {self.number} has no file '{name}'; it has {', '.join(sorted(self.files))};"
-                " mend the name in catalogs[] or zenodo.record."
+                " fix the name in catalogs[] or zenodo.record."
             )
         return self.files[name]
 
@@ -254,7 +254,7 @@ class Client:
                 yield response
         except BAD_ADDRESS as error:
             raise UserError(
-                f"{what}: '{url}' is no address; mend the environment variable ZENODO_URL, it should look"
+                f"{what}: '{url}' is no address; fix the environment variable ZENODO_URL, it should look"
                 " like https://zenodo.org."
             ) from error
         except (requests.RequestException, ConnectionError, TimeoutError) as error:
