@@ -1,148 +1,174 @@
-"""The shape of zoolib in figures: its floors, imports that go up, circles, and what is too long.
+"""The shape of zoolib: a picture of its layers, and its figures beside their limits.
 
-python tests/tools/architecture.py prints them; tests/test_architecture.py asserts them.
+    python tests/tools/architecture.py
+
+prints both. docs/architecture.md shows them, and tests/test_architecture.py asserts them.
 """
 
 import ast
 import graphlib
-import sys
+from importlib.util import resolve_name
 from pathlib import Path
+from textwrap import wrap
+from typing import NamedTuple
 
 ZOOLIB = Path(__file__).resolve().parents[2] / "workflow" / "scripts" / "zoolib"
-# From the ground up; a package imports from floors below its own. "" is the top level: the stages.
-FLOORS = (
+STAGES = ("download", "catalog", "shards", "pretrained", "train", "predict", "finetune", "evaluate")
+STAGES += ("paper", "report", "check_record")
+# Packages, and modules of the top level, from the ground up. A module imports from the layers below its own;
+# modules of one package import each other too.
+LAYERS = (
     ("job",),
     ("config", "zenodo"),
     ("data",),
     ("posteriors", "learning"),
     ("scores", "weights"),
     ("figures", "simulation"),
-    ("",),
+    STAGES,
     ("api", "quick_finetune"),
 )
-# What Python users and `make finetune` call; they call the stages.
-ENTRANCES = FLOORS[-1]
 LIMITS = {
-    "floors": 8,
-    "imports that go up or sideways": 0,
-    "circles": 0,
+    "layers": 8,
+    "imports that do not go down": 0,
+    "circles of imports": 0,
     "modules in no place": 0,
     "modules at the top level": 16,
     "lines of the longest module": 400,
     "lines of the longest function": 60,
-    "parameters of the longest list": 8,
+    "parameters of a function": 8,
 }
 
 
+class Module(NamedTuple):
+    """A module: its entry in `LAYERS`, its number of lines, and its syntax tree."""
+
+    place: str
+    lines: int
+    tree: ast.Module
+
+
 def modules(root=ZOOLIB):
-    """Every module of zoolib: {name, such as `data.tables`: its syntax tree}; packages by their own name."""
+    """Every module of zoolib: {name, such as `data.tables`: `Module`}. A package has its own name."""
     found = {}
     for path in sorted(root.rglob("*.py")):
-        name = path.relative_to(root).with_suffix("").as_posix().replace("/", ".")
-        found[name.removesuffix("__init__").removesuffix(".")] = ast.parse(path.read_text())
+        parts = path.relative_to(root).with_suffix("").parts
+        name = ".".join(part for part in parts if part != "__init__")
+        text = path.read_text()
+        found[name] = Module(name.partition(".")[0], len(text.splitlines()), ast.parse(text, path))
     return found
 
 
-def imports(trees):
+def imports(found):
     """The imports between modules, those inside functions too.
 
     Args:
-        trees: from `modules`.
+        found: from `modules`.
 
     Returns:
         {name: the set of names that it imports}.
     """
-    found = {}
-    for name, tree in trees.items():
+    packages = {name.rpartition(".")[0] for name in found}
+    arrows = {}
+    for name, module in found.items():
+        package = name if name in packages else name.rpartition(".")[0]
         named = set()
-        for node in ast.walk(tree):
+        for node in ast.walk(module.tree):
             if isinstance(node, ast.Import):
-                named.update(alias.name for alias in node.names)
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                for alias in node.names:
-                    module = f"{node.module}.{alias.name}"
-                    named.add(module if module.removeprefix("zoolib.") in trees else node.module)
+                named |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                base = resolve_name("." * node.level + (node.module or ""), f"zoolib.{package}".rstrip("."))
+                # `from zoolib.data import tables` names a module, `from zoolib.data.tables import read` none.
+                named |= {base} | {f"{base}.{alias.name}" for alias in node.names}
         inside = {other.removeprefix("zoolib.") for other in named if other.startswith("zoolib.")}
-        found[name] = (inside & set(trees)) - {name}
-    return found
+        arrows[name] = (inside & set(found)) - {name}
+    return arrows
 
 
-def going_up(trees):
-    """(module, what it imports) for each import that does not go down, and the modules in no place."""
-    packages = {name.partition(".")[0] for name in trees if "." in name}
-
-    def place(name):
-        first = name.partition(".")[0]
-        return first if first in packages or name in ENTRANCES else ""
-
-    floors = {entry: number for number, entries in enumerate(FLOORS) for entry in entries}
-    lost = [name for name in trees if place(name) not in floors]
-    up = [
-        (name, other)
-        for name, others in imports(trees).items()
-        for other in others
-        # Inside a package modules import each other, in no circle; stages never do.
-        if not (place(name) == place(other) and place(name) in packages)
-        and not {name, other} & set(lost)
-        and floors[place(other)] >= floors[place(name)]
+def not_down(found):
+    """Each import that does not go down, as "a -> b"; modules without a place are left out."""
+    layers = {entry: number for number, entries in enumerate(LAYERS) for entry in entries}
+    # zoolib/__init__.py runs before everything else, so it lies below the ground.
+    layers[""] = -1
+    return [
+        f"{name} -> {other}"
+        for name, others in imports(found).items()
+        for other in sorted(others)
+        if {found[name].place, found[other].place} <= set(layers)
+        and found[name].place != found[other].place
+        and layers[found[name].place] <= layers[found[other].place]
     ]
-    return up, lost
 
 
-def circle(trees):
+def circle(found):
     """The first circle of imports as a list of modules; empty where there is none."""
     try:
-        tuple(graphlib.TopologicalSorter(imports(trees)).static_order())
+        graphlib.TopologicalSorter(imports(found)).prepare()
     except graphlib.CycleError as error:
         return error.args[1]
     return []
 
 
-def functions(trees):
-    """(module.function, lines, parameters) of every function and method."""
-    for name, tree in trees.items():
-        for node in ast.walk(tree):
+def functions(found):
+    """(module.function, lines with the docstring, parameters) of every function and method."""
+    for name, module in found.items():
+        for node in ast.walk(module.tree):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                given = node.args.posonlyargs + node.args.args + node.args.kwonlyargs
-                own = [argument for argument in given if argument.arg not in ("self", "cls")]
-                many = len(own) + bool(node.args.vararg) + bool(node.args.kwarg)
-                lines = node.end_lineno - node.lineno + 1
-                if ast.get_docstring(node):
-                    lines -= node.body[0].end_lineno - node.body[0].lineno + 1
-                yield f"{name}.{node.name}", lines, many
+                given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                given += [more for more in (node.args.vararg, node.args.kwarg) if more]
+                own = [one for one in given if one.arg not in ("self", "cls")]
+                yield f"{name}.{node.name}", node.end_lineno - node.lineno + 1, len(own)
+
+
+def largest(sizes, limit):
+    """(the largest size, the names of all that are over the limit, or else of the largest)."""
+    names = [name for name, size in sizes if size > limit]
+    name, size = max(sizes, key=lambda one: one[1])
+    return size, ", ".join(names or [name])
 
 
 def figures(root=ZOOLIB):
-    """What `LIMITS` limits: {what: (found, an example)}."""
-    trees = modules(root)
-    up, lost = going_up(trees)
-    lengths = {
-        name: len((root / f"{name.replace('.', '/')}.py").read_text().splitlines())
-        for name in trees
-        if (root / f"{name.replace('.', '/')}.py").is_file()
+    """What `LIMITS` limits: {what: (found, which)}."""
+    found = modules(root)
+    places = {"", *(entry for layer in LAYERS for entry in layer)}
+    loop = " -> ".join(circle(found))
+    lists = {
+        "imports that do not go down": not_down(found),
+        "circles of imports": [loop] if loop else [],
+        "modules in no place": [name for name, module in found.items() if module.place not in places],
+        "modules at the top level": [path.stem for path in sorted(root.glob("[!_]*.py"))],
     }
-    longest = max(lengths, key=lengths.get)
-    longest_function = max(functions(trees), key=lambda one: one[1])
-    most = max(functions(trees), key=lambda one: one[2])
-    top = [name for name in lengths if "." not in name]
-    loop = circle(trees)
-    return {
-        "floors": (len(FLOORS), ""),
-        "imports that go up or sideways": (len(up), ", ".join(f"{a} -> {b}" for a, b in up)),
-        "circles": (int(bool(loop)), " -> ".join(loop)),
-        "modules in no place": (len(lost), ", ".join(lost)),
-        "modules at the top level": (len(top), ", ".join(top)),
-        "lines of the longest module": (lengths[longest], longest),
-        "lines of the longest function": (longest_function[1], longest_function[0]),
-        "parameters of the longest list": (most[2], most[0]),
+    sizes = {
+        "lines of the longest module": [(name, module.lines) for name, module in found.items()],
+        "lines of the longest function": [(name, lines) for name, lines, _ in functions(found)],
+        "parameters of a function": [(name, count) for name, _, count in functions(found)],
     }
+    return (
+        {"layers": (len(LAYERS), "")}
+        | {what: (len(names), ", ".join(names)) for what, names in lists.items()}
+        | {what: largest(pairs, LIMITS[what]) for what, pairs in sizes.items()}
+    )
+
+
+def picture(width=78):
+    """The layers as text, the highest first; packages end in a slash."""
+    line = f"+{'-' * width}+"
+    text = [line]
+    for layer in reversed(LAYERS):
+        names = [f"{name}/" if (ZOOLIB / name).is_dir() else name for name in layer]
+        # The stages do not fit side by side.
+        rows = [names] if len(names) < 3 else [[row] for row in wrap(", ".join(names), width - 16)]
+        for row in rows:
+            share = (width - len(row) + 1) // len(row)
+            text.append("|" + "|".join(f"{name:^{share}}" for name in row).ljust(width) + "|")
+        text.append(line)
+    return "\n".join(text)
+
+
+def table():
+    """The figures as a table in Markdown."""
+    rows = [f"| {what} | {found} | {LIMITS[what]} | {which} |" for what, (found, which) in figures().items()]
+    return "\n".join(["| what | found | at most | which |", "| --- | ---: | ---: | --- |", *rows])
 
 
 if __name__ == "__main__":
-    print("| what | found | at most | |\n| --- | --- | --- | --- |")
-    for what, (found, example) in figures().items():
-        print(f"| {what} | {found} | {LIMITS[what]} | {example} |")
-    if "--all" in sys.argv:
-        for name, lines, many in functions(modules()):
-            if lines > 60 or many > 8:
-                print(name, lines, many)
+    print(picture(), table(), sep="\n\n")
