@@ -14,7 +14,7 @@ from zenodo_server import PARTS, TABLE, ZenodoServer
 from zoolib.config.published import read_published
 from zoolib.config.trees import DecisionTree
 from zoolib.job.logs import log
-from zoolib.zenodo import records
+from zoolib.zenodo import client
 
 REPO = Path(__file__).resolve().parents[1]
 
@@ -101,5 +101,5 @@ def served(tmp_path, monkeypatch, caplog):
 def waits(monkeypatch):
     """The waits that were asked for; nobody waits."""
     waited = []
-    monkeypatch.setattr(records, "pause", waited.append)
+    monkeypatch.setattr(client, "pause", waited.append)
     return waited

@@ -37,6 +37,7 @@ class ZenodoServer:
         failures: answers to give instead of the file, one a request: (status, headers).
         cuts: bytes after which the connection is cut, one a request.
         whole_only: routes that ignore ranges: "content", "page".
+        shift: bytes by which the answers to ranges begin too late.
         corrupt: names of files whose bytes are sent wrong.
         missing: names of files that are listed in the record and are not there.
         limit: (requests, seconds): the rate limit to announce and to enforce, or None.
@@ -53,6 +54,7 @@ class ZenodoServer:
         self.failures, self.cuts = [], []
         self.whole_only, self.corrupt, self.missing = set(), set(), set()
         self.limit, self.refused, self.pause = None, 0, 0.0
+        self.shift = 0
         self.at_once, self.most_at_once = 0, 0
         self.window = (0.0, 0)
         self.lock = threading.Lock()
@@ -184,7 +186,7 @@ class _Handler(BaseHTTPRequestHandler):
         start, stop, status, headers = 0, size, 200, {}
         asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if asked and route not in zenodo.whole_only:
-            start, stop = int(asked[1]), min(int(asked[2] or size - 1) + 1, size)
+            start, stop = int(asked[1]) + zenodo.shift, min(int(asked[2] or size - 1) + 1, size)
             if start >= size:
                 return self.answer(416, b"", {"Content-Range": f"bytes */{size}"})
             status = 206

@@ -1,7 +1,7 @@
 """Download the labels of a task."""
 
 from zoolib.job.logs import log_to
-from zoolib.zenodo.addresses import download_url, url_of
+from zoolib.download import download_url, url_of
 
 with log_to(snakemake.log[0]):
     # Not among the rule's params: the same bytes from another address are no reason to download them again.

@@ -19,11 +19,11 @@ from zoolib.config.sources import absolute, import_settings, kind_of_source
 from zoolib.config.tasks import file_of_url, fit_names, task_labels
 from zoolib.data.catalogs import SPLITS
 from zoolib.data.tasks import build_task
+from zoolib.download import download_url
 from zoolib.finetune import finetune_task
 from zoolib.job.logs import UserError
 from zoolib.pretrained import import_backbone
 from zoolib.scores.tasks import evaluate_label_counts, evaluate_task
-from zoolib.zenodo.addresses import download_url
 
 ROOT = Path(__file__).parents[3]
 SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"

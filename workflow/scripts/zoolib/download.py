@@ -1,14 +1,10 @@
-"""Stage 1, download: the files of a Zenodo record, or a sample of its galaxies without the rest."""
+"""Stage download: the files of a Zenodo record, a sample of its galaxies without the rest, or labels."""
 
-import contextlib
 import csv
-import errno
-import fcntl
 import functools
 import hashlib
 import os
 import shutil
-import time
 import zipfile
 import zlib
 from pathlib import Path
@@ -17,27 +13,26 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from zoolib.data.tables import IDS, LOCATIONS, find_column
 from zoolib.job.logs import UserError, log, progress, whole
+from zoolib.job.provenance import hash_of_file
 from zoolib.job.words import in_bytes
-from zoolib.zenodo.addresses import require_room
 from zoolib.zenodo.archives import RemoteArchive, by_base_name
-from zoolib.zenodo.records import BLOCK, Client, Interrupted, persist, resolve
+from zoolib.zenodo.client import Client, Origin, RemoteFile
+from zoolib.zenodo.downloads import download, locked, require_room, size_of, slot
+from zoolib.zenodo.records import resolve, zenodo
 
-# More downloads at once get an address blocked by Zenodo.
-AT_ONCE = 2
-# A zip remembers when its members were made; the same sample should be the same bytes.
+# A zip stores when its members were made; the same sample should be the same bytes.
 TIME_STAMP = (1980, 1, 1, 0, 0, 0)
-IDENTIFIERS = ("iauname", "id_str")
-LOCATIONS = ("png_loc", "file_loc")
 
 
 def needed_files(config):
-    """Names of the record's files that a run downloads whole.
+    """Names of the record's files that a run downloads completely.
 
-    A name with a slash is a file of the user's own. In sample mode the archives stay where they are.
+    A name with a slash is a file of the user's own. In sample mode the archives are not downloaded.
 
     Args:
-        config: the whole configuration.
+        config: the complete configuration.
 
     Returns:
         A sorted list of names.
@@ -51,41 +46,17 @@ def needed_files(config):
     return sorted(name for name in names if name and "/" not in name)
 
 
-def check_folder(folder, names):
-    """Check that a folder of `zenodo.local` has the files that a run needs.
-
-    Args:
-        folder: the folder.
-        names: the files, as `needed_files` gives them.
-
-    Raises:
-        UserError: no such folder, or files that are missing or empty.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(
-            f"{folder}: there is no such folder; fix zenodo.local, or set it to null to download."
-        )
-    missing = [name for name in names if not _size(folder / name)]
-    if missing:
-        raise UserError(
-            f"{folder}: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing or empty there;"
-            " copy all files of the record that the run needs into it, or set zenodo.local to null to"
-            " download them."
-        )
-
-
 def download_file(record, name, output, needed=()):
-    """Download one file of a record; an interrupted download goes on where it stopped.
+    """Download one file of a record; an interrupted download continues where it stopped.
 
-    The bytes lie in `.<name>.part` beside the output until size and md5 are right: Snakemake does not
+    The bytes are in `.<name>.part` beside the output until size and md5 are right: Snakemake does not
     know this file and leaves it alone when a job fails.
 
     Args:
         record: id of the Zenodo record.
         name: the file in it.
         output: where to write it.
-        needed: all files of the record that the run wants in this folder, to say what is to come.
+        needed: all files of the record that the run needs in this folder, to log how much is still to come.
 
     Raises:
         UserError: no such record or file, wrong size or md5, too little room, a server that keeps
@@ -93,129 +64,80 @@ def download_file(record, name, output, needed=()):
     """
     output = Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
-    found = resolve(record)
+    found, client = resolve(record), Client(zenodo())
     file = found.file(name)
-    partial = output.with_name(f".{name}.part")
-    with _locked(output.with_name(f".{name}.lock"), name):
+    with locked(output.with_name(f".{name}.lock"), name):
         # Another process may have downloaded it while this one waited for the lock.
-        if _size(output) == file.size and _md5(output).hexdigest() == file.md5:
-            log.info("%s: is already there, whole", name)
+        there = output.is_file() and size_of(output) == file.size
+        if there and hash_of_file(output, file.algorithm) == file.checksum:
+            log.info("%s: is already there, complete", name)
             return
-        with _slot(output.parent.parent):
-            _check_room(found, {name, *needed}, output.parent)
-            _fetch(file, partial)
-        os.replace(partial, output)
-    log.info("%s: %s, md5 %s", name, in_bytes(file.size), file.md5 or "unknown to the record")
+        with slot(output.parent.parent):
+            _check_room(found, {name, *needed}, output.parent, client.origin.room)
+            _download(client, file, output)
+    log.info("%s: %s, md5 %s", name, in_bytes(file.size), file.checksum or "unknown to the record")
 
 
-def _check_room(record, names, folder):
+def _download(client, file, output):
+    partial = output.with_name(f".{output.name}.part")
+    download(client, file, partial)
+    os.replace(partial, output)
+
+
+def _check_room(record, names, folder, remedy):
     coming = {}
     for name in sorted(names & set(record.files)):
         size = record.files[name].size
-        if _size(folder / name) != size:
-            coming[name] = max(size - _size(folder / f".{name}.part"), 0)
+        if size_of(folder / name) != size:
+            coming[name] = max(size - size_of(folder / f".{name}.part"), 0)
     total = in_bytes(sum(coming.values()))
     log.info("still to come from record %d: %s, files: %s", record.number, total, ", ".join(coming))
-    require_room(folder, sum(coming.values()), f"the files of record {record.number}")
+    require_room(folder, sum(coming.values()), f"the files of record {record.number}", remedy)
 
 
-def _size(path):
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
+def url_of(tasks, checksum):
+    """The `url` of the task whose labels have a checksum.
+
+    Args:
+        tasks: the configuration's `finetune.tasks`.
+        checksum: the first digits of the checksum.
+
+    Returns:
+        {"address", "sha256"}.
+    """
+    urls = (task["url"] for task in tasks if task["url"])
+    return next(url for url in urls if url["sha256"].startswith(checksum))
 
 
-def _md5(path):
-    digest = hashlib.md5()
-    if path.exists():
-        with open(path, "rb") as file:
-            while block := file.read(BLOCK):
-                digest.update(block)
-    return digest
+def download_url(address, sha256, output):
+    """Download a file of labels; an interrupted download continues where it stopped.
 
+    The bytes are in `.<name>.part` beside the output until the checksum is right.
 
-def _fetch(file, partial):
-    if _size(partial) > file.size:
-        partial.unlink()
-    if _size(partial):
-        log.info("%s: going on after %s", file.name, in_bytes(_size(partial)))
-    client, digest = Client(), _md5(partial)
+    Args:
+        address: where it is, http or https.
+        sha256: its checksum, 64 hexadecimal digits.
+        output: where to write it.
 
-    def attempt():
-        nonlocal digest
-        have = _size(partial)
-        if have == file.size:
-            return
-        with client.stream(file, have) as (start, response):
-            if start != have:
-                log.info("%s: the server sends no parts of it; starting again from its first byte", file.name)
-                digest = hashlib.md5()
-            # Never append to what was not asked for: the file is cut to where the answer begins.
-            with (
-                open(partial, "r+b" if start else "wb") as disk,
-                progress(None, f"downloading {file.name}", file.size, "B") as meter,
-            ):
-                disk.seek(start)
-                meter.n = meter.initial = start
-                for block in response.iter_content(BLOCK):
-                    if disk.tell() + len(block) > file.size:
-                        raise _wrong(
-                            file, partial, f"more than the {file.size:,} bytes that the record lists"
-                        )
-                    disk.write(block)
-                    digest.update(block)
-                    meter.update(len(block))
-        if _size(partial) < file.size:
-            raise Interrupted("the connection ended early")
-
-    try:
-        persist(attempt, file.name, reached=lambda: _size(partial))
-    except OSError as error:
-        raise UserError(
-            f"{partial}: cannot be written ({error.strerror}); make room or fix the folder's rights, then"
-            " run the same command again: it goes on where it stopped."
-        ) from error
-    if file.md5 and digest.hexdigest() != file.md5:
-        raise _wrong(file, partial, f"md5 {digest.hexdigest()} where the record lists {file.md5}")
-
-
-def _wrong(file, partial, found):
-    partial.unlink(missing_ok=True)
-    return UserError(
-        f"{file.name}: the download has {found}, and was removed; run the same command again to download it"
-        " anew, and check zenodo.record if it happens twice."
+    Raises:
+        UserError: there is nothing at the address, another checksum, too little room, a server that keeps
+            failing.
+    """
+    output = Path(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    key = "finetune.tasks[].url"
+    client = Client(
+        Origin(
+            server=address,
+            missing=f"fix {key}.address",
+            address=f"fix {key}.address, it should look like https://example.org/labels.csv",
+            elsewhere=f"get the file elsewhere and give it as table or folders instead of {key}",
+            wrong_bytes=f"fix {key}.sha256 if {address} is the right file, or {key}.address",
+            room="make the folder a link to a larger disk",
+        )
     )
-
-
-def _flock(file, how):
-    try:
-        fcntl.flock(file, how)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        # Some cluster file systems know no locks; Snakemake's own keeps two runs apart there.
-        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
-            raise
-    return True
-
-
-@contextlib.contextmanager
-def _locked(path, name):
-    with open(path, "w") as file:
-        if not _flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
-            log.info("%s: another process is downloading it; waiting for it to end", name)
-            _flock(file, fcntl.LOCK_EX)
-        yield
-
-
-@contextlib.contextmanager
-def _slot(folder):
-    with contextlib.ExitStack() as stack:
-        slots = [stack.enter_context(open(folder / f".slot{n}.lock", "w")) for n in range(AT_ONCE)]
-        while not any(_flock(slot, fcntl.LOCK_EX | fcntl.LOCK_NB) for slot in slots):
-            time.sleep(0.5)
-        yield
+    _download(client, RemoteFile(output.name, (address,), None, sha256, "sha256"), output)
+    log.info("%s: %s, sha256 %s", output.name, in_bytes(size_of(output)), sha256)
 
 
 def sample_record(record, table, archives, galaxies, seed, output_table, output_archive):
@@ -238,7 +160,7 @@ def sample_record(record, table, archives, galaxies, seed, output_table, output_
         UserError: no such record or archive, fewer galaxies than asked for, too little room, a server
             that sends no parts of files or keeps failing.
     """
-    found, client = resolve(record), Client()
+    found, client = resolve(record), Client(zenodo())
     files = [found.file(name) for name in archives]
     identifier, image_names = _image_names(Path(table))
     remote = [RemoteArchive(file.name, file.size, functools.partial(client.part, file)) for file in files]
@@ -250,7 +172,8 @@ def sample_record(record, table, archives, galaxies, seed, output_table, output_
     parts = output_archive.with_name(f".{output_archive.name}.parts")
     parts.mkdir(parents=True, exist_ok=True)
     # They are there twice for a moment: one by one, and in the archive.
-    require_room(parts, 2 * sum(info.file_size for _, info in wanted.values()), "the images of the sample")
+    size = 2 * sum(info.file_size for _, info in wanted.values())
+    require_room(parts, size, "the images of the sample", client.origin.room)
     _fetch_images(wanted, parts)
     _write_rows(Path(table), identifier, set(drawn), output_table)
     with whole(output_archive) as partial, zipfile.ZipFile(partial, "w") as packed:
@@ -268,13 +191,13 @@ def _image_names(table):
     else:
         with open(table, newline="", encoding="utf-8") as file:
             columns = next(csv.reader(file), [])
-    identifier = next((column for column in IDENTIFIERS if column in columns), None)
+    identifier = find_column(columns, None, IDS, table, "")
     if identifier is None:
         raise UserError(
-            f"{table}: has no column {' or '.join(IDENTIFIERS)} to tell galaxies by; a sample needs a"
+            f"{table}: has no column {' or '.join(IDS)} with the galaxies' names; a sample needs a"
             " volunteers' table in catalogs[0].table."
         )
-    location = next((column for column in LOCATIONS if column in columns), identifier)
+    location = find_column(columns, None, LOCATIONS, table, "") or identifier
     if table.suffix == ".parquet":
         read = pq.read_table(table, columns=list({identifier, location}))
         rows = zip(read[identifier].to_pylist(), read[location].to_pylist(), strict=True)
