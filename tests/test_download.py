@@ -172,7 +172,7 @@ def test_no_server_at_all(monkeypatch, target, waits):
     with pytest.raises(UserError, match=r"127\.0\.0\.1:9 keeps failing \(no connection"):
         get(target)
     monkeypatch.setenv("ZENODO_URL", "zenodo.org")
-    wrong = r"'zenodo\.org/.*' cannot be requested \(Invalid URL .*\); fix the environment variable ZENODO_URL"
+    wrong = r"'zenodo\.org/.*' cannot be requested .Invalid URL .*; fix the environment variable ZENODO_URL"
     with pytest.raises(UserError, match=wrong):
         get(target)
 

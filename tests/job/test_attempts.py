@@ -1,4 +1,4 @@
-"""Attempts at a job: twins, failures for good, wall time, and what comes of trainings that were cut."""
+"""Attempts at a job: duplicate jobs, fatal errors, wall time, and trainings that are cut and continued."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from zoolib.learning import fitting
 SCRIPT = """
 import sys
 sys.path.insert(0, "{scripts}")
-from zoolib import attempts
+from zoolib.job import attempts
 from zoolib.job.logs import log, log_to, whole
 attempts.EVERY = 0.05
 with log_to("job.log"):
@@ -31,13 +31,13 @@ with log_to("job.log"):
 
 @pytest.fixture
 def call(monkeypatch):
-    """A call of Snakemake, as its jobs know it."""
+    """The environment of a call of Snakemake."""
     monkeypatch.setenv(attempts.CALL, "first")
 
 
 @pytest.fixture
 def squeue(tmp_path, monkeypatch):
-    """A squeue whose answer a test writes: (exit status, what it prints, what it complains of)."""
+    """A squeue whose answer a test sets: (exit status, standard output, standard error)."""
     (tmp_path / "bin").mkdir()
     program = tmp_path / "bin" / "squeue"
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
@@ -54,7 +54,7 @@ def squeue(tmp_path, monkeypatch):
 
 
 def ends(path, raised=None):
-    """Run a job that fails or not; returns whether it ran, its exit status and the last line of its log."""
+    """Run a job that may fail; returns whether it ran, its exit status and the last line of its log."""
     ran, status = False, 0
     try:
         with log_to(path):
@@ -89,7 +89,7 @@ def until(condition, seconds=30):
         time.sleep(0.02)
 
 
-def test_what_no_retry_can_mend_stops_the_later_attempts_of_the_same_call(tmp_path, call, monkeypatch):
+def test_a_fatal_error_stops_the_later_attempts_of_the_same_call(tmp_path, call, monkeypatch):
     log = tmp_path / "job.log"
     assert ends(log, UserError("Fix it.")) == (True, 1, "Fix it.")
     assert ends(log) == (False, 1, "Fix it.")
@@ -101,7 +101,7 @@ def test_what_no_retry_can_mend_stops_the_later_attempts_of_the_same_call(tmp_pa
 
 
 @pytest.mark.parametrize("raised", [MemoryError("full"), OSError("disk"), attempts.Unfinished("Saved.")])
-def test_what_a_retry_may_mend_is_tried_again(tmp_path, call, raised):
+def test_what_a_retry_may_fix_is_retried(tmp_path, call, raised):
     log = tmp_path / "job.log"
     ran, status, last = ends(log, raised)
     assert ran and status == 1 and str(raised) in last
@@ -133,7 +133,7 @@ def test_snakemake_retries_but_the_script_runs_once_a_call(tmp_path):
         assert (repo / "logs/demo/simulate_record.log").read_text().endswith(" Fix the record.\n")
 
 
-def test_a_twin_waits_while_squeue_says_that_the_other_lives(tmp_path, repo, squeue):
+def test_a_duplicate_job_waits_while_squeue_says_that_the_other_is_alive(tmp_path, repo, squeue):
     (tmp_path / "job.log").write_text("00:00:00 of the elder\n")
     (tmp_path / "job.log.job").write_text(json.dumps({"slurm_job": "100", "host": "gpu1", "pid": 7}))
     job = start(tmp_path, repo, "print('runs', flush=True)")
@@ -141,7 +141,7 @@ def test_a_twin_waits_while_squeue_says_that_the_other_lives(tmp_path, repo, squ
     assert job.poll() is None
     lines = (tmp_path / "job.log").read_text().splitlines()
     assert lines[0] == "00:00:00 of the elder" and len(lines) == 2
-    assert "SLURM job 100 (process 7 on gpu1) is at the same work" in lines[1]
+    assert "duplicate job: SLURM job 100 (process 7 on gpu1) does the same work (squeue says" in lines[1]
     squeue(0)
     assert job.communicate()[0] == "runs\n" and job.returncode == 0
     assert not (tmp_path / "job.log.job").exists()
@@ -156,12 +156,12 @@ def test_a_twin_waits_while_squeue_says_that_the_other_lives(tmp_path, repo, squ
         ((1, "", "slurm_load_jobs error: Invalid job id specified"), None),
         (
             (1, "", "Unable to contact slurm controller"),
-            "cannot be told .*Unable to contact slurm controller",
+            "is not known .*Unable to contact slurm controller",
         ),
-        (None, "cannot be told .squeue: FileNotFoundError"),
+        (None, "is not known .*.squeue: FileNotFoundError"),
     ],
 )
-def test_an_ended_twin_is_ignored_and_one_of_whom_nothing_is_known_loses_its_turn(
+def test_a_job_that_has_ended_or_of_which_squeue_says_nothing_loses_its_turn(
     tmp_path, squeue, monkeypatch, caplog, answer, told
 ):
     if answer:
@@ -181,7 +181,7 @@ def test_an_ended_twin_is_ignored_and_one_of_whom_nothing_is_known_loses_its_tur
         assert (tmp_path / "asked").read_text().count("100") == attempts.LOOKS
 
 
-def test_the_same_slurm_job_requeued_is_no_twin(tmp_path, squeue):
+def test_the_same_slurm_job_requeued_is_no_duplicate_job(tmp_path, squeue):
     (tmp_path / "job.log.job").write_text(json.dumps({"slurm_job": "101", "host": "gpu1", "pid": 7}))
     assert ends(tmp_path / "job.log") == (True, 0, "")
     assert not (tmp_path / "asked").exists()
@@ -212,17 +212,17 @@ def test_children_of_a_job_do_not_hold_its_turn(tmp_path, repo):
     turn.give_up()
 
 
-def test_a_twin_on_the_same_machine_waits_without_slurm(tmp_path, repo):
+def test_a_duplicate_job_on_the_same_machine_waits_without_slurm(tmp_path, repo):
     first = start(tmp_path, repo, "import time\nopen('in', 'w')\ntime.sleep(60)")
     until((tmp_path / "in").exists)
     second = start(tmp_path, repo, "print('runs')")
-    until(lambda: "is at the same work (it holds the lock)" in (tmp_path / "job.log").read_text())
+    until(lambda: "does the same work (it holds the lock); waiting" in (tmp_path / "job.log").read_text())
     assert f"process {first.pid} on " in (tmp_path / "job.log").read_text()
     first.kill()
     assert second.communicate()[0] == "runs\n"
 
 
-def test_who_lost_its_turn_writes_nothing(tmp_path, repo, squeue):
+def test_a_job_that_lost_its_turn_writes_nothing(tmp_path, repo, squeue):
     body = "from pathlib import Path\nopen('in', 'w')\nwhile not Path('go').exists(): pass\n"
     body += "with whole('made') as partial:\n    partial.write_text('by the elder')"
     elder = start(tmp_path, repo, body)
@@ -237,7 +237,7 @@ def test_who_lost_its_turn_writes_nothing(tmp_path, repo, squeue):
     assert "102" in (tmp_path / "job.log.job").read_text() and not list(tmp_path.glob(".*made"))
 
 
-def test_sigterm_ends_a_job_in_a_sentence_whatever_it_is_doing(tmp_path, repo):
+def test_sigterm_ends_a_job_with_a_message_whatever_it_is_doing(tmp_path, repo):
     body = "import time\nfor path in ('made', 'made'):\n  with whole(path) as partial:\n"
     body += (
         "    partial.write_text('whole')\n    try:\n      if path in seen: open('in', 'w'); time.sleep(60)\n"
@@ -265,20 +265,20 @@ def test_there_is_a_wall_time_under_slurm_only(monkeypatch):
 
 
 class Scarce(attempts.Budget):
-    """A wall time that is over, or nearly, at chosen looks at it."""
+    """A wall time of which the test decides how much is left at each look."""
 
     def __init__(self, looks, was_whole=True):
         super().__init__()
         self.minutes, self.was_whole, self.looks = 60, was_whole, iter(looks)
 
     def left(self):
-        """Seconds left: by the looks, and then plenty."""
+        """Seconds left: one number of `looks` after the other, then plenty."""
         return next(self.looks, 1e9)
 
 
-def test_training_stops_before_its_wall_time_does_and_goes_on_equally(stored, tmp_path):
+def test_training_stops_before_its_wall_time_ends_and_continues_with_the_same_result(stored, tmp_path):
     uncut = train_member(stored, tmp_path / "uncut", epochs=3)
-    # Five batches an epoch and two of validation, a look after each of them and one after the epoch.
+    # A look after each of five batches of training and two of validation, and one after the epoch.
     with pytest.raises(attempts.Unfinished, match="Saved after epoch 1: the wall time has 0 s left"):
         train_member(stored, tmp_path / "cut", epochs=3, budget=Scarce([1e9] * 7 + [0]))
     # The last epoch needs no time for another one.
@@ -290,24 +290,24 @@ def test_training_stops_before_its_wall_time_does_and_goes_on_equally(stored, tm
 
 
 @pytest.mark.parametrize(
-    ("was_whole", "was_used", "error", "sentence"),
+    ("was_whole", "was_used", "error", "message"),
     [
         (True, False, UserError, "A wall time of 60 minutes is too short for one epoch, here epoch 2"),
         (True, True, attempts.Unfinished, "in the middle of epoch 2: training goes on after epoch 1"),
-        # It had waited for a twin.
+        # A duplicate job that had waited.
         (False, False, attempts.Unfinished, "in the middle of epoch 2"),
     ],
 )
 @pytest.mark.parametrize("look", ["on_train_batch_end", "on_test_batch_end"])
-def test_an_epoch_that_outlasts_the_wall_time_ends_in_a_sentence(
-    tmp_path, look, was_whole, was_used, error, sentence
+def test_an_epoch_longer_than_the_wall_time_ends_with_a_message(
+    tmp_path, look, was_whole, was_used, error, message
 ):
     budget = Scarce([10, 0], was_whole)
     budget.was_used = was_used
     checkpoint = fitting.Checkpoint(tmp_path, "", None, budget)
     checkpoint.history = [{"epoch": 1}]
     getattr(checkpoint, look)(0)
-    with pytest.raises(error, match=sentence):
+    with pytest.raises(error, match=message):
         getattr(checkpoint, look)(1)
 
 
@@ -323,14 +323,14 @@ def test_a_training_that_ended_without_snakemake_is_not_repeated(stored, tmp_pat
     assert again.about == model.about
     with pytest.raises(TypeError):
         train_member(stored, tmp_path, epochs=1, dropout=0.1)
-    # On a laptop whoever deletes a model wants another training.
+    # A user who deletes a model on a laptop wants another training.
     monkeypatch.delenv("SLURM_JOB_ID")
     with pytest.raises(TypeError):
         train_member(stored, tmp_path, epochs=1)
 
 
 def test_a_training_cut_by_signals_ends_with_the_same_weights(stored, tmp_path):
-    """Two cuts; `make test-preemption CUTS=10` makes more, of a finetuning too."""
+    """Two cuts of a training; `make test-preemption CUTS=10` makes more, and cuts a finetuning too."""
     said = []
     difference, same, _ = compare("train", 2, random.Random(3), stored, tmp_path, said.append)
     assert difference == 0 and same

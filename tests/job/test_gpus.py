@@ -1,7 +1,7 @@
-"""A job that SLURM granted a GPU does not run on its CPUs unnoticed.
+"""A job to which SLURM granted a GPU never runs on CPUs instead without an error.
 
-This machine has no GPU: that TensorFlow sees none is real here, and a V100, its capability and the version of
-cuDNN are made up.
+The machine of the tests has no GPU, so TensorFlow really sees none; the V100, its capability and the version
+of cuDNN are simulated.
 """
 
 import importlib.metadata
@@ -17,14 +17,14 @@ from zoolib.job.logs import UserError, log
 
 @pytest.fixture
 def granted(monkeypatch):
-    """A job whose first GPU SLURM granted."""
+    """A job to which SLURM granted the first GPU."""
     monkeypatch.delenv("ZOO_FAKE_GPU", raising=False)
     monkeypatch.setenv("SLURM_STEP_GPUS", "0")
 
 
 @pytest.fixture
 def v100(granted, monkeypatch):
-    """A made-up V100; the devices whose memory is let grow."""
+    """A simulated V100, its details, and which devices take memory as they need it."""
     device, growing = tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU"), {}
     details = {"device_name": "Tesla V100-SXM2-16GB", "compute_capability": (7, 0)}
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [device])
@@ -34,7 +34,7 @@ def v100(granted, monkeypatch):
 
 
 def install_cudnn(monkeypatch, version):
-    """Make a version of cuDNN the installed one; None for none that pip knows of."""
+    """Pretend that a version of cuDNN is installed; None for none that pip knows."""
 
     def found(name):
         if version is None:
@@ -54,7 +54,7 @@ def test_each_stage_stops_before_it_reads_anything(granted, stage):
 
 
 @pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="this machine has a GPU")
-def test_a_node_without_a_driver_is_left_to_the_next_attempt(granted, monkeypatch):
+def test_a_node_without_a_driver_is_retried(granted, monkeypatch):
     install_cudnn(monkeypatch, "9.10.2.21")
     with pytest.raises(Unfinished, match="sees none, although its environment is made for GPUs"):
         gpus.check_gpus()
@@ -79,8 +79,8 @@ def test_fake_gpus_are_not_checked_and_the_log_says_so(granted, monkeypatch, cap
 @pytest.mark.parametrize("version", ["9.11.0.98", "9.28.1.2", "10.0.0.1"])
 def test_a_cudnn_without_volta_is_refused(v100, monkeypatch, version):
     install_cudnn(monkeypatch, version)
-    sentence = rf"Tesla V100-SXM2-16GB of compute capability 7\.0, on which cuDNN {version} no longer runs"
-    with pytest.raises(UserError, match=sentence):
+    message = rf"Tesla V100-SXM2-16GB of compute capability 7\.0, which cuDNN {version} does not support"
+    with pytest.raises(UserError, match=message):
         gpus.check_gpus()
 
 
@@ -91,7 +91,7 @@ def test_a_v100_is_used_and_its_memory_grows(v100, monkeypatch, version):
     assert v100["growing"] == {v100["device"]: True}
 
 
-def test_a_younger_gpu_takes_any_cudnn(v100, monkeypatch):
+def test_a_newer_gpu_takes_any_cudnn(v100, monkeypatch):
     install_cudnn(monkeypatch, "9.28.1.2")
     v100["details"]["compute_capability"] = (7, 5)
     gpus.check_gpus()

@@ -208,17 +208,19 @@ def test_snakemake_killed_on_the_login_node_loses_nothing(undisturbed, repo, pai
     snakemake(repo, "--unlock", *TEST)
     again = Call(repo, model(repo, 1).relative_to(repo), config=[pair])
     (orphan,) = killed.jobs("train_member")
-    waiting = f"SLURM job {orphan['JobId']} .* is at the same work .*: waiting"
-    (twin,) = wait_until(lambda: again.jobs("train_member"), 60, "the twin")
+    waiting = f"duplicate job: SLURM job {orphan['JobId']} .* does the same work .*; waiting"
+    (duplicate,) = wait_until(lambda: again.jobs("train_member"), 60, "the duplicate job")
     wait_until(
-        lambda: Path(twin["StdOut"]).exists() and re.search(waiting, Path(twin["StdOut"]).read_text()),
+        lambda: (
+            Path(duplicate["StdOut"]).exists() and re.search(waiting, Path(duplicate["StdOut"]).read_text())
+        ),
         90,
-        "the twin's sentence",
+        "the message of the duplicate job",
     )
     slow_down(repo, 0)
     again.wait()
-    # What was in flight is sent again, and nothing else.
-    assert [job["JobId"] for job in killed.jobs()] == [orphan["JobId"], twin["JobId"]]
+    # Only the job that was running is submitted again.
+    assert [job["JobId"] for job in killed.jobs()] == [orphan["JobId"], duplicate["JobId"]]
     assert {job["JobState"] for job in killed.jobs()} == {"COMPLETED"}
     assert_same_training(model(repo, 1).parent, undisturbed[0][1])
     assert planned(repo, *TEST, pair, "--", model(repo, 1).relative_to(repo)) == {}

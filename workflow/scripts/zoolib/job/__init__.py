@@ -1,1 +1,1 @@
-"""What every job needs: a log, attempts, provenance, GPUs, and words."""
+"""What every job needs: its log, attempts, GPUs, provenance, and words for messages."""

@@ -1,4 +1,4 @@
-"""Attempts at a job: one at a time, within its wall time, and none after what no retry can fix.
+"""Attempts at a job: one at a time, within its wall time, and none after an error that no retry can fix.
 
 Nothing here changes a result: the module is left out of the fingerprints of code.
 """
@@ -14,49 +14,50 @@ from pathlib import Path
 # rules/common.smk sets it: the same for all attempts at all jobs of one call of Snakemake.
 CALL = "ZOO_CALL"
 STARTED = time.monotonic()
-# Seconds of a SLURM job before its script starts, and after it: Snakemake, three times over.
+# Seconds of a SLURM job before its script starts and after it ends: Snakemake itself, three times as long.
 AROUND = 30
-# Seconds between two looks at whether a twin has ended, and how many that tell nothing are believed.
+# Seconds between two checks whether another job has ended.
 EVERY = 20.0
+# Failed checks in a row after which this job no longer waits.
 LOOKS = 3
-# States of jobs that do not run, and that nobody else's turn waits for.
+# States of jobs that do not run, for which no other job has to wait.
 AT_REST = ("", "PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
 
 
 class Unfinished(Exception):
-    """A stop that the next attempt goes on from, told in one sentence."""
+    """A stop after which the next attempt continues; the reason is one sentence."""
 
 
 def fatal_message(log):
-    """What stopped an earlier attempt of the same call of Snakemake for good.
+    """The fatal error of an earlier attempt in the same call of Snakemake.
 
     Args:
         log: the rule's log file.
 
     Returns:
-        The sentence; None where another call may have had another outcome.
+        Its message; None if there was none, or if it was in another call, which may end otherwise.
     """
     call = os.environ.get(CALL)
     try:
         marker = json.loads(_marker(log).read_text())
     except (OSError, ValueError):
         return None
-    return marker["sentence"] if call and marker["call"] == call else None
+    return marker["message"] if call and marker["call"] == call else None
 
 
-def mark_fatal(log, sentence):
+def mark_fatal(log, message):
     """Leave a marker at which later attempts of the same call of Snakemake stop at once.
 
     Args:
         log: the rule's log file.
-        sentence: what no retry can fix.
+        message: of an error that no retry can fix.
     """
     if CALL in os.environ:
-        _marker(log).write_text(json.dumps({"call": os.environ[CALL], "sentence": sentence}) + "\n")
+        _marker(log).write_text(json.dumps({"call": os.environ[CALL], "message": message}) + "\n")
 
 
 def unmark(log):
-    """Forget what stopped an attempt of another call."""
+    """Remove the marker of an attempt in another call."""
     _marker(log).unlink(missing_ok=True)
 
 
@@ -65,12 +66,12 @@ def _marker(log):
 
 
 def this_job():
-    """The job that this process is: {"slurm_job" (None outside SLURM), "host", "pid"}."""
+    """The job that runs in this process: {"slurm_job" (None outside SLURM), "host", "pid"}."""
     return {"slurm_job": os.environ.get("SLURM_JOB_ID"), "host": socket.gethostname(), "pid": os.getpid()}
 
 
-def told(job):
-    """A job in words."""
+def name_of(job):
+    """What messages call a job."""
     process = f"process {job['pid']} on {job['host']}"
     return f"SLURM job {job['slurm_job']} ({process})" if job["slurm_job"] else process
 
@@ -78,15 +79,16 @@ def told(job):
 def is_alive(job):
     """Whether a SLURM job still runs.
 
-    One that waits in the queue again has no process, and will wait for whoever has taken its place.
+    A job that is back in the queue has no process; when it starts again, it waits for the job that has taken
+    its place.
 
     Args:
         job: its number.
 
     Returns:
-        (True or False, or None where SLURM does not tell; why it does not).
+        (True or False, or None if SLURM does not answer; why it does not).
     """
-    # A number may be somebody else's on another cluster.
+    # On another cluster the same number may belong to another user.
     command = ["squeue", "--me", "--noheader", f"--jobs={job}", "--format=%T"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
@@ -100,14 +102,15 @@ def is_alive(job):
 
 
 class Turn:
-    """The right to work at what a log is about, for one job at a time.
+    """The right to do the work of a log file, which one job at a time has.
 
-    Killed on the login node and started again, Snakemake does not know the jobs that it had sent: it
-    sends them once more. A lock tells of a twin on the same machine, or where the file system shares
-    locks; elsewhere SLURM is asked. Who cannot ask goes on, and the elder then stops at its next file.
+    If Snakemake is killed on the login node and started again, it does not know the jobs that it has
+    submitted and submits duplicate jobs. A lock shows the earlier job on the same machine, or where the file
+    system shares locks; elsewhere SLURM is asked. If SLURM does not answer, the duplicate job takes the turn,
+    and the earlier job stops before the next file that it would write.
 
     Args:
-        log: the rule's log file; the job is noted beside it.
+        log: the rule's log file; a file beside it names the job that has the turn.
     """
 
     def __init__(self, log):
@@ -116,34 +119,35 @@ class Turn:
         self.job = this_job()
 
     def take(self, say):
-        """Wait until no other job is at it, and note this one.
+        """Wait until no other job does this work, and write down that this one does.
 
         Args:
-            say: called with a sentence, once a twin.
+            say: called with a message, once for each job that this one waits for.
         """
         waits_for = None
         while True:
             self.file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
             if self._is_locked():
-                # Locks of jobs that have ended stay where a node has died: SLURM knows better.
+                # When a node dies, the locks of its jobs may stay: SLURM knows better.
                 in_slurm = self._noted()["slurm_job"]
-                twin, why = (self._twin(say) if in_slurm else self._noted()), "it holds the lock"
+                other, why = (self._other_job(say) if in_slurm else self._noted()), "it holds the lock"
             elif not self._is_the_file():
                 self._close()
                 continue
             else:
-                twin, why = self._twin(say), "squeue says that it is alive"
-            if twin is None:
+                other, why = self._other_job(say), "squeue says that it is alive"
+            if other is None:
                 break
             self._close()
-            if twin != waits_for:
+            if other != waits_for:
                 say(
-                    f"{told(twin)} is at the same work ({why}): waiting until it has ended. Ended by hand"
-                    f"{' (scancel)' if twin['slurm_job'] else ''}, it loses no more than the running epoch."
+                    f"This is a duplicate job: {name_of(other)} does the same work ({why}); waiting until it"
+                    f" has ended. If you end it{' (scancel)' if other['slurm_job'] else ''}, at most its"
+                    " current epoch is lost."
                 )
-            waits_for = twin
+            waits_for = other
             time.sleep(EVERY)
-        # Else the lock would live as long as any child process.
+        # Otherwise the lock would last as long as any child process.
         os.register_at_fork(after_in_child=self._close)
         os.ftruncate(self.file, 0)
         os.write(self.file, json.dumps(self.job).encode())
@@ -164,7 +168,7 @@ class Turn:
         return False
 
     def _is_the_file(self):
-        """Not one that its job deleted when it ended."""
+        """Whether the open file still exists: its job deletes it when it ends."""
         try:
             return os.path.samestat(os.fstat(self.file), os.stat(self.path))
         except FileNotFoundError:
@@ -177,7 +181,8 @@ class Turn:
         except (OSError, ValueError):
             return nobody
 
-    def _twin(self, say):
+    def _other_job(self, say):
+        """Another SLURM job that has the turn and still runs; None if there is none."""
         noted = self._noted()
         if noted["slurm_job"] in (None, self.job["slurm_job"]):
             return None
@@ -188,40 +193,43 @@ class Turn:
             if alive is not None:
                 break
         if alive is None:
-            say(f"Whether {told(noted)} is still at the same work cannot be told ({why}); it loses its turn.")
+            say(
+                f"It is not known whether {name_of(noted)} still does the same work ({why}); this job takes"
+                " its turn."
+            )
         return noted if alive else None
 
     def check(self):
-        """Stop where another job has taken the turn meanwhile: two must never write the same files.
+        """Stop if another job has taken the turn meanwhile: two jobs must never write the same files.
 
         Raises:
-            Unfinished: another one has.
+            Unfinished: another job has.
         """
         noted = self._noted()
         if self.path.exists() and noted != self.job:
             raise Unfinished(
-                f"{told(noted)} has taken over this work: {told(self.job)} stops and writes nothing."
+                f"{name_of(noted)} has taken over this work: {name_of(self.job)} stops and writes nothing."
             )
 
     def give_up(self):
-        """Let the next one."""
+        """Let the next job begin."""
         if self._noted() == self.job:
             self.path.unlink(missing_ok=True)
         self._close()
 
 
 class Budget:
-    """The wall time of a SLURM job; outside SLURM there is none, so that a laptop's run is not cut.
+    """The wall time of a SLURM job; outside SLURM there is none, so that a run on a laptop is not cut.
 
     Args:
-        minutes: that the job asked for (the rule's resource `runtime`); None for no limit.
+        minutes: what the job asked for (the rule's resource `runtime`); None for no limit.
     """
 
     def __init__(self, minutes=None):
         self.minutes = minutes if "SLURM_JOB_ID" in os.environ else None
-        # Of a job that had waited for a twin little may be left.
+        # A duplicate job may have waited until little was left.
         self.was_whole = self.minutes is not None and self.left() > 30 * self.minutes
-        # Whether anything was saved that the next attempt can go on from.
+        # Whether anything was saved from which the next attempt can continue.
         self.was_used = False
 
     def left(self):

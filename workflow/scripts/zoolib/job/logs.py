@@ -1,4 +1,4 @@
-"""What a job tells its user: a log, progress, and errors that are sentences."""
+"""The log of a job, its progress, and error messages for users."""
 
 import contextlib
 import glob
@@ -15,14 +15,14 @@ from tqdm import tqdm
 from zoolib.job import attempts
 
 log = logging.getLogger("zoolib")
-# The turn of the job that this process is; None outside of one.
+# The turn of the job that runs in this process; None if there is no job.
 _turn = None
 
 
 class UserError(Exception):
-    """A problem that the user can fix, told in one sentence.
+    """A problem that the user can fix; its message is one sentence.
 
-    The sentence says which file, row or key, what was found, what was expected and what to do.
+    The message says which file, row or key, what was found, what was expected and what to do.
     """
 
 
@@ -30,10 +30,10 @@ class UserError(Exception):
 def log_to(path):
     """Write the log of a job to a file, and its progress to the terminal too.
 
-    An error ends the job with exit status 1 and one sentence as the last line of the log; the
-    traceback lies in `<path>.traceback`, never on the terminal. After a `UserError`, which no retry can
-    fix, later attempts of the same call of Snakemake stop at once with the same sentence. A job whose
-    twin is still at the same work waits for it.
+    An error ends the job with exit status 1 and its message as the last line of the log; the traceback is in
+    `<path>.traceback`, never on the terminal. After a `UserError`, which no retry can fix, later attempts of
+    the same call of Snakemake stop at once with the same message. A duplicate job waits until the earlier
+    one has ended.
 
     Args:
         path: the rule's log file.
@@ -42,8 +42,43 @@ def log_to(path):
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     trace = Path(f"{path}.traceback")
+    with _logging_to(path):
+        turn = attempts.Turn(path)
+        before = signal.signal(signal.SIGTERM, _end_by_signal)
+        try:
+            turn.take(log.warning)
+            _turn = turn
+            # Not before: until its end the earlier job writes to the same log.
+            os.truncate(path, 0)
+            if message := attempts.fatal_message(path):
+                log.error("%s", message)
+                sys.exit(1)
+            attempts.unmark(path)
+            trace.unlink(missing_ok=True)
+            yield log
+        except attempts.Unfinished as error:
+            log.error("%s", error)
+            sys.exit(1)
+        except Exception as error:
+            trace.write_text(traceback.format_exc())
+            if isinstance(error, UserError):
+                log.error("%s", error)
+                attempts.mark_fatal(path, str(error))
+            else:
+                message = " ".join(str(error).split())[:300]
+                log.error("unexpected %s: %s (traceback in %s)", type(error).__name__, message, trace)
+            sys.exit(1)
+        finally:
+            _turn = None
+            turn.give_up()
+            signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _logging_to(path):
+    """Send log lines to a file and to the terminal, and what libraries print to the file alone."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # What C++ libraries say goes to the log; the terminal is for the user.
+    # C++ libraries write to the file descriptor, not to sys.stderr.
     sys.stderr.flush()
     terminal = os.dup(2)
     with open(path, "a") as file:
@@ -57,35 +92,9 @@ def log_to(path):
     log.propagate = False
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").addHandler(handlers[0])
-    turn = attempts.Turn(path)
-    before = signal.signal(signal.SIGTERM, _end_by_signal)
     try:
-        turn.take(log.warning)
-        _turn = turn
-        # Not before: a twin writes to the same log.
-        os.truncate(path, 0)
-        if sentence := attempts.fatal_message(path):
-            log.error("%s", sentence)
-            sys.exit(1)
-        attempts.unmark(path)
-        trace.unlink(missing_ok=True)
-        yield log
-    except attempts.Unfinished as error:
-        log.error("%s", error)
-        sys.exit(1)
-    except Exception as error:
-        trace.write_text(traceback.format_exc())
-        if isinstance(error, UserError):
-            log.error("%s", error)
-            attempts.mark_fatal(path, str(error))
-        else:
-            told = " ".join(str(error).split())[:300]
-            log.error("unexpected %s: %s (traceback in %s)", type(error).__name__, told, trace)
-        sys.exit(1)
+        yield
     finally:
-        _turn = None
-        turn.give_up()
-        signal.signal(signal.SIGTERM, before)
         for handler in handlers:
             log.removeHandler(handler)
             handler.close()
@@ -95,15 +104,15 @@ def log_to(path):
 
 
 def _end_by_signal(*_):
-    """Not by an exception that somebody could take for a bad image: `SystemExit` passes them all."""
-    # Processes that the job has forked get the signal too, and this handler with the rest.
+    """End the job; not by an exception that could be taken for a bad image: `SystemExit` is never caught."""
+    # Processes that the job has forked have this handler too, and get the signal too.
     if _turn is None or os.getpid() == _turn.job["pid"]:
-        log.error("Ended from outside (cancelled, preempted, or out of time): the next attempt goes on.")
+        log.error("Ended from outside (cancelled, preempted, or out of time): the next attempt continues.")
     sys.exit(128 + signal.SIGTERM)
 
 
 class _LogLines:
-    """The file that tqdm writes its meter to: one log line a meter."""
+    """The file that tqdm writes to: each state of its meter becomes a log line."""
 
     def write(self, text):
         if text.strip():
@@ -114,17 +123,17 @@ class _LogLines:
 
 
 def progress(iterable, what, total=None, unit="galaxies", every=10.0):
-    """Iterate, and log how far it got, how fast, and how long it will take.
+    """Iterate, and log the progress: how much is done, how fast, and how long the rest will take.
 
     Args:
         iterable: what to iterate over.
         what: what is being done, e.g. "writing shard 3".
-        total: number of items, where `iterable` has no length.
+        total: number of items, if `iterable` has no length.
         unit: what is counted.
         every: seconds between two log lines.
 
     Returns:
-        The tqdm iterator; `update(n)` counts by hand when it is used as a context manager.
+        The tqdm iterator; used as a context manager, it counts by `update(n)`.
     """
     return tqdm(
         iterable,
@@ -144,7 +153,7 @@ def progress(iterable, what, total=None, unit="galaxies", every=10.0):
 
 @contextlib.contextmanager
 def whole(path):
-    """Write a file under a temporary name and rename it when it is whole.
+    """Write a file under a temporary name and rename it when it is complete.
 
     Args:
         path: the final name; its folder is made.
@@ -154,9 +163,9 @@ def whole(path):
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Process numbers repeat on other machines.
+    # Two machines may have the same process number.
     partial = path.with_name(f".{os.getpid()}.{socket.gethostname()}.{path.name}")
-    # One job at a time has the turn to write a file: what lies there is of one that was killed.
+    # One job at a time has the turn to write a file: a temporary file is from a job that was killed.
     for left_over in path.parent.glob(f".[0-9]*.{glob.escape(path.name)}"):
         left_over.unlink(missing_ok=True)
     try:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 ZOOLIB = Path(__file__).parents[1]
 SCRIPTS = ZOOLIB.parent
-# They change what is told about a result, never the result.
+# They change the log of a job, never its result.
 LEFT_OUT = {"job.attempts", "job.gpus", "job.logs", "job.provenance"}
 PACKAGES = (
     "tensorflow-cpu",
@@ -30,13 +30,13 @@ PACKAGES = (
 # Most rules share most modules, and each job reads all rules again.
 @cache
 def code_tokens(source):
-    """Python source without what cannot change a result: comments, docstrings, blank lines.
+    """Python source without comments, docstrings and blank lines, which cannot change a result.
 
     Args:
         source: text of a Python file.
 
     Returns:
-        The text of the tokens that are left, joined by spaces.
+        The text of the remaining tokens, joined by spaces.
     """
     docstrings = set()
     for node in ast.walk(ast.parse(source)):
@@ -55,13 +55,13 @@ def code_tokens(source):
 
 @cache
 def imported_modules(source):
-    """Names of the zoolib modules that a Python file imports, anywhere in it.
+    """Names of the zoolib modules that a Python file imports, at its top or in a function.
 
     Args:
         source: text of a Python file.
 
     Returns:
-        A frozen set of names such as `shards` or `figures.gallery`.
+        A frozenset of names such as `shards` or `figures.gallery`.
     """
     names = set()
     for node in ast.walk(ast.parse(source)):
@@ -81,9 +81,9 @@ def _module_file(name):
 
 
 def fingerprint(script, *modules):
-    """A hash of the code that makes a result: a script, its modules, and all that these import.
+    """A hash of the code that makes a result: a script, its modules, and every module that these import.
 
-    Comments and docstrings do not count, so that only what can change a result reruns a rule.
+    Comments and docstrings do not count, so that a rule reruns only for a change that can change its result.
 
     Args:
         script: name of the rule's script, without `.py`.
@@ -108,10 +108,10 @@ def fingerprint(script, *modules):
 
 
 def hash_of(value):
-    """A hash of plain values (dicts, lists, numbers, strings), whatever the order of keys.
+    """A hash of plain values (dicts, lists, numbers, strings); the order of keys does not matter.
 
     Args:
-        value: anything that JSON can say.
+        value: anything that JSON can hold.
 
     Returns:
         12 hexadecimal digits.

@@ -1,8 +1,8 @@
-"""Names and numbers as users read them."""
+"""Names and numbers in words, for figures and messages."""
 
 
 def in_words(name):
-    """How a figure writes the name of a question or an answer: `disk-edge-on` is Disk edge on."""
+    """The name of a question or an answer as figures write it: `disk-edge-on` is Disk edge on."""
     words = str(name).replace("-", " ").replace("_", " ").replace("cant ", "can't ")
     return words[:1].upper() + words[1:]
 
