@@ -1,9 +1,10 @@
-"""The profiles for clusters, planned as they are typed; tests/slurm runs one on a real SLURM."""
+"""The profile for SLURM, planned as typed and as its comments say; tests/slurm runs it on a real SLURM."""
 
 import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -14,18 +15,62 @@ from snakemake.cli import get_argument_parser
 SOURCES = "".join(path.read_text() for path in (REPO / "rules").glob("*.smk"))
 RULES = set(re.findall(r"^ *rule (\w+):", SOURCES, re.MULTILINE))
 GPU_RULES = set(re.findall(r'environment_of\("(\w+)"\)', SOURCES))
-PROFILES = sorted(path.parent.name for path in (REPO / "profiles").glob("slurm*/config.yaml"))
 # What sbatch is asked for, as Snakemake shows it.
 ONE_V100 = {
     "slurm": "gpu=1, gpu_model=v100",
-    "slurm-gres": "gres=gpu:v100:1",
-    "slurm-4gpu": "gpu=1, gpu_model=v100",
+    "gres": "gres=gpu:v100:1",
+    "four": "gpu=1, gpu_model=v100",
+    "four, gres": "gres=gpu:v100:1",
 }
-FOUR_V100S = {"slurm-4gpu": "nodes=1, gpu=4, gpu_model=v100"}
+FOUR_V100S = {
+    "four": "nodes=1, gpu=4, gpu_model=v100",
+    "four, gres": "nodes=1, gres=gpu:v100:4",
+}
+# The profile of the repository, and copies of it that are edited as its comments say.
+PROFILES = list(ONE_V100)
+FOUR = """
+  # on_four_gpus: &on_four_gpus
+  #   slurm_partition: gpu
+  #   nodes: 1
+  #   gpu: 4
+  #   gpu_model: v100
+  #   mem_mb: 32000
+"""
 
 
-def read(profile):
-    return yaml.safe_load((REPO / "profiles" / profile / "config.yaml").read_text())
+def replaced(text, old, new):
+    assert text.count(old) == 1, f"the profile has not one {old!r}"
+    return text.replace(old, new)
+
+
+def with_gres(text):
+    text = replaced(text, "    gpu: 1\n    gpu_model: v100\n    # gres:", "    gres:")
+    return text.replace("    gpu: 4\n    gpu_model: v100\n", "    gres: gpu:v100:4\n")
+
+
+def with_four_gpus(text):
+    text = replaced(text, FOUR, FOUR.replace("# ", ""))
+    text = replaced(text, "# set-threads:\n#   train_member: 32", "set-threads:\n  train_member: 32")
+    return replaced(text, "  train_member: *on_a_gpu\n", "  train_member: *on_four_gpus\n")
+
+
+@pytest.fixture(scope="module")
+def profiles(tmp_path_factory):
+    """What is typed after --profile, {name: path}; the paths are relative to the repository."""
+    text = (REPO / "profiles/slurm/config.yaml").read_text()
+    edited = {"gres": with_gres(text), "four": with_four_gpus(text)}
+    edited["four, gres"] = with_gres(edited["four"])
+    # As the documentation types it.
+    folders = {"slurm": Path("slurm")}
+    for name, content in edited.items():
+        folders[name] = tmp_path_factory.mktemp("profile") / "slurm"
+        folders[name].mkdir()
+        (folders[name] / "config.yaml").write_text(content)
+    return folders
+
+
+def read(folder):
+    return yaml.safe_load((REPO / folder / "config.yaml").read_text())
 
 
 def jobs_shown(shown):
@@ -39,12 +84,10 @@ def resource(text, name):
 
 
 @pytest.fixture(scope="module")
-def plans(tmp_path_factory):
-    """What dry runs show, {name: text}; that of the paper's run under each profile bears its name."""
+def plans(profiles, tmp_path_factory):
+    """What dry runs show, {name: text}; a profile's name stands for the paper's run under it."""
     many_cpus = ("--cores", 64, "--directory", tmp_path_factory.mktemp("elsewhere"))
-    cases = {name: ("--profile", f"profiles/{name}", *many_cpus) for name in PROFILES}
-    # As the documentation types it.
-    cases["slurm"] = ("--profile", "slurm", *many_cpus)
+    cases = {name: ("--profile", folder, *many_cpus) for name, folder in profiles.items()}
     cases["tasks"] = ("--profile", "slurm", *TEST, *many_cpus)
     cases["first attempt"] = (*TEST, *many_cpus)
     cases["fifth attempt"] = (*TEST, *many_cpus, "--attempt", 5)
@@ -59,9 +102,9 @@ def test_the_command_of_the_documentation_finds_the_profile(plans):
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_every_rule_that_a_profile_names_exists(profile):
-    # Snakemake passes over a mistyped one without a word.
-    content = read(profile)
+def test_every_rule_that_a_profile_names_exists(profiles, profile):
+    # Snakemake ignores a mistyped name without a warning.
+    content = read(profiles[profile])
     for key in ("set-resources", "set-threads", "groups", "preemptible-rules"):
         assert set(content.get(key, {})) <= RULES, f"{profile}: {key}"
     assert set(content["group-components"]) == set(content["groups"].values())
@@ -69,8 +112,8 @@ def test_every_rule_that_a_profile_names_exists(profile):
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_gpu_rules_ask_for_a_v100_and_the_others_for_none(plans, profile):
-    seen = set()
+def test_gpu_rules_ask_for_a_v100_and_the_others_for_none(plans, profiles, profile):
+    seen, content = set(), read(profiles[profile])
     for rule, text in jobs_shown(plans[profile]) + (jobs_shown(plans["tasks"]) if profile == "slurm" else []):
         seen.add(rule)
         if rule in GPU_RULES:
@@ -81,15 +124,13 @@ def test_gpu_rules_ask_for_a_v100_and_the_others_for_none(plans, profile):
             assert resource(text, "gpu") is resource(text, "gres") is None, rule
             assert resource(text, "slurm_partition") == "cpu", rule
     assert {"train_member", "predict_chunk"} <= seen & GPU_RULES
-    assert (
-        {"train_member", "predict_chunk", "finetune_task"} == GPU_RULES == set(read(profile)["set-resources"])
-    )
+    assert {"train_member", "predict_chunk", "finetune_task"} == GPU_RULES == set(content["set-resources"])
 
 
 def test_four_gpus_share_more_cpus_and_memory(plans):
     alone, shared = (
         next(text for rule, text in jobs_shown(plans[name]) if rule == "train_member")
-        for name in ("slurm", "slurm-4gpu")
+        for name in ("slurm", "four")
     )
     assert ("threads: 8" in alone, "threads: 32" in shared) == (True, True)
     assert (resource(alone, "mem_mb"), resource(shared, "mem_mb")) == ("16000", "32000")
@@ -103,8 +144,8 @@ def test_shards_and_posteriors_wait_in_the_queue_eight_at_a_time(plans, profile)
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_the_profiles_differ_in_their_gpus_alone(profile):
-    own, first = read(profile), read("slurm")
+def test_the_profiles_differ_in_their_gpus_alone(profiles, profile):
+    own, first = read(profiles[profile]), read(profiles["slurm"])
     for key in ("names", "set-resources", "set-threads"):
         own.pop(key, None), first.pop(key, None)
     assert own == first
@@ -127,16 +168,16 @@ def test_memory_doubles_once_but_not_for_trainings(plans):
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_trainings_are_sent_again_more_often_than_what_can_only_fail(profile):
-    content = read(profile)
+def test_trainings_are_sent_again_more_often_than_what_can_only_fail(profiles, profile):
+    content = read(profiles[profile])
     assert set(content["preemptible-rules"]) == {"train_member", "finetune_task"}
     assert (content["preemptible-retries"], content["retries"]) == (20, 2)
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_a_preempted_job_is_queued_again(profile):
-    # Snakemake waits for it, whatever becomes of it. A mistyped key would not arrive in the plugin's setting.
-    assert get_argument_parser([REPO / "profiles" / profile]).parse_args([]).slurm_requeue is True
+def test_a_preempted_job_is_queued_again(profiles, profile):
+    # Snakemake waits for it in any case. A mistyped key would not reach the plugin's setting.
+    assert get_argument_parser([REPO / profiles[profile]]).parse_args([]).slurm_requeue is True
 
 
 @pytest.mark.parametrize(
@@ -149,7 +190,7 @@ def test_a_preempted_job_is_queued_again(profile):
     ],
 )
 def test_the_cpus_of_the_login_node_limit_no_job(monkeypatch, words, variables, expected):
-    # profiles/default is read beside every profile, and wins.
+    # Snakemake reads profiles/default beside every other profile, and profiles/default wins.
     monkeypatch.delenv("SNAKEMAKE_PROFILE", raising=False)
     monkeypatch.setattr(sys, "argv", words)
     for name, value in variables.items():
@@ -162,10 +203,10 @@ def test_the_cpus_of_the_login_node_limit_no_job(monkeypatch, words, variables, 
 
 @pytest.mark.parametrize(
     ("profile", "environments"),
-    [("slurm", {"cpu", "gpu"}), ("profiles/slurm-gres", {"cpu", "gpu"}), (None, {"cpu"})],
+    [("slurm", {"cpu", "gpu"}), ("gres", {"cpu", "gpu"}), (None, {"cpu"})],
 )
-def test_conda_has_an_environment_for_gpus(tmp_path, profile, environments):
-    # conda itself is a stub: which files it would be given is Snakemake's own list.
+def test_conda_has_an_environment_for_gpus(tmp_path, profiles, profile, environments):
+    # conda itself is a stub: Snakemake lists the files that it would give to conda.
     (tmp_path / "conda").write_text(
         "#!/bin/sh\n"
         """case "$1" in
@@ -177,19 +218,19 @@ def test_conda_has_an_environment_for_gpus(tmp_path, profile, environments):
     )
     (tmp_path / "conda").chmod(0o755)
     command = [sys.executable, "-m", "snakemake", *TEST, "--directory", tmp_path, "--sdm", "conda"]
-    command += ["--list-conda-envs", *(("--profile", profile) if profile else ())]
+    command += ["--list-conda-envs", *(("--profile", profiles[profile]) if profile else ())]
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(command, cwd=REPO, env={**os.environ, "PATH": path}, capture_output=True, text=True)
     assert set(re.findall(r"envs/(\w+)\.yaml", done.stdout)) == environments, done.stderr
 
 
-def test_requests_stand_beside_what_was_measured(tmp_path):
+def test_requests_are_shown_beside_measurements(tmp_path):
     repo = copy_of_the_repository(tmp_path / "repo")
     table = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
     folder = repo / "benchmarks/test/write_shard"
     folder.mkdir(parents=True)
     (folder / "train-0.tsv").write_text(table + "90\t0:01:30\t861.2\t1\t1\t1\t0\t0\t0\t135\n")
-    # Over before anything could be measured.
+    # This job ended before anything could be measured.
     (folder / "val-0.tsv").write_text(table + "0.1\t0:00:00\t-\t-\t-\t-\t-\t-\t-\t-\n")
     command = [sys.executable, REPO / "benchmarks/resources.py", "config/test.yaml"]
     done = subprocess.run(command, cwd=repo, capture_output=True, text=True)
