@@ -94,7 +94,7 @@ def test_every_galaxy_is_in_one_split_with_its_votes_and_its_image(survey):
     assert list(about.table.columns) == ["id_str", "archive", "member", "file_loc", *COLUMNS]
 
 
-def test_parquet_with_the_names_as_its_index_gives_the_same(survey):
+def test_parquet_with_the_names_as_its_index_gives_the_same_catalogue(survey):
     table = galaxies()
     survey.build(table)
     before = survey.all
@@ -102,7 +102,7 @@ def test_parquet_with_the_names_as_its_index_gives_the_same(survey):
     pd.testing.assert_frame_equal(survey.all, before)
 
 
-def test_new_galaxies_and_another_order_move_nobody(survey):
+def test_new_galaxies_and_another_order_move_no_galaxy_to_another_split(survey):
     table = galaxies()
     survey.build(table[:40])
     before = {split: set(survey[split]["id_str"]) for split in catalog.SPLITS}
@@ -141,7 +141,7 @@ def test_selection_is_counted_and_not_rejected(survey):
     "value, found",
     [(-1, "-1"), (2.5, "2.5"), (np.nan, "a blank"), ("", "a blank"), ("many", "'many'"), (1e12, "1e+12")],
 )
-def test_votes_that_are_none_reject_their_row(survey, value, found):
+def test_invalid_votes_reject_their_row(survey, value, found):
     table = galaxies().astype({"bar_yes": object})
     table.loc[3, "bar_yes"] = value
     survey.build(table)
@@ -159,7 +159,7 @@ def test_a_galaxy_listed_twice(survey):
     again.loc[2, "bar_no"] += 1
     survey.build(pd.concat([table, again]))
     rejected = pd.read_csv(survey.output.rejected)
-    # With the same votes it counts once; with different ones nobody knows which are true.
+    # With the same votes it counts once; with different votes it is not known which are true.
     assert sorted(rejected["id_str"]) == ["J001", "J002", "J002"]
     assert (survey.all["id_str"] == "J001").sum() == 1 and "J002" not in set(survey.all["id_str"])
     assert "row 61: the galaxy 'J001' is listed already (table.csv, row 2)" in " ".join(rejected["reason"])
@@ -215,7 +215,7 @@ def test_an_image_that_is_there_twice_is_not_guessed(survey):
     assert len(survey.all) == 59
 
 
-def test_several_tables_of_one_tree_are_put_together(survey):
+def test_several_tables_of_one_tree_become_one_catalogue(survey):
     table = galaxies()
     paths = [survey.folder / "one.csv", survey.folder / "two.csv"]
     table[:35].to_csv(paths[0], index=False)
@@ -260,7 +260,7 @@ def test_several_tables_of_one_tree_are_put_together(survey):
         (lambda t: t, {"table": __file__}, "expected a table that ends in"),
     ],
 )
-def test_a_wrong_table_stops_the_run_with_one_sentence(survey, change, entry, words):
+def test_a_wrong_table_stops_the_run_with_one_message(survey, change, entry, words):
     with pytest.raises(UserError) as caught:
         survey.build(change(galaxies()), **entry)
     assert words in str(caught.value) and "\n" not in str(caught.value)
@@ -283,7 +283,7 @@ def test_shares_must_sum_to_one(survey):
         survey.build(galaxies(), split={"train": 0.7, "val": 0.2, "test": 0.2})
 
 
-def test_a_catalogue_of_somebody_else_is_none(survey):
+def test_a_table_that_is_not_our_catalogue_is_refused(survey):
     galaxies().to_parquet(survey.folder / "table.parquet")
     with pytest.raises(UserError, match="not a catalogue of this project"):
         read_catalog(survey.folder / "table.parquet")

@@ -1,4 +1,4 @@
-"""The record checks itself: its tables count what is known of it."""
+"""The check that the tables of a record hold the numbers of galaxies that are known of it."""
 
 import json
 
@@ -49,7 +49,7 @@ def test_parquet_counts_the_same(small):
     assert list(check(small, "volunteers.parquet")["found"]) == [3, 2, 1]
 
 
-def test_a_wrong_count_is_told_after_the_table_is_written(small):
+def test_a_wrong_count_is_an_error_after_the_table_is_written(small):
     pd.read_csv(small / TABLE).head(2).to_csv(small / TABLE, index=False)
     with pytest.raises(
         UserError, match=r"2 of 3 counts are wrong, the first is 'galaxies' \(expected 3, found 2"
@@ -59,11 +59,11 @@ def test_a_wrong_count_is_told_after_the_table_is_written(small):
     assert list(found["verdict"]) == ["wrong", "wrong", "right"]
 
 
-def test_a_missing_column_and_a_missing_table_are_sentences(small):
-    with pytest.raises(UserError, match="wants 'volunteers.csv', which the folder of zenodo.local does"):
+def test_a_missing_column_and_a_missing_table_are_errors(small):
+    with pytest.raises(UserError, match="names 'volunteers.csv', which the folder of zenodo.local does"):
         check_record([], small / "checks.yaml", small / "found.csv")
     pd.read_csv(small / TABLE).drop(columns="a-b_total-votes").to_csv(small / TABLE, index=False)
-    with pytest.raises(UserError, match="cannot be asked '`a-b_total-votes` >= 30'"):
+    with pytest.raises(UserError, match="cannot count the rows with '`a-b_total-votes` >= 30'"):
         check(small)
     (small / TABLE).write_bytes(b"\x00\xff")
     with pytest.raises(UserError, match="is not a readable CSV table"):
@@ -71,7 +71,7 @@ def test_a_missing_column_and_a_missing_table_are_sentences(small):
 
 
 @pytest.mark.parametrize(
-    ("change", "sentence"),
+    ("change", "message"),
     [
         ({"counts": []}, "expected checks.tables, a mapping, and checks.counts"),
         ({"tables": None}, "expected checks.tables, a mapping, and checks.counts"),
@@ -85,9 +85,9 @@ def test_a_missing_column_and_a_missing_table_are_sentences(small):
         ),
     ],
 )
-def test_checks_that_are_none(small, change, sentence):
+def test_checks_that_cannot_be_read(small, change, message):
     (small / "checks.yaml").write_text(yaml.safe_dump({"checks": CHECKS | change}))
-    with pytest.raises(UserError, match=sentence):
+    with pytest.raises(UserError, match=message):
         check(small)
 
 
@@ -112,7 +112,7 @@ def test_the_real_records_checks_agree_with_each_other(repo):
 
 @pytest.fixture(scope="module")
 def miniature(real_data, tmp_path_factory):
-    """A copy of the repository that knows what the miniature of the record counts."""
+    """A copy of the repository with checks for the miniature of the record."""
     copy = copy_of_the_repository(tmp_path_factory.mktemp("check") / "repo")
     record = json.loads((real_data / "gz_decals_record" / "record.json").read_text())
     files = {
@@ -125,7 +125,7 @@ def miniature(real_data, tmp_path_factory):
     return copy
 
 
-def test_the_miniature_counts_what_is_known_of_it(miniature, real_data, tmp_path):
+def test_the_miniature_passes_its_checks(miniature, real_data, tmp_path):
     run = overlay(tmp_path, "mini", {"run": "mini", "zenodo": {"record": 99990001}})
     with ZenodoServer(real_data / "gz_decals_record") as server:
         address = {"ZENODO_URL": server.url, "NO_PROXY": "127.0.0.1"}
@@ -143,7 +143,7 @@ def test_the_miniature_counts_what_is_known_of_it(miniature, real_data, tmp_path
     assert "all 12 counts are right" in log
 
 
-def test_a_broken_record_fails_with_one_sentence_and_keeps_its_table(miniature, real_data, tmp_path):
+def test_a_broken_record_fails_with_one_message_and_keeps_its_table(miniature, real_data, tmp_path):
     folder = tmp_path / "record"
     folder.mkdir()
     for name in ("volunteers_1_and_2", "volunteers_5", "auto_posteriors"):
@@ -174,10 +174,10 @@ def test_a_broken_record_fails_with_one_sentence_and_keeps_its_table(miniature, 
     assert status == 1
     assert "MissingInputException" not in shown
     last = (miniature / "logs/broken/check_record.log").read_text().strip().splitlines()[-1]
-    assert "wants 'gz_decals_auto_posteriors.csv', which the folder of zenodo.local does not have" in last
+    assert "names 'gz_decals_auto_posteriors.csv', which the folder of zenodo.local does not have" in last
 
 
-def test_a_record_that_nobody_has_checks_for_is_one_sentence(miniature, tmp_path):
+def test_a_record_without_checks_is_one_message(miniature, tmp_path):
     status, shown = snakemake(
         miniature, "check_record", "--configfile", "config/demo.yaml", "--directory", tmp_path, check=False
     )

@@ -37,7 +37,7 @@ def records(path, about):
 
 
 def survey(folder, count=20, broken=()):
-    """A catalogue of noise images in a zip; those in `broken` are {number: bytes, or None for no member}."""
+    """A catalogue of noise images in a zip; `broken` is {number: bytes to store, or None for no image}."""
     random = np.random.default_rng(0)
     archive = folder / "images.zip"
     broken = dict(broken)
@@ -80,7 +80,7 @@ def test_shards_hold_the_catalogue_in_its_order(tmp_path, encoding, color):
         assert abs(pixels.astype(float) - expected).mean() <= (5 if encoding == "jpeg" else 0)
 
 
-def test_a_bad_image_is_a_line_and_the_run_goes_on(tmp_path):
+def test_a_bad_image_is_a_row_of_rejected_and_the_run_continues(tmp_path):
     bad = {2: b"", 5: b"no image", 7: None}
     path = survey(tmp_path, broken=bad)
     output = outputs(tmp_path, 0)
@@ -97,7 +97,7 @@ def test_a_bad_image_is_a_line_and_the_run_goes_on(tmp_path):
     assert not {"J02", "J05", "J07"} & set(about["ids"])
 
 
-def test_without_shards_the_rows_are_kept_whose_image_can_be_read(tmp_path):
+def test_without_shards_the_rows_with_readable_images_are_kept(tmp_path):
     path = survey(tmp_path, broken={2: b""})
     output = outputs(tmp_path, 0, "parquet")
     shards.write_shard(path, 0, 2, IMAGE, output, enabled=False)
@@ -105,13 +105,13 @@ def test_without_shards_the_rows_are_kept_whose_image_can_be_read(tmp_path):
     assert kept.tree == TREE
     expected = whole.table[:10].query("id_str != 'J02'").reset_index(drop=True)
     pd.testing.assert_frame_equal(kept.table, expected)
-    # What training learns from is the same, so that its hash is.
+    # Training learns from the same galaxies, so the hash is the same.
     other = outputs(tmp_path / "shards", 0)
     shards.write_shard(path, 0, 2, IMAGE, other)
     assert tfrecords.read_sidecar(output.about)["source"] == tfrecords.read_sidecar(other.about)["source"]
 
 
-def test_the_hash_tells_what_a_shard_was_made_from(tmp_path):
+def test_the_hash_shows_what_a_shard_was_made_from(tmp_path):
     def source(path, image=IMAGE):
         output = outputs(tmp_path, 0, "parquet")
         shards.write_shard(path, 0, 1, image, output, enabled=False)
@@ -138,7 +138,7 @@ def test_labels_are_kept_as_numbers(tmp_path):
     np.testing.assert_allclose(found[:, 0], table["mass"], rtol=1e-6)
 
 
-def test_a_shard_of_bad_images_alone_is_empty(tmp_path):
+def test_a_shard_with_only_bad_images_is_empty(tmp_path):
     output = outputs(tmp_path, 0)
     shards.write_shard(survey(tmp_path, count=2, broken={0: b"", 1: b""}), 0, 1, IMAGE, output)
     about = tfrecords.read_sidecar(output.about)
@@ -152,7 +152,7 @@ def test_fewer_galaxies_than_shards(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_reader_that_expects_something_else_stops(tmp_path):
+def test_reading_stops_at_an_unexpected_shard(tmp_path):
     output = outputs(tmp_path, 0, "parquet")
     shards.write_shard(survey(tmp_path), 0, 1, IMAGE, output, enabled=False)
     assert tfrecords.read_sidecar(output.about, TREE.columns, IMAGE)["count"] == 20

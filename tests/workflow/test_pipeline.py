@@ -83,7 +83,7 @@ def test_a_broken_image_is_rejected_and_too_many_stop_the_run(edited, tmp_path):
     status, shown = snakemake(edited, "shards", *TEST, strict, check=False)
     assert status == 1
     assert "Traceback" not in shown
-    assert "1 of 40 images (2.5%) cannot be read, allowed are 1.0%" in shown
+    assert "1 of 40 images (2.5%) cannot be read, expected 1.0% or less" in shown
     last = (edited / "logs/own/check_rejected.log").read_text().strip().splitlines()[-1]
     assert "shards.max_rejected" in last
     lenient = overlay(tmp_path, "lenient", {"shards": {"max_rejected": 0.1}})

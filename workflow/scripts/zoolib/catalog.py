@@ -1,4 +1,4 @@
-"""Stage catalog: whose votes, where the pixels are, and who is in which split."""
+"""Stage catalog: the votes of each galaxy, where its pixels are, and which split it is in."""
 
 import pandas as pd
 
@@ -13,21 +13,21 @@ from zoolib.job.logs import UserError, whole
 def build_catalog(catalogs, split, seed, output):
     """Make the catalogue of each split from tables of votes and from images.
 
-    The cuts, in this order: the query; a name; usable votes; named once; enough votes; an
-    image; the split. What the query and `min_votes` leave out is selection, and is counted. What
-    cannot be used is counted too, and is a line of `rejected.csv` with its sentence.
+    The cuts, in this order: the query; a name; usable votes; listed once; enough votes; an image; the split.
+    What the query and `min_votes` leave out was not selected; it is counted. What cannot be used is counted
+    too, and is a row of `rejected.csv` with the reason.
 
-    Tables of different trees are different campaigns. A galaxy of several campaigns becomes one row with
-    the votes of all of them, after the cut on votes, which is each campaign's own.
+    Tables of different trees are different campaigns. A galaxy of several campaigns becomes one row with the
+    votes of all of them, after each campaign's own cut on votes.
 
-    A galaxy that is listed twice with the same votes is used once, as first listed. Listed with
-    different votes it is not used at all: nothing says which of them are true, and the order of rows
-    must not decide it. Both hold for the tables of one campaign.
+    Within a campaign, a galaxy that is listed twice with the same votes is used once, as it is listed first.
+    If it is listed with different votes, it is not used at all: it is not known which votes are true, and the
+    order of rows must not decide.
 
     Args:
         catalogs: a list of mappings with `name`; `table`, a Parquet or CSV file; `tree`, in the form
             of `DecisionTree.to_dict(published=True)`; `archives`, a list of zips, or `images`, a folder;
-            and, if wanted, `min_votes` (on the first question of the entry's tree), `query` (pandas),
+            and optionally `min_votes` (on the first question of the entry's tree), `query` (pandas),
             `id` and `location` (names of columns).
         split: {"train": share, "val": share, "test": share}, together 1.
         seed: whole number.
@@ -38,26 +38,24 @@ def build_catalog(catalogs, split, seed, output):
         UserError: a table, column, query, folder or archive that is missing or wrong; no galaxy left; an
             empty split.
     """
-    shares = [split[name] for name in SPLITS]
-    if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
-        raise UserError(f"split: the shares of {', '.join(SPLITS)} are {shares}; expected 1 in total.")
+    shares = _shares(split)
     tree = DecisionTree.union([DecisionTree.from_dict(entry["tree"]) for entry in catalogs])
     columns, cuts = tree.columns, Cuts()
     tables = [_usable_rows(entry, tree, columns, cuts).assign(entry=n) for n, entry in enumerate(catalogs)]
     table = pd.concat(tables, ignore_index=True)
     campaigns = [part for _, part in table.groupby("campaign", sort=False)]
-    sentences = pd.concat([listed_twice(part, columns) for part in campaigns])
-    table = cuts.reject("listed once", table, sentences[table.index])
+    reasons = pd.concat([listed_twice(part, columns) for part in campaigns])
+    table = cuts.reject("listed once", table, reasons[table.index])
     if table["min_votes"].any():
-        # A row has votes of its own campaign only, so this sum is the number of its volunteers.
+        # A row has votes of one campaign only, so this sum is the number of its volunteers.
         votes = table[tree.first_columns].sum(axis=1)
         table = cuts.select("enough votes (catalogs[].min_votes)", table, votes >= table["min_votes"])
-    places, sentences = _find_images(table, catalogs)
+    places, reasons = _find_images(table, catalogs)
     table = table.assign(**places)
     if len(campaigns) > 1:
-        table, sentences = _one_row_a_galaxy(table, columns, sentences)
+        table, reasons = _one_row_a_galaxy(table, columns, reasons)
         cuts.count("galaxies of all campaigns together", table)
-    table = cuts.reject("with an image", table, sentences)
+    table = cuts.reject("with an image", table, reasons)
     parts = cut(table, shares, seed)
     for name, part in zip(SPLITS, parts, strict=True):
         cuts.count(f"split {name}", part)
@@ -68,13 +66,20 @@ def build_catalog(catalogs, split, seed, output):
             )
     for name, part in zip(SPLITS, parts, strict=True):
         write_catalog(Catalog(part, columns, tree), getattr(output, name))
-    for path, lines in ((output.rejected, cuts.rejected()), (output.summary, cuts.summary())):
+    for path, rows in ((output.rejected, cuts.rejected()), (output.summary, cuts.summary())):
         with whole(path) as partial:
-            lines.to_csv(partial, index=False)
+            rows.to_csv(partial, index=False)
+
+
+def _shares(split):
+    shares = [split[name] for name in SPLITS]
+    if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+        raise UserError(f"split: the shares of {', '.join(SPLITS)} are {shares}; expected 1 in total.")
+    return shares
 
 
 def _usable_rows(entry, tree, columns, cuts):
-    # The namings of published tables belong to the entry's own tree.
+    # How published tables name the votes belongs to the entry's own tree.
     own, naming = DecisionTree.from_dict(entry["tree"]), {}
 
     def votes(available):
@@ -82,17 +87,17 @@ def _usable_rows(entry, tree, columns, cuts):
         naming.update(zip(tree.columns_of(own.name), found.values(), strict=True))
         return naming.values()
 
-    table, rows, sentences = read_rows(entry, votes, cuts, f"catalogs.{entry['name']}")
+    table, rows, reasons = read_rows(entry, votes, cuts, f"catalogs.{entry['name']}")
     numbers, wrong = read_numbers(table, naming, rows["place"])
     rows = rows.assign(min_votes=entry.get("min_votes") or 0, campaign=own.name)
-    # What other campaigns ask, nobody was asked here.
+    # No volunteer was asked what only other campaigns ask.
     rows = pd.concat([rows, numbers.reindex(columns=columns, fill_value=0.0)], axis=1)
-    return cuts.reject("with a name and usable votes", rows, sentences.where(sentences != "", wrong))
+    return cuts.reject("with a name and usable votes", rows, reasons.where(reasons != "", wrong))
 
 
-def _one_row_a_galaxy(table, columns, sentences):
-    """Put a galaxy's campaigns together: all its votes, and the first image that was found."""
-    table = table.assign(reason=sentences, missing=sentences != "").sort_values("missing", kind="stable")
+def _one_row_a_galaxy(table, columns, reasons):
+    """Combine a galaxy's campaigns: all its votes, and the first image that was found."""
+    table = table.assign(reason=reasons, missing=reasons != "").sort_values("missing", kind="stable")
     votes = table.groupby("id_str")[columns].sum()
     galaxies = table.drop_duplicates("id_str").sort_index().reset_index(drop=True)
     galaxies[columns] = votes.loc[galaxies["id_str"]].to_numpy()
@@ -101,4 +106,4 @@ def _one_row_a_galaxy(table, columns, sentences):
 
 def _find_images(table, catalogs):
     found = [find_images(table[table["entry"] == number], entry) for number, entry in enumerate(catalogs)]
-    return pd.concat([places for places, _ in found]), pd.concat([sentences for _, sentences in found])
+    return pd.concat([places for places, _ in found]), pd.concat([reasons for _, reasons in found])

@@ -1,4 +1,4 @@
-"""A record checks itself: what its tables should count is counted, line by line."""
+"""Check that the tables of a record hold the numbers of galaxies that are known of it."""
 
 import re
 from pathlib import Path
@@ -14,27 +14,27 @@ NAMES = re.compile(r"`([^`]+)`|\b([A-Za-z_]\w*)\b")
 
 
 def check_record(files, expected, output):
-    """Count in the tables of a record what is known of it, and stop where a number is another one.
+    """Count rows in the tables of a record, and stop if a number is not the expected one.
 
     Args:
-        files: the record's tables (Parquet or CSV) that are there, each called as `checks.tables` says.
+        files: the record's tables (Parquet or CSV) that are there, with the names in `checks.tables`.
         expected: YAML with the checks, see `published.read_checks`.
-        output: CSV to write, also where a number is wrong: what, table, expected, found, verdict
-            (`right` or `wrong`).
+        output: CSV to write, also if a number is wrong: what, table, expected, found, verdict (`right` or
+            `wrong`).
 
     Raises:
-        UserError: a file or a column is missing, or the record counts otherwise than expected.
+        UserError: a file or a column is missing, or a number is wrong.
     """
     tables, counts = read_checks(expected)
     paths = {Path(path).name: path for path in files}
     missing = next((file for file in tables.values() if file not in paths), None)
     if missing:
         raise UserError(
-            f"{expected}: checks.tables wants '{missing}', which the folder of zenodo.local does not have;"
+            f"{expected}: checks.tables names '{missing}', which the folder of zenodo.local does not have;"
             " put the file there, or set zenodo.local to null to download it."
         )
     rows = {}
-    # A table at a time and only the columns that are asked about: one of them has 1.6 GB.
+    # One table at a time, and only the columns that are needed: the largest table has 1.6 GB.
     for name, file in tables.items():
         of_table = {number: check for number, check in enumerate(counts) if check["table"] == name}
         table = _read(paths[file], [check["where"] for check in of_table.values() if "where" in check])
@@ -60,25 +60,25 @@ def check_record(files, expected, output):
         raise UserError(
             f"{output}: {len(wrong)} of {len(rows)} counts are wrong, the first is '{wrong[0]['what']}'"
             f" (expected {wrong[0]['expected']:,}, found {wrong[0]['found']:,}); get the record's tables"
-            f" again, or fix {expected} if it is about another version."
+            f" again, or fix {expected} if it describes another version."
         )
     log.info("all %d counts are right", len(rows))
 
 
 def _read(path, conditions):
     words = {name for condition in conditions for pair in NAMES.findall(condition) for name in pair}
-    # The first column for the number of rows, where nothing is asked about any.
+    # If no condition names a column, the first one gives the number of rows.
     return read_table(path, lambda columns: [c for c in columns if c in words] or columns[:1])
 
 
 def _count(table, condition, path):
     if not condition:
         return len(table)
-    # What an expression can raise is as open as what it can say.
+    # An expression can raise any exception.
     try:
         return int(table.eval(condition, engine="python").fillna(False).astype(bool).sum())
     except Exception as error:
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise UserError(
-            f"{path}: cannot be asked '{condition}' ({reason}); get the file again, or fix the check."
+            f"{path}: cannot count the rows with '{condition}' ({reason}); get the file again or fix the check."
         ) from None

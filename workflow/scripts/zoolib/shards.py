@@ -1,4 +1,4 @@
-"""Stage shards: galaxies in the order of their catalogue, images decoded, scaled and packed."""
+"""Stage shards: the galaxies of a catalogue in its order, with images decoded, scaled and encoded."""
 
 import hashlib
 import json
@@ -14,35 +14,30 @@ from zoolib.data.tfrecords import read_sidecar, write_records
 from zoolib.job.logs import UserError, log, progress, whole
 from zoolib.job.provenance import versions
 
-# Images decoded ahead of the writer, so that memory does not grow with the shard.
+# Images that are decoded before they are written; more would only need more memory.
 AHEAD = 256
 
 
 def write_shard(catalog, shard, of, image, output, enabled=True, threads=2):
     """Write one shard of a catalogue: TFRecords of `id_str`, `image` and `votes`, and a sidecar.
 
-    An image that cannot be read is a line in `rejected`, and its galaxy is not in the shard.
+    An image that cannot be read is a row of `rejected`, and its galaxy is not in the shard.
 
     Args:
-        catalog: a split's catalogue; the file is called after the split.
+        catalog: a split's catalogue; the name of the file is the name of the split.
         shard: number of the shard, from 0; it takes the rows [shard·N // of, (shard + 1)·N // of).
-        of: how many shards the split is cut into.
+        of: number of shards of the split.
         image: has `size` (pixels), `color` (bool) and `encoding` (png, jpeg or raw).
         output: has the paths `shard`, `about` (JSON) and `rejected` (CSV: id_str, reason).
-        enabled: False writes the catalogue's rows whose image can be read (Parquet), no pixels.
-        threads: images decoded at a time.
+        enabled: False writes, without pixels, the catalogue's rows whose image can be read (Parquet).
+        threads: number of images that are decoded at the same time.
 
     Raises:
         UserError: fewer galaxies than shards, or no such catalogue.
     """
     content, split = read_catalog(catalog), Path(catalog).stem
-    table, columns = content.table, content.columns
-    if len(table) < of:
-        raise UserError(
-            f"shards.count.{split}: {len(table)} galaxies cannot fill {of} shards; lower the number to"
-            f" {len(table)} or fewer, or select more galaxies."
-        )
-    table = table[shard * len(table) // of : (shard + 1) * len(table) // of].reset_index(drop=True)
+    columns = content.columns
+    table = _rows_of_shard(content.table, split, shard, of)
     stored = {key: image[key] for key in ("size", "color", "encoding")}
     source = hashlib.sha256(json.dumps([stored, columns]).encode())
     votes = table[columns].to_numpy(np.float32)
@@ -61,7 +56,7 @@ def write_shard(catalog, shard, of, image, output, enabled=True, threads=2):
     if enabled:
         write_records(galaxies, output.shard)
     for _ in galaxies:
-        # Without records to write, reading alone tells which images are good.
+        # If no records are written, the images must still be read to know which are good.
         pass
     kept = np.array([reason is None for reason in reasons], bool)
     if not enabled:
@@ -69,28 +64,36 @@ def write_shard(catalog, shard, of, image, output, enabled=True, threads=2):
     bad = table.loc[~kept, ["id_str"]].assign(reason=[reason for reason in reasons if reason])
     with whole(output.rejected) as partial:
         bad.to_csv(partial, index=False)
-    about = {
-        "split": split,
-        "shard": shard,
-        "of": of,
-        "count": int(kept.sum()),
-        "rejected": len(bad),
-        "size": stored["size"],
-        "channels": 3 if stored["color"] else 1,
-        "encoding": stored["encoding"],
-        "tree": content.tree.to_dict() if content.tree else None,
-        "columns": columns,
-        "source": source.hexdigest(),
-        "versions": versions(),
-        "ids": table["id_str"][kept].tolist(),
-    }
+    about = {"split": split, "shard": shard, "of": of, "count": int(kept.sum()), "rejected": len(bad)}
+    about |= _contents(stored, content) | {"source": source.hexdigest(), "versions": versions()}
+    about["ids"] = table["id_str"][kept].tolist()
     with whole(output.about) as partial:
         partial.write_text(json.dumps(about, indent=1) + "\n")
     log.info("%s galaxies written, %s rejected", f"{kept.sum():,}", f"{len(bad):,}")
 
 
+def _rows_of_shard(table, split, shard, of):
+    if len(table) < of:
+        raise UserError(
+            f"shards.count.{split}: {len(table)} galaxies cannot fill {of} shards; lower the number to"
+            f" {len(table)} or fewer, or select more galaxies."
+        )
+    return table[shard * len(table) // of : (shard + 1) * len(table) // of].reset_index(drop=True)
+
+
+def _contents(stored, catalog):
+    """What a sidecar says of a shard's images and votes."""
+    return {
+        "size": stored["size"],
+        "channels": 3 if stored["color"] else 1,
+        "encoding": stored["encoding"],
+        "tree": catalog.tree.to_dict() if catalog.tree else None,
+        "columns": catalog.columns,
+    }
+
+
 def check_rejected(abouts, rejected, max_rejected, output):
-    """Collect the rejected images of all shards, and stop if they are too many.
+    """Collect the rejected images of all shards, and stop if there are too many.
 
     Args:
         abouts: the shards' sidecars.
@@ -99,7 +102,7 @@ def check_rejected(abouts, rejected, max_rejected, output):
         output: CSV to write: id_str, reason, split.
 
     Raises:
-        UserError: more images are unreadable.
+        UserError: a larger share is unreadable.
     """
     sidecars = [read_sidecar(path) for path in abouts]
     tables = [
@@ -113,7 +116,7 @@ def check_rejected(abouts, rejected, max_rejected, output):
         where_from = next(path for path, rows in zip(rejected, tables, strict=True) if len(rows))
         raise UserError(
             f"shards.max_rejected: {len(table)} of {total} images ({len(table) / total:.1%}) cannot be read,"
-            f" allowed are {max_rejected:.1%}; fix them or raise the limit; {where_from} lists the first,"
+            f" expected {max_rejected:.1%} or less; fix them or raise the limit; {where_from} lists the first:"
             f" {table['reason'][0]}"
         )
     with whole(output) as partial:
@@ -121,7 +124,7 @@ def check_rejected(abouts, rejected, max_rejected, output):
 
 
 def _pack(table, stored, threads, what):
-    """For each row: (encoded image, hash of its file, None), or (None, None, the reason)."""
+    """For each row: (encoded image, hash of its file, None), or (None, None, why it is rejected)."""
 
     def pack(row):
         try:
