@@ -173,7 +173,7 @@ def test_a_row_without_a_name_or_an_image(survey):
     rejected = pd.read_csv(survey.output.rejected)
     assert rejected["reason"].tolist() == [
         "table.csv, row 8: 'id_str' is blank; every galaxy needs a name.",
-        "no image 'J999.png' in images.zip; get it or leave the galaxy out.",
+        "no image 'J999.png' in images.zip; get it or remove the row.",
     ]
     assert len(survey.all) == 58
 
@@ -238,10 +238,10 @@ def test_several_tables_of_one_tree_become_one_catalogue(survey):
         (lambda t: t, {"location": "where"}, "has no column 'where', which catalogs.small.location names"),
         (lambda t: t, {"query": "redshft < 1"}, "redshft"),
         (lambda t: t, {"query": "redshift <"}, "catalogs.small.query"),
-        (lambda t: t, {"query": "redshift + 1"}, "does not say yes or no"),
-        (lambda t: t, {"query": "redshift > 9"}, "none is left"),
-        (lambda t: t, {"min_votes": 99}, "none is left by the step 'enough votes"),
-        (lambda t: t[:0], {}, "holds no rows"),
+        (lambda t: t, {"query": "redshift + 1"}, "is not true or false for each row"),
+        (lambda t: t, {"query": "redshift > 9"}, "none of 60 galaxies is left after the step 'query"),
+        (lambda t: t, {"min_votes": 99}, "none of 60 galaxies is left after the step 'enough votes"),
+        (lambda t: t[:0], {}, "has no rows"),
         (
             lambda t: t.assign(bar_no=-1),
             {},

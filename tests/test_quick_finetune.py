@@ -173,7 +173,7 @@ def test_the_end_says_what_was_used_and_how_to_go_on(folder):
         ({"LABELS": "rings.csv", "IMAGES": "by_class", "KIND": "votes"}, "KIND is 'votes', expected binary"),
         ({"LABELS": "by_class", "IMAGES": "by_class"}, "IMAGES is for labels in a table"),
         ({"LABELS": "by_class", "KIND": "binary"}, "KIND is 'binary', and folders of 'by_class' are classes"),
-        ({"LABELS": "by_class/dark"}, "lies in no folder of a class; expected one folder a class"),
+        ({"LABELS": "by_class/dark"}, "is not in the folder of a class; expected one folder for each class"),
         (
             {"LABELS": "by_class/dark/g0.png"},
             "expected a table (.parquet, .csv, .csv.gz), or a folder or .zip",

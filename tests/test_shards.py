@@ -157,7 +157,7 @@ def test_reading_stops_at_an_unexpected_shard(tmp_path):
     shards.write_shard(survey(tmp_path), 0, 1, IMAGE, output, enabled=False)
     assert tfrecords.read_sidecar(output.about, TREE.columns, IMAGE)["count"] == 20
     wrong = [
-        ((["ring_yes", "ring_no"], IMAGE), "holds the tree 'small'.*bar_yes.*expected.*ring_yes"),
+        ((["ring_yes", "ring_no"], IMAGE), "has the tree 'small'.*bar_yes.*expected.*ring_yes"),
         ((TREE.columns[::-1], IMAGE), "another order"),
         ((TREE.columns, {**IMAGE, "size": 300}), "16 pixels wide in 1 channels, expected 300 in 1"),
         ((TREE.columns, {**IMAGE, "color": True}), "expected 16 in 3"),

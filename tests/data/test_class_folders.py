@@ -15,7 +15,7 @@ def task(tmp_path):
 
 
 def class_folders(folder, classes, split=""):
-    """Folders of images: {class: names}."""
+    """Write folders of images; `classes` is {class: names of its galaxies}."""
     for number, (name, galaxies) in enumerate(classes.items()):
         (folder / split / name).mkdir(parents=True, exist_ok=True)
         for galaxy in galaxies:
@@ -24,11 +24,11 @@ def class_folders(folder, classes, split=""):
 
 
 def packed(folder, path):
-    """A zip of a folder, without entries for the folders in it."""
+    """Write a zip of a folder, without entries for the folders in it."""
     with zipfile.ZipFile(path, "w") as archive:
         for file in sorted(folder.rglob("*.jpg")):
             archive.write(file, file.relative_to(folder.parent))
-            archive.writestr(f"__MACOSX/{file.relative_to(folder.parent.parent)}", b"twin")
+            archive.writestr(f"__MACOSX/{file.relative_to(folder.parent.parent)}", b"hidden")
     return path
 
 
@@ -62,7 +62,7 @@ def test_folders_with_a_split_of_their_own(task):
         class_folders(folder, classes, split)
     task.build([Label("mine", "multiclass")], folders=str(folder))
     assert {int(name[1:]) >= 20 for name in task["val"]["id_str"]} == {True}
-    # Without a folder test, it is cut off train.
+    # Without a folder test, the test galaxies are taken from train.
     assert [len(task[split]) for split in SPLITS] == [31, 40, 9]
     with pytest.raises(UserError, match="has its own split into train, val, and the task has folds too"):
         task.build([Label("mine", "multiclass")], folders=str(folder), folds=3)
@@ -71,27 +71,30 @@ def test_folders_with_a_split_of_their_own(task):
 
 
 FOLDERS = {
-    "empty class": (["a/x.png", "b/"], "the folder 'b' holds no image; put images of the class there"),
+    "empty class": (["a/x.png", "b/"], "the folder 'b' has no image; put images of the class there"),
     "one class": (["a/x.png"], "has the classes a, expected two folders or more"),
-    "outside": (["a/x.png", "b/y.png", "z.png"], "the image 'z.png' lies in no folder of a class"),
-    "outside of a split": (["train/a/x.png", "test/y.png"], "the image 'test/y.png' lies in no folder of a"),
+    "outside": (["a/x.png", "b/y.png", "z.png"], "the image 'z.png' is not in the folder of a class"),
+    "outside of a split": (
+        ["train/a/x.png", "test/y.png"],
+        "the image 'test/y.png' is not in the folder of a class",
+    ),
     "nothing": (["a/x.txt"], "no image found; expected .png"),
 }
 
 
 @pytest.mark.parametrize("case", FOLDERS)
-def test_folders_that_are_no_classes_end_in_one_sentence(task, case):
-    files, sentence = FOLDERS[case]
+def test_folders_that_are_not_classes_end_with_one_message(task, case):
+    files, message = FOLDERS[case]
     for file in files:
         path = task.folder / "by_class" / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir() if file.endswith("/") else path.write_bytes(picture())
-    with pytest.raises(UserError, match=sentence) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         task.build([Label("mine", "multiclass")], folders=str(task.folder / "by_class"))
     assert "\n" not in str(caught.value)
 
 
-def test_folders_that_share_base_names_lose_no_galaxy(task):
+def test_folders_with_the_same_base_names_lose_no_galaxy(task):
     source = class_folders(task.folder / "by_class", {"spiral": names("g", 20), "smooth": names("g", 20)})
     task.build([Label("shape", "multiclass")], folders=str(source))
     assert len(task.all) == 40 and task.rejected.empty

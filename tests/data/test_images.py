@@ -40,7 +40,7 @@ def test_raw_is_neither_rounded_nor_clipped():
     np.testing.assert_allclose(raw[..., 0], NOISE.mean(axis=2), atol=1e-4)
 
 
-def test_reducing_averages_over_what_it_merges():
+def test_a_smaller_size_averages_over_the_pixels_it_merges():
     checks = (np.indices((64, 64)).sum(axis=0) % 2 * 255).astype(np.uint8)
     small = load_image(packed(checks), 16, color=False)
     # Nearest neighbours would be all black or all white, and show aliasing.
@@ -50,7 +50,7 @@ def test_reducing_averages_over_what_it_merges():
 @pytest.mark.parametrize(
     "height, width, box", [(40, 60, (slice(0, 40), slice(10, 50))), (60, 40, (slice(10, 50),))]
 )
-def test_what_is_not_square_is_cut_to_its_centre(height, width, box):
+def test_an_image_that_is_not_square_is_cut_to_its_centre(height, width, box):
     pixels = np.random.default_rng(2).integers(0, 256, (height, width, 3), dtype=np.uint8)
     assert np.array_equal(load_image(packed(pixels), 40, color=True), pixels[box])
 
@@ -77,9 +77,8 @@ def test_transparent_parts_are_black_sky():
     assert pixels[0, 0].tolist() == [0, 0, 0] and pixels[20, 20].tolist() == [200, 200, 200]
 
 
-def test_a_band_of_fits_is_stretched_as_galaxy_zoo_decals_did():
-    # With the same value in all bands there is nothing to desaturate: w is sin(π/2·0.6), and
-    # v·w + v·(1-w) + v²·(1-w)² is what is left.
+def test_fits_is_stretched_as_galaxy_zoo_decals_did():
+    # With the same value in all bands, w is sin(π/2·0.6), and the result is v·w + v·(1-w) + v²·(1-w)².
     units = np.array([0.008, 0.014, 0.019])[:, None, None]
     pixels = load_image(fits_bytes((np.ones((3, 8, 8)) * 10 * units).astype(">f4")), 8, color=True, raw=True)
     value = (np.arcsinh(10) - np.arcsinh(-0.5)) / (np.arcsinh(300) - np.arcsinh(-0.5))
@@ -95,7 +94,7 @@ def test_bands_go_to_their_colours_in_any_order():
     assert np.array_equal(load_image(fits_bytes(red[::-1].copy(), BANDS="zrg"), 8, color=True), pixels)
 
 
-def test_fits_is_shown_with_its_last_row_on_top():
+def test_the_last_row_of_fits_is_on_top():
     band = np.random.default_rng(3).normal(0, 1, (8, 8)).astype(np.float32)
     band[7] += 50
     pixels = load_image(fits_bytes(band), 8, color=False)
@@ -111,7 +110,7 @@ def test_one_band_does_not_depend_on_its_unit():
     assert one[15, 15] > one[0, 0] + 50
 
 
-def test_pixels_that_are_not_finite_count_as_sky():
+def test_pixels_that_are_not_finite_are_taken_as_sky():
     band = np.random.default_rng(5).normal(5, 1, (3, 16, 16)).astype(np.float32)
     band[:, 4, 4] = np.nan
     band[:, 5, 5] = np.inf
@@ -130,7 +129,7 @@ def test_real_cutouts_look_like_the_records_pictures(real_data):
     for file in files:
         pixels = load_image(file, 100, color=True)
         assert pixels.shape == (100, 100, 3)
-        # A galaxy in the middle, on a sky as dark as the pictures have it.
+        # A galaxy in the middle, on a sky as dark as in the pictures.
         sky = np.percentile(pixels, 25)
         assert pixels[45:55, 45:55].mean() > 2 * sky
         assert min(skies) - 3 <= sky <= max(skies)
@@ -155,11 +154,11 @@ GOOD = packed(NOISE)
         (gzip.compress(fits_bytes(np.zeros((9, 9), np.float32)))[:60], "truncated or damaged"),
         (fits_bytes(np.zeros((2, 9, 9), np.float32)), "(2, 9, 9)"),
         (fits_bytes(np.zeros((3, 9, 9), np.float32), BANDS="ugr"), "'ugr'"),
-        (fits_bytes(np.full((9, 9), np.nan, np.float32)), "not one finite pixel"),
+        (fits_bytes(np.full((9, 9), np.nan, np.float32)), "no finite pixel"),
         (fits_bytes(None), "no image"),
     ],
 )
-def test_a_bad_image_is_told_in_one_sentence(data, words):
+def test_a_bad_image_is_one_message(data, words):
     with pytest.raises(BadImage) as caught:
         load_image(data, 20, color=False, name="J1.png")
     assert str(caught.value).startswith("J1.png: ") and words in str(caught.value)

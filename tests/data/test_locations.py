@@ -7,7 +7,7 @@ from zoolib.job.logs import UserError
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_places_of_zoobots_convention(tmp_path, monkeypatch, suffix):
+def test_places_in_zoobots_convention(tmp_path, monkeypatch, suffix):
     monkeypatch.chdir(tmp_path)
     for file in ("here/a.png", "mine/b.png"):
         (tmp_path / file).parent.mkdir()
@@ -16,7 +16,7 @@ def test_places_of_zoobots_convention(tmp_path, monkeypatch, suffix):
     table = pd.DataFrame({"id_str": ["001", "002", "003"], "file_loc": files, "bar_yes": 1})
     path = tmp_path / "mine" / f"galaxies.{suffix}"
     table.to_csv(path, index=False) if suffix == "csv" else table.to_parquet(path)
-    # Two pieces.
+    # Read in two pieces.
     found = pd.concat(read_places(f"mine/galaxies.{suffix}", rows=2))
     assert found["id_str"].tolist() == ["001", "002", "003"]
     assert found["file_loc"].tolist() == ["here/a.png", "mine/b.png", "nowhere.png"]
@@ -39,20 +39,20 @@ def test_places_of_our_own_catalogues(tmp_path):
 @pytest.mark.parametrize(
     "content, words",
     [
-        ("id_str,redshift\nJ1,0.1\n", "no catalogue to predict for.*expected id_str"),
+        ("id_str,redshift\nJ1,0.1\n", "is not a catalogue to predict for.*expected id_str"),
         ("id_str,file_loc\nJ1,a.png\nJ1,b.png\n", "'J1' is listed more than once"),
         ("id_str,file_loc\n,a.png\n", "row 1: 'id_str' is blank"),
-        ("id_str,file_loc\n", "holds no galaxy"),
+        ("id_str,file_loc\n", "has no galaxy to predict for"),
     ],
 )
-def test_a_table_without_places_is_one_sentence(tmp_path, content, words):
+def test_a_table_without_places_is_one_message(tmp_path, content, words):
     (tmp_path / "table.csv").write_text(content)
     with pytest.raises(UserError, match=words):
         list_galaxies("catalog", [tmp_path / "table.csv"], tmp_path / "list.parquet")
     assert not (tmp_path / "list.parquet").exists()
 
 
-def test_the_name_of_a_galaxy_is_its_files():
+def test_the_name_of_a_galaxy_is_that_of_its_file():
     assert stem("J1.2+3.fits.gz") == "J1.2+3" and stem("J1.PNG") == "J1"
-    with pytest.raises(UserError, match="J1.gif: is no image by its name"):
+    with pytest.raises(UserError, match="J1.gif: is not the name of an image"):
         stem("J1.gif")

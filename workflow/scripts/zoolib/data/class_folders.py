@@ -1,4 +1,4 @@
-"""Labels from folders named by class, on disk or in a zip, perhaps below train, val and test."""
+"""Labels from folders named by class, on disk or in a zip, optionally inside train, val and test."""
 
 from pathlib import Path, PurePosixPath
 
@@ -15,36 +15,36 @@ def list_labelled(source, label):
     """List the images of folders that are named by class.
 
     Args:
-        source: a folder, or a zip of one. In it lie one folder a class, or folders train, val and test with
-            one folder a class in each; folders that hold nothing but one folder are gone through.
-        label: name of the column that is to hold the class.
+        source: a folder, or a zip of a folder. It contains one folder for each class, or folders train, val
+            and test that do; a folder that contains nothing but one other folder is skipped.
+        label: name of the column for the class.
 
     Returns:
         A data frame of id_str (the image's base name without its suffix), archive, member, file_loc, place
-        (the image's path, for sentences), split (None where the folders have none) and the label.
+        (the image's path, for messages), split (None if the folders have no split) and the label.
 
     Raises:
-        UserError: no such folder or zip, images outside of class folders, a class without an image, less
+        UserError: no such folder or zip, images outside of class folders, a class without an image, fewer
             than two classes.
     """
     files, folders = (_in_zip if Path(source).is_file() else _in_folder)(source)
     top = _top(files, folders)
     files = {path.relative_to(top): place for path, place in files.items()}
     folders = sorted(path.relative_to(top) for path in folders if path != top and path.is_relative_to(top))
-    # Splits only where all top folders are called so: a class may be called test.
+    # They are splits only if all top folders have such names: a class may be called test.
     split = bool(folders) and all(path.parts[0].lower() in WORDS for path in folders)
     depth = 2 if split else 1
     classes = {path.parts for path in folders if len(path.parts) == depth}
     outside = sorted(path for path in files if len(path.parts) <= depth)
     if outside:
         raise UserError(
-            f"{source}: the image '{top / outside[0]}' lies in no folder of a class; expected one folder"
-            " a class, or train, val and test with one a class in each; move it."
+            f"{source}: the image '{top / outside[0]}' is not in the folder of a class; expected one folder"
+            " for each class, or train, val and test with such folders in each; move it."
         )
     empty = sorted(parts for parts in classes if not any(path.parts[:depth] == parts for path in files))
     if empty:
         raise UserError(
-            f"{source}: the folder '{top.joinpath(*empty[0])}' holds no image; put images of the class there,"
+            f"{source}: the folder '{top.joinpath(*empty[0])}' has no image; put images of the class there,"
             " or remove the folder."
         )
     names = sorted({parts[-1] for parts in classes})
@@ -54,7 +54,7 @@ def list_labelled(source, label):
             " named by its class."
         )
     bases = [stem(path.name) for path in files]
-    # Galaxies are called by their base names, unless folders share some: then by the folders too.
+    # Base names are the names of galaxies; if two folders have the same one, folders are part of all names.
     alone = len(set(bases)) == len(bases)
     return pd.DataFrame(
         [
@@ -71,7 +71,7 @@ def list_labelled(source, label):
 
 
 def _is_image(path):
-    # macOS adds a hidden twin of each file.
+    # macOS adds a hidden file beside each file of a zip.
     return path.name.lower().endswith(SUFFIXES) and not any(
         part.startswith((".", "__MACOSX")) for part in path.parts
     )
@@ -98,7 +98,7 @@ def _in_zip(source):
             files[path] = {"archive": str(source), "member": info.filename, "file_loc": ""}
         if info.is_dir() and not path.parts[0].startswith((".", "__MACOSX")):
             folders.add(path)
-    # Zips need not list their folders.
+    # A zip may not list its folders.
     folders |= {parent for path in files for parent in path.parents if parent.parts}
     return _some(files, source), folders
 
@@ -112,13 +112,13 @@ def _some(files, source):
 
 
 def _top(files, folders):
-    """The folder that holds the classes or the splits."""
+    """The folder that contains the classes or the splits."""
     top = PurePosixPath()
     while True:
         below = [path for path in folders if path.parent == top]
         if len(below) != 1 or any(path.parent == top for path in files):
             return top
-        # One class alone is no reason to go into it.
+        # If there is one class only, it is not skipped.
         if not any(path.parent == below[0] for path in folders):
             return top
         top = below[0]

@@ -1,22 +1,22 @@
-"""Sorting more rows than memory should hold."""
+"""Sorting more rows than fit into memory."""
 
 import contextlib
 import sqlite3
 
-# Pages of the database that are kept in memory.
+# Memory for pages of the database: a negative number is in KiB.
 CACHE = "-65536"
 
 
 def in_order(rows, columns, order):
-    """Sort rows on disk: SQLite holds them in a temporary file of its own, and merges sorted runs.
+    """Sort rows on disk: SQLite writes them to a temporary file of its own, and merges sorted runs.
 
-    The file lies in the folder that TMPDIR names, and is gone when the last row has been taken.
+    The file is in the folder that TMPDIR names, and is removed after the last row.
 
     Args:
         rows: an iterable of tuples of text and numbers; NaN is less than any number.
         columns: their names.
-        order: what to sort by, as SQL says it, e.g. "information desc, id_str"; text is sorted by
-            code points, as Python does.
+        order: what to sort by, in SQL, e.g. "information desc, id_str"; text is sorted by code points, as
+            Python sorts it.
 
     Yields:
         The tuples, in order; NaN has become None.

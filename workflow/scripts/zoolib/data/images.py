@@ -1,4 +1,4 @@
-"""Pixels: from PNG, JPEG and FITS to square arrays of one size, and to the bytes that shards hold."""
+"""Pixels: from PNG, JPEG and FITS to square arrays of one size, and to the bytes in shards."""
 
 import gzip
 import io
@@ -12,40 +12,40 @@ from zoolib.job.logs import UserError
 from zoolib.zenodo.archives import read_member
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".fits", ".fits.gz", ".fits.fz", ".fit")
-# Galaxy Zoo DECaLS: (plane of red, green, blue; nanomaggies a pixel that count as 1), black and white.
+# Galaxy Zoo DECaLS: {band: (its plane in red, green, blue; nanomaggies a pixel that become 1)}.
 BANDS = {"g": (2, 0.008), "r": (1, 0.014), "z": (0, 0.019)}
-# Pillow's words for how pixels are resampled, which are timm's too.
-INTERPOLATIONS = tuple(name.lower() for name in Image.Resampling.__members__)
 BLACK, WHITE = np.arcsinh(-0.5), np.arcsinh(300.0)
-# 95 keeps faint arms; 4:4:4 because the galaxy's colour changes within a few pixels.
+# Pillow's names of the ways to resample pixels; timm has the same names.
+INTERPOLATIONS = tuple(name.lower() for name in Image.Resampling.__members__)
+# Quality 95 keeps faint arms. No subsampling: the colour of a galaxy changes within a few pixels.
 JPEG = {"quality": 95, "subsampling": 0}
 
 
 class BadImage(UserError):
-    """One image that cannot be used, told in one sentence; its galaxy is rejected, the run goes on."""
+    """One image that cannot be used; its galaxy is rejected with the message, and the run continues."""
 
 
 def load_image(source, size, color, raw=False, name=None, interpolation="lanczos"):
     """Read an image and bring it to one size.
 
-    PNG and JPEG: palettes are resolved, transparent parts become black sky, 16 bits are scaled to 8.
-    FITS: see `stretch`. What is not square is cut to the largest central square, which keeps the
-    galaxy and its axis ratio. Grey is the mean over the bands (Walmsley et al. 2022, section 5.1).
-    The size is reached by Pillow's resampling, which averages over all pixels that it merges.
+    PNG and JPEG: palettes are resolved, transparent parts become black sky, 16 bits are scaled to 8. FITS:
+    see `stretch`. An image that is not square is cut to its largest central square, which keeps the galaxy
+    and its axis ratio. Grey is the mean over the bands (Walmsley et al. 2022, section 5.1). Pillow resamples
+    the image to the size, and averages over all pixels that it merges.
 
     Args:
         source: the bytes of an image file, or its path.
         size: edge of the result in pixels.
         color: True for three channels (red, green, blue), False for one.
         raw: keep floating point, neither rounded nor clipped to 0-255.
-        name: what an error message calls the image; the path, if not given.
+        name: what an error message calls the image; by default its path.
         interpolation: one of `INTERPOLATIONS`.
 
     Returns:
         (size, size, 3 or 1), 0-255: uint8, or float32 if `raw`.
 
     Raises:
-        BadImage: missing, empty, truncated, or not an image.
+        BadImage: the file is missing, empty, truncated, or not an image.
     """
     if isinstance(source, bytes):
         data, name = source, name or "an image"
@@ -64,7 +64,7 @@ def load_image(source, size, color, raw=False, name=None, interpolation="lanczos
 
 
 def read(row):
-    """The bytes of a galaxy's image file, as a catalogue says where it is.
+    """Read the bytes of a galaxy's image file.
 
     Args:
         row: a mapping with `archive` and `member`, or with `file_loc`.
@@ -73,7 +73,7 @@ def read(row):
         bytes.
 
     Raises:
-        BadImage: there is no such file or member, or it cannot be read.
+        BadImage: there is no such file or member, or it is not readable.
     """
     if not row.get("archive"):
         return _read_file(row["file_loc"])
@@ -111,21 +111,21 @@ def load_row(row, size, color, raw=False, interpolation="lanczos"):
         (size, size, 3 or 1), 0-255: uint8, or float32 if `raw`.
 
     Raises:
-        BadImage: missing, empty, truncated, or not an image.
+        BadImage: the file is missing, empty, truncated, or not an image.
     """
     return load_image(read(row), size, color, raw, where(row), interpolation)
 
 
 def stretch(bands, order="grz"):
-    """Bring FITS fluxes to the 0-255 of the record's PNGs, so that one model serves both.
+    """Bring FITS fluxes to the 0-255 of the record's PNGs, so that one model works for both.
 
-    As Galaxy Zoo DECaLS made its PNGs: each band is multiplied by a factor of its own (125, 71 and 52
-    for g, r and z), mapped by arcsinh, and scaled so that -0.5 is black and 300 is white. Then pixels
-    that one colour dominates are made grey, against coloured speckles in the sky: with the mean m of
-    the bands and w = sin(π/2·(1 - min(1, max/2.5m))), each value v becomes v·w + m·(1-w) + m·v·(1-w)².
-    One band, whose unit nobody knows, is counted in sigmas above its sky (median, and sigma from the
-    median absolute deviation), which comes close to the same.
-    Pixels that are not finite count as sky. Nothing is clipped here.
+    This is how Galaxy Zoo DECaLS made its PNGs: each band is multiplied by its own factor (125, 71 and 52
+    for g, r and z), mapped by arcsinh, and scaled so that -0.5 is black and 300 is white. Then pixels in
+    which one colour dominates are made grey, to remove coloured speckles in the sky: with the mean m of the
+    bands and w = sin(π/2·(1 - min(1, max/2.5m))), each value v becomes v·w + m·(1-w) + m·v·(1-w)².
+    The unit of a single band is not known. Its values are expressed in sigmas above the sky (the median, and
+    sigma from the median absolute deviation), which gives nearly the same.
+    Pixels that are not finite are taken as sky. Nothing is clipped here.
 
     Args:
         bands: (3, height, width) in nanomaggies a pixel, or (1, height, width) in any unit.
@@ -146,7 +146,7 @@ def stretch(bands, order="grz"):
         planes[..., plane] = np.where(np.isfinite(band), band, 0) / unit
     planes = _arcsinh(planes)
     mean = planes.mean(axis=2, keepdims=True)
-    # Where the mean is black or less there is no colour to keep.
+    # If the mean is black or less, there is no colour to keep.
     excess = planes.max(axis=2, keepdims=True) / np.where(mean > 0, 2.5 * mean, np.inf)
     colour = np.where(mean > 0, np.sin(np.pi / 2 * (1 - np.minimum(excess, 1))), 0).astype(np.float32)
     grey = 1 - colour
@@ -162,13 +162,13 @@ def _in_sigmas(band):
     sky = np.median(band[known])
     band = np.where(known, band - sky, 0)
     sigma = 1.4826 * np.median(np.abs(band))
-    # A simulation may have no noise: then its brightest pixel is white.
+    # A simulated image may have no noise; then its brightest pixel becomes white.
     unit = sigma or np.abs(band).max() / 300
     return band / unit if unit else band
 
 
 def encode(pixels, encoding):
-    """Pack an image for a shard.
+    """Encode an image for a shard.
 
     Args:
         pixels: (size, size, 3 or 1), 0-255.
@@ -186,7 +186,7 @@ def encode(pixels, encoding):
 
 
 def decode(data, encoding, shape):
-    """Unpack what `encode` packed.
+    """Decode an image that `encode` encoded.
 
     Args:
         data: bytes.
@@ -197,12 +197,12 @@ def decode(data, encoding, shape):
         An array of this shape: uint8, or float32 for raw.
 
     Raises:
-        BadImage: the bytes hold another shape.
+        BadImage: the image has another shape.
     """
     pixels = np.frombuffer(data, "<f4") if encoding == "raw" else _decode(data, "a stored image")
     if pixels.size != np.prod(shape):
         raise BadImage(
-            f"a stored image holds {pixels.size} numbers, expected {shape[0]} by {shape[1]} pixels in"
+            f"a stored image has {pixels.size} numbers, expected {shape[0]} by {shape[1]} pixels in"
             f" {shape[2]} channels; write the shards again."
         )
     return pixels.reshape(shape).astype(np.float32 if encoding == "raw" else np.uint8)
@@ -213,15 +213,15 @@ def _read_file(path):
         return Path(path).read_bytes()
     except OSError as error:
         raise BadImage(
-            f"{path}: the image cannot be read ({error.strerror}); restore the file or drop its row."
+            f"{path}: the image cannot be read ({error.strerror}); restore the file or remove its row."
         ) from None
 
 
 def _decode(data, name):
     """Bytes to (height, width, 3 or 1) float32 on the scale 0-255."""
     if not data:
-        raise BadImage(f"{name}: the image file is empty (0 bytes); get it again or drop its row.")
-    # Decoders raise whatever they like on damaged bytes: OSError, SyntaxError, struct.error, zlib.error.
+        raise BadImage(f"{name}: the image file is empty (0 bytes); get it again or remove its row.")
+    # Damaged bytes make decoders raise many kinds: OSError, SyntaxError, struct.error, zlib.error.
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -238,7 +238,7 @@ def _decode(data, name):
     except Exception as error:
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise BadImage(
-            f"{name}: the image is truncated or damaged ({reason}); get it again or drop its row."
+            f"{name}: the image is truncated or damaged ({reason}); get it again or remove its row."
         ) from error
 
 
@@ -247,7 +247,7 @@ def _decode_picture(data, name):
         if image.mode.startswith("I"):
             return np.asarray(image).astype(np.float32)[..., None] / 257
         if image.mode == "F":
-            raise BadImage(f"{name}: holds floating-point pixels of unknown scale; give FITS, PNG or JPEG.")
+            raise BadImage(f"{name}: has floating-point pixels of unknown scale; give FITS, PNG or JPEG.")
         if image.has_transparency_data:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
@@ -257,13 +257,13 @@ def _decode_picture(data, name):
 
 
 def _decode_fits(data, name):
-    # Half a second that only FITS need.
+    # Importing it takes half a second, which only FITS files need.
     from astropy.io import fits
 
     with fits.open(io.BytesIO(data), memmap=False) as units:
         unit = next((unit for unit in units if unit.is_image and unit.data is not None), None)
         if unit is None:
-            raise BadImage(f"{name}: the FITS file holds no image; expected (height, width) or three bands.")
+            raise BadImage(f"{name}: the FITS file has no image; expected (height, width) or three bands.")
         pixels, header = unit.data, {**units[0].header, **unit.header}
     pixels = pixels[None] if pixels.ndim == 2 else pixels
     order = str(header.get("BANDS", "grz")).strip().lower()
@@ -275,7 +275,7 @@ def _decode_fits(data, name):
     if len(pixels) == 3 and sorted(order) != sorted(BANDS):
         raise BadImage(f"{name}: the FITS image has the bands '{order}'; expected g, r and z.")
     if not np.isfinite(pixels).any():
-        raise BadImage(f"{name}: the FITS image holds not one finite pixel; drop its row.")
+        raise BadImage(f"{name}: the FITS image has no finite pixel; remove its row.")
     # FITS counts rows from the bottom, pictures from the top.
     return stretch(pixels, order)[::-1]
 

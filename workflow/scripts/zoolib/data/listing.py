@@ -1,7 +1,7 @@
-"""A target's galaxies, listed once, so that no job of many reads more than its own part.
+"""The galaxies of a target, listed once, so that each of many jobs reads only its own part.
 
 A list is a Parquet file: of images (id_str and where the pixels are), or of shards (the sidecar, and how
-many galaxies the shard holds).
+many galaxies the shard has).
 """
 
 import itertools
@@ -21,7 +21,7 @@ from zoolib.zenodo import archives
 
 COLUMNS = ["id_str", *PLACES]
 SCHEMA = pa.schema([(name, pa.string()) for name in COLUMNS])
-# Rows that are read at once: a chunk of a few thousand galaxies needs one or two such groups.
+# Rows that are read together: a chunk of a few thousand galaxies needs one or two such groups.
 GROUP = 8192
 
 
@@ -29,21 +29,21 @@ def list_galaxies(kind, sources, output):
     """List the galaxies of a target.
 
     Args:
-        kind: what the target names: `images`, `archives`, `catalog` or `shards`.
+        kind: what the target is: `images`, `archives`, `catalog` or `shards`.
         sources: a folder of images, zip archives, one table (see `locations.read_places`), or the
             sidecars of shards.
         output: Parquet to write. Images are sorted by id_str, a catalogue keeps its order.
 
     Raises:
-        UserError: no galaxy, two of one name, or a source that cannot be read.
+        UserError: no galaxy, two galaxies of one name, or a source that cannot be read.
     """
     with whole(output) as partial:
         if kind == "shards":
             count = _list_shards(sources, partial)
         elif kind == "catalog":
             count = _write(_rows_of(sources[0]), partial)
-            sentence = f"{sources[0]}: the galaxy '{{}}' is listed more than once; keep one row of it."
-            for _ in _once(in_order(_names(partial), ["id_str"], "id_str"), sentence):
+            message = f"{sources[0]}: the galaxy '{{}}' is listed more than once; keep one row of it."
+            for _ in _once(in_order(_names(partial), ["id_str"], "id_str"), message):
                 pass
         else:
             count = _list_images(sources, partial)
@@ -51,19 +51,19 @@ def list_galaxies(kind, sources, output):
 
 
 def shards_of(galaxies):
-    """How many galaxies each shard of a target holds.
+    """How many galaxies each shard of a target has.
 
     Args:
         galaxies: the target's list, catalogues, or sidecars of shards.
 
     Returns:
-        {sidecar: galaxies} in order; None where the galaxies are images.
+        {sidecar: galaxies} in order; None if the galaxies are images.
 
     Raises:
-        UserError: a sidecar that is missing or is none.
+        UserError: a sidecar is missing or cannot be read.
     """
     if str(galaxies[0]).endswith(".json"):
-        # One after another: each holds the names of its galaxies.
+        # One after the other: each sidecar has the names of its galaxies, so all together may be large.
         return {str(path): read_sidecar(path)["count"] for path in galaxies}
     file = _opened(galaxies[0])
     if "sidecar" not in file.schema_arrow.names:
@@ -73,7 +73,7 @@ def shards_of(galaxies):
 
 
 def count_images(galaxies):
-    """How many galaxies some lists or catalogues hold; their rows are not read.
+    """How many galaxies are in some lists or catalogues; their rows are not read.
 
     Args:
         galaxies: Parquet files.
@@ -82,13 +82,13 @@ def count_images(galaxies):
         A number.
 
     Raises:
-        UserError: a file is neither.
+        UserError: a file is neither a list nor a catalogue.
     """
     return sum(_opened(path).metadata.num_rows for path in galaxies)
 
 
 def read_images(galaxies, start, stop):
-    """Read some rows of lists or catalogues; only the groups of rows that they lie in are read.
+    """Read some rows of lists or catalogues; only the groups of rows that contain them are read.
 
     Args:
         galaxies: Parquet files, one after another.
@@ -99,7 +99,7 @@ def read_images(galaxies, start, stop):
         A data frame of id_str, archive, member and file_loc.
 
     Raises:
-        UserError: a file is no list and no catalogue of this project.
+        UserError: a file is neither a list nor a catalogue of this project.
     """
     parts, first = [SCHEMA.empty_table()], 0
     for path in galaxies:
@@ -117,18 +117,20 @@ def _opened(path):
     try:
         file = pq.ParquetFile(path)
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path}: is no list of galaxies ({error}); remove it and predict again.") from None
+        raise UserError(
+            f"{path}: is not a list of galaxies ({error}); remove it and predict again."
+        ) from None
     names = file.schema_arrow.names
     if not set(COLUMNS) <= set(names) and names != ["sidecar", "count"]:
         raise UserError(
-            f"{path}: is no list of galaxies, it has the columns {', '.join(names[:6])}; expected"
+            f"{path}: is not a list of galaxies, it has the columns {', '.join(names[:6])}; expected"
             f" {', '.join(COLUMNS)}."
         )
     return file
 
 
 def _write(rows, path):
-    """Write a list, one group of rows after another; returns how many there are."""
+    """Write a list, one group of rows after another; returns the number of rows."""
     count = 0
     with pq.ParquetWriter(path, SCHEMA) as writer, progress(None, "listing galaxies") as meter:
         while group := list(itertools.islice(rows, GROUP)):
@@ -146,8 +148,8 @@ def _list_images(paths, output):
         if not Path(folder).is_dir():
             raise UserError(f"{folder}: there is no such folder or archive; see predict.targets.")
     rows = itertools.chain(_members(zips), *(_files_below(folder, set()) for folder in folders))
-    sentence = "Two images are called '{}'; rename one, the name is the galaxy's id_str."
-    count = _write(_once(in_order(rows, COLUMNS, "id_str"), sentence), output)
+    message = "Two images are called '{}'; rename one, the name is the galaxy's id_str."
+    count = _write(_once(in_order(rows, COLUMNS, "id_str"), message), output)
     if not count:
         raise UserError(f"{', '.join(map(str, paths))}: no image found; expected {', '.join(SUFFIXES)}.")
     return count
@@ -160,12 +162,12 @@ def _members(zips):
 
 
 def _files_below(folder, seen):
-    # Links to folders are followed too, but each folder is listed once: links may lead in circles.
+    # Links to folders are followed too, but each folder is listed once, because links can form circles.
     status = os.stat(folder)
     if (status.st_dev, status.st_ino) in seen:
         return
     seen.add((status.st_dev, status.st_ino))
-    # As they come: the names of all images at once may be more than memory holds.
+    # One after the other: the names of all images may not fit into memory.
     with os.scandir(Path(folder)) as entries:
         for entry in entries:
             if os.path.isdir(entry) if entry.is_symlink() else entry.is_dir():
@@ -184,12 +186,12 @@ def _names(path):
         yield from zip(batch.column(0).to_pylist(), strict=True)
 
 
-def _once(rows, sentence):
-    """Pass sorted rows on; two of one name, the first of each row, are an error."""
+def _once(rows, message):
+    """Yield sorted rows; two rows of the same name, which is the first item of a row, are an error."""
     last = None
     for row in rows:
         if row[0] == last:
-            raise UserError(sentence.format(last))
+            raise UserError(message.format(last))
         last = row[0]
         yield row
 

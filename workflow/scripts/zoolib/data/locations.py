@@ -1,4 +1,4 @@
-"""Where the pixels of each galaxy are: in archives by base name, or in folders."""
+"""Where the pixels of each galaxy are: in archives or in folders, found by name."""
 
 import os
 from collections import Counter
@@ -15,7 +15,7 @@ PLACES = ["archive", "member", "file_loc"]
 
 
 def in_archives(names, files, paths):
-    """Find galaxies in zips by the base names of the members, whatever the folders inside.
+    """Find galaxies in zips by the base names of the members; the folders inside the zips do not matter.
 
     Args:
         names: (galaxies,) Series of id_str.
@@ -23,11 +23,11 @@ def in_archives(names, files, paths):
         paths: the zips.
 
     Returns:
-        (data frame of archive, member and file_loc, a sentence for each galaxy without an image and
-        "" for the others).
+        (data frame of archive, member and file_loc, a message for each galaxy without an image and "" for the
+        others).
 
     Raises:
-        UserError: an archive is missing or no archive, or two members have one base name.
+        UserError: an archive is missing or not readable, or two different images have the same base name.
     """
     members = archives.index(paths)
     log.info("%s images in %s", f"{len(members):,}", ", ".join(Path(path).name for path in paths))
@@ -41,22 +41,22 @@ def in_archives(names, files, paths):
 def in_folder(names, files, folder, beside, key="catalogs[]"):
     """Find galaxies among image files.
 
-    A file that the table names is looked for in the folder, then beside the table, then anywhere
-    below the folder by its base name; without one, `{id_str}` with any of the known suffixes is.
+    A file that the table names is searched in the folder, then beside the table, then by its base name
+    anywhere below the folder. If the table names none, `{id_str}` with any of the known suffixes is searched.
 
     Args:
         names: (galaxies,) Series of id_str.
         files: (galaxies,) Series of the file that the table names, "" where it names none.
-        folder: the folder of images; None where the table alone says where they are.
+        folder: the folder of images; None if only the table says where they are.
         beside: the folder of the table.
         key: what error messages call the table's entry of the configuration.
 
     Returns:
-        (data frame of archive, member and file_loc, a sentence for each galaxy without an image and
-        "" for the others).
+        (data frame of archive, member and file_loc, a message for each galaxy without an image and "" for the
+        others).
 
     Raises:
-        UserError: there is no such folder, or nothing that says where the images are.
+        UserError: there is no such folder, or neither a folder nor a table that says where the images are.
     """
     if folder is None and not (files != "").any():
         raise UserError(
@@ -68,7 +68,7 @@ def in_folder(names, files, folder, beside, key="catalogs[]"):
     bases = [base for base in (folder, beside) if base is not None]
     found = pd.Series(None, index=names.index, dtype=object)
     for base in bases:
-        # os.path.join leaves an absolute path as it is.
+        # os.path.join does not change an absolute path.
         joined = files.map(lambda file, base=base: os.path.join(base, file) if file else "")
         found = found.where(found.notna(), joined.where(_are_files(joined), None))
     unclear = pd.Series(False, index=names.index)
@@ -78,17 +78,17 @@ def in_folder(names, files, folder, beside, key="catalogs[]"):
         unclear = found.isna() & searched.isin(twice)
         found = found.where(found.notna() | unclear, searched)
     places = pd.DataFrame({"archive": "", "member": "", "file_loc": found.fillna("")}, index=names.index)
-    sentences = _missing(names, files, found.isna(), " and ".join(map(str, bases)))
+    messages = _missing(names, files, found.isna(), " and ".join(map(str, bases)))
     if unclear.any():
-        sentences[unclear] = [
-            f"{folder}: several files are called '{os.path.basename(path)}'; say in file_loc which is meant."
+        messages[unclear] = [
+            f"{folder}: several files are called '{os.path.basename(path)}'; name the right one in file_loc."
             for path in searched[unclear]
         ]
-    return places, sentences
+    return places, messages
 
 
 def _base_names(names, files):
-    """What a galaxy's file may be called, the likeliest first."""
+    """Possible names of the galaxies' files, the most likely first."""
     yield files.map(os.path.basename)
     for suffix in SUFFIXES:
         yield names + suffix
@@ -105,7 +105,7 @@ def _first_found(candidates, known):
 
 
 def _are_files(paths, listings=None):
-    # One listing a folder: on a cluster's file system, asking for each of 300,000 files takes minutes.
+    # One listing of each folder: on a cluster's file system, checking each of 300,000 files takes minutes.
     folders = paths.map(os.path.dirname)
     listings = {} if listings is None else listings
     listings |= {folder: _listing(folder) for folder in set(folders) - set(listings)}
@@ -122,7 +122,7 @@ def _listing(folder):
 
 
 def _files_below(folder):
-    """{base name: path} of all images below a folder, and the paths whose base name is not unique."""
+    """All images below a folder as {base name: path}, and the paths whose base name is not unique."""
     paths = [os.path.join(top, name) for top, _, names in os.walk(folder, followlinks=True) for name in names]
     paths = sorted(path for path in paths if path.lower().endswith(SUFFIXES))
     counts = Counter(map(os.path.basename, paths))
@@ -131,27 +131,25 @@ def _files_below(folder):
 
 
 def _missing(names, files, without, searched):
-    sentences = pd.Series("", index=names.index, dtype=object)
+    messages = pd.Series("", index=names.index, dtype=object)
     wanted = files.where(files != "", names + SUFFIXES[0])[without]
-    sentences[without] = [
-        f"no image '{file}' in {searched}; get it or leave the galaxy out." for file in wanted
-    ]
-    return sentences
+    messages[without] = [f"no image '{file}' in {searched}; get it or remove the row." for file in wanted]
+    return messages
 
 
 def read_places(path, rows):
-    """Read who is in a catalogue and where the pixels are; votes, if there are any, are left out.
+    """Read which galaxies are in a catalogue and where the pixels are; votes are not read.
 
     Args:
-        path: a catalogue of this project, or a table (Parquet or CSV) in Zoobot's convention: `id_str`
-            and `file_loc`, an absolute path or one from here or from the table's folder.
-        rows: galaxies that are read at a time.
+        path: a catalogue of this project, or a table (Parquet or CSV) in Zoobot's convention: `id_str` and
+            `file_loc`, which is absolute or relative to the working directory or to the table's folder.
+        rows: number of galaxies that are read at a time.
 
     Yields:
         Data frames of id_str, archive, member and file_loc, in the order of the table.
 
     Raises:
-        UserError: no such table, no column of names or of places, a galaxy without a name, or no galaxy.
+        UserError: no such table, no column of names or of files, a galaxy without a name, or no galaxy.
     """
     found, listings = {}, {}
 
@@ -161,14 +159,14 @@ def read_places(path, rows):
         found["archived"] = [name for name in PLACES[:2] if name in columns]
         if found["id"] is None or not (found["location"] or len(found["archived"]) == 2):
             raise UserError(
-                f"{path}: is no catalogue to predict for, it has the columns {', '.join(columns[:6])};"
+                f"{path}: is not a catalogue to predict for, it has the columns {', '.join(columns[:6])};"
                 f" expected {' or '.join(IDS)} and {' or '.join(LOCATIONS)}."
             )
         return list(dict.fromkeys(filter(None, [found["id"], found["location"], *found["archived"]])))
 
     for table in read_batches(path, choose, (*IDS, *LOCATIONS, *PLACES), rows):
         if table.empty:
-            raise UserError(f"{path}: holds no galaxy to predict for; get the table again.")
+            raise UserError(f"{path}: has no galaxy to predict for; get the table again.")
         names, blank = read_names(table, found["id"], table.index + 1, Path(path).name)
         if (blank != "").any():
             raise UserError(blank[blank != ""].iloc[0])
@@ -181,8 +179,8 @@ def read_places(path, rows):
 
 
 def _from_here(files, folder, listings):
-    """Paths as they are where there is such a file, and otherwise from a folder where there is one."""
-    # An absolute path is the same from everywhere, and nobody has to look for it.
+    """Paths as they are; those of files that exist only relative to a folder, with the folder before them."""
+    # An absolute path needs no search.
     relative = files[(files != "") & ~files.map(os.path.isabs)]
     beside = relative.map(lambda file: os.path.join(folder, file))
     there = _are_files(relative, listings) | ~_are_files(beside, listings)
@@ -192,13 +190,13 @@ def _from_here(files, folder, listings):
 
 
 def stem(name):
-    """The base name of an image file without its suffix: its galaxy's id_str.
+    """The id_str of an image file's galaxy: its base name without the suffix.
 
     Args:
         name: ends in one of `SUFFIXES`.
 
     Returns:
-        The name without the suffix, `.fits.gz` counting as one.
+        The name without the suffix; `.fits.gz` is one suffix.
 
     Raises:
         UserError: it ends in none of them.
@@ -206,4 +204,4 @@ def stem(name):
     for ending in sorted(SUFFIXES, key=len, reverse=True):
         if name.lower().endswith(ending):
             return name[: -len(ending)]
-    raise UserError(f"{name}: is no image by its name; expected one that ends in {', '.join(SUFFIXES)}.")
+    raise UserError(f"{name}: is not the name of an image; expected one that ends in {', '.join(SUFFIXES)}.")

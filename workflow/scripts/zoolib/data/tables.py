@@ -1,4 +1,4 @@
-"""Tables of galaxies: read them whatever wrote them, and find what is wrong in which row."""
+"""Tables of galaxies, Parquet or CSV: reading them, and finding which rows are wrong and why."""
 
 import contextlib
 from pathlib import Path
@@ -16,7 +16,7 @@ LOCATIONS = ("file_loc", "png_loc")
 LARGEST = np.iinfo(np.int32).max
 
 
-# What pandas takes for a blank, https://pandas.pydata.org/docs/reference/api/pandas.read_csv.html
+# Cells that pandas reads as blank, https://pandas.pydata.org/docs/reference/api/pandas.read_csv.html
 BLANKS = ["", "#N/A", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null", "<NA>", "-nan", "-NaN", "#NA"]
 
 
@@ -25,15 +25,15 @@ def read_table(path, choose=None, words=(*IDS, *LOCATIONS), literal=()):
 
     Args:
         path: a Parquet or CSV file (.parquet, .csv, .csv.gz).
-        choose: function of the list of all columns that gives those to read; all, if None.
-        words: columns that are text even where a CSV file makes them look like numbers.
-        literal: columns of a CSV file in which None or NA is a word, and a blank cell alone is blank.
+        choose: function from the list of all columns to the list of those to read; all, if None.
+        words: columns that are text, even if they look like numbers in a CSV file.
+        literal: columns of a CSV file in which None or NA is a word, and only an empty cell is blank.
 
     Returns:
         A data frame with the index 0, 1, …; an index that pandas stored is a column like the others.
 
     Raises:
-        UserError: missing, neither Parquet nor CSV, or not readable.
+        UserError: the file is missing, neither Parquet nor CSV, or not readable.
     """
     with _readable(path) as kind:
         if kind == "Parquet":
@@ -43,19 +43,20 @@ def read_table(path, choose=None, words=(*IDS, *LOCATIONS), literal=()):
 
 
 def read_batches(path, choose, words, rows):
-    """Read a table of galaxies piece by piece, for those that do not fit into memory.
+    """Read a table of galaxies piece by piece, because it may not fit into memory.
 
     Args:
-        path: as `read_table`.
-        choose: as `read_table`.
-        words: as `read_table`.
-        rows: of each piece; the last one may have fewer.
+        path: as for `read_table`.
+        choose: as for `read_table`.
+        words: as for `read_table`.
+        rows: number of rows in each piece; the last piece may have fewer.
 
     Yields:
-        Data frames, whose indices go on from one to the next; one without rows if the table has none.
+        Data frames; the index of each one continues that of the one before. A table without rows gives one
+        data frame without rows.
 
     Raises:
-        UserError: as `read_table`.
+        UserError: as for `read_table`.
     """
     with _readable(path) as kind:
         if kind == "CSV":
@@ -73,7 +74,7 @@ def read_batches(path, choose, words, rows):
 
 @contextlib.contextmanager
 def _readable(path):
-    """Tell in a sentence why a table cannot be read; gives the name of its format."""
+    """Yield the format of a table; turn the errors of its reader into a message for the user."""
     name = str(path).lower()
     if not name.endswith((".parquet", ".csv", ".csv.gz")):
         raise UserError(f"{path}: expected a table that ends in .parquet, .csv or .csv.gz.")
@@ -82,14 +83,14 @@ def _readable(path):
     kind = "Parquet" if name.endswith(".parquet") else "CSV"
     try:
         yield kind
-    # The readers' errors are a mixed lot: ArrowInvalid and ParserError are ValueErrors, a cut gzip is not.
+    # Readers raise many kinds: ArrowInvalid and ParserError are ValueErrors, a cut gzip is an EOFError.
     except (OSError, ValueError, EOFError, pa.ArrowException) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise UserError(f"{path}: is not a readable {kind} table ({reason}); get the file again.") from None
 
 
 def _of_csv(path, choose, words, literal):
-    """What pandas is told of a CSV file."""
+    """The arguments of `pandas.read_csv` for a table."""
     available = list(pd.read_csv(path, nrows=0).columns)
     blanks = {column: [""] if column in literal else BLANKS for column in available}
     return {
@@ -107,12 +108,12 @@ def find_column(columns, wanted, usual, origin, key):
     Args:
         columns: the table's columns.
         wanted: the column that the configuration names, or None.
-        usual: names to look for otherwise, the first one found wins.
+        usual: names to look for otherwise; the first one that is there is taken.
         origin: the table, for the error message.
         key: the configuration's key, for the error message.
 
     Returns:
-        A column's name, or None where neither is there.
+        A column's name, or None if neither is there.
 
     Raises:
         UserError: the configured column is not there.
@@ -123,7 +124,7 @@ def find_column(columns, wanted, usual, origin, key):
 
 
 def select(table, query, origin, key="catalogs[].query"):
-    """Which rows a query chooses.
+    """Find the rows that a query selects.
 
     Args:
         table: a data frame.
@@ -135,36 +136,36 @@ def select(table, query, origin, key="catalogs[].query"):
         (rows,) boolean.
 
     Raises:
-        UserError: the expression is not one, or says neither yes nor no for each row.
+        UserError: pandas cannot evaluate the expression, or its values are not true or false.
     """
-    # What an expression can raise is as open as what it can say.
+    # An expression can raise any exception.
     try:
         chosen = table.eval(query, engine="python")
     except Exception as error:
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise UserError(
-            f"{key}: pandas cannot apply '{query}' to {origin} ({reason}); fix the expression,"
-            " names with a hyphen need backticks."
+            f"{key}: pandas cannot apply '{query}' to {origin} ({reason}); fix the expression; names with a"
+            " hyphen need backticks."
         ) from None
     if not isinstance(chosen, pd.Series) or not pd.api.types.is_bool_dtype(chosen.dtype):
         raise UserError(
-            f"{key}: '{query}' does not say yes or no for each row of {origin}; expected a"
-            " comparison such as 'redshift < 0.1'."
+            f"{key}: '{query}' is not true or false for each row of {origin}; expected a comparison such as"
+            " 'redshift < 0.1'."
         )
     return chosen.fillna(False).to_numpy(bool)
 
 
 def read_names(table, column, rows, origin):
-    """The names of galaxies, as text.
+    """Read the names of galaxies, as text.
 
     Args:
         table: a data frame.
-        column: where the names are.
+        column: the column of the names.
         rows: (rows,) each row's number in its file, counted from 1.
-        origin: the table, for the sentences.
+        origin: the table, for the messages.
 
     Returns:
-        (names, a sentence for each row without one and "" for the others).
+        (names, a message for each row without a name and "" for the others).
 
     Raises:
         UserError: the names are floating-point numbers.
@@ -176,42 +177,42 @@ def read_names(table, column, rows, origin):
             " blanks; store them as text."
         )
     blank = names.isna() | (names.astype(str).str.strip() == "")
-    sentences = pd.Series("", index=table.index, dtype=object)
-    sentences[blank] = [
+    messages = pd.Series("", index=table.index, dtype=object)
+    messages[blank] = [
         f"{origin}, row {row}: '{column}' is blank; every galaxy needs a name." for row in rows[blank]
     ]
-    return names.astype(str).where(~blank, ""), sentences
+    return names.astype(str).where(~blank, ""), messages
 
 
 def read_numbers(table, columns, places):
-    """The votes of galaxies, and what is wrong with them.
+    """Read the votes of galaxies, and find out what is wrong with them.
 
     Args:
         table: a data frame.
         columns: {name of the result's column: the table's column}.
-        places: what sentences call each row.
+        places: what messages call each row.
 
     Returns:
-        (data frame of float64, a sentence for each row that cannot be used and "" for the others).
-        The sentence names the first column that is wrong and what was found there.
+        (data frame of float64, a message for each row that cannot be used and "" for the others). The message
+        names the first column that is wrong and what was found there.
     """
     cells = [table[column] for column in columns.values()]
     numbers = np.empty((len(table), len(cells)))
     for position, cell in enumerate(cells):
         numbers[:, position] = pd.to_numeric(cell, errors="coerce").to_numpy(float, na_value=np.nan)
-    # Comparisons with NaN are False, and such cells are wrong already.
+    # Comparisons with NaN are False, but `isfinite` has found these cells already.
     with np.errstate(invalid="ignore"):
         wrong = ~np.isfinite(numbers) | (numbers < 0) | (numbers > LARGEST) | (numbers != np.floor(numbers))
-    sentences = pd.Series("", index=table.index, dtype=object)
+    messages = pd.Series("", index=table.index, dtype=object)
     for row in np.flatnonzero(wrong.any(axis=1)):
         position = wrong[row].argmax()
         name = cells[position].name
         found = _found(cells[position].iloc[row], numbers[row, position])
-        sentences.iloc[row] = (
+        messages.iloc[row] = (
             f"{places[row]}: the votes '{name}': found {found}, expected a whole number of 0 or"
             " more, and 0 where nobody was asked."
         )
-    return pd.DataFrame(numbers, index=table.index, columns=list(columns)), sentences
+    return pd.DataFrame(numbers, index=table.index, columns=list(columns)), messages
 
 
 def _found(cell, number):

@@ -1,4 +1,4 @@
-"""The files that training reads: TFRecords of images and votes, each with a sidecar that describes it."""
+"""Shards, the files that training reads: TFRecords of images and votes, each with a sidecar about it."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ def write_records(galaxies, path):
         galaxies: an iterable of (id_str as bytes, encoded image as bytes, votes as float32 array).
         path: the file.
     """
-    # Only writing needs it: 7 s.
+    # Importing it takes 7 s, and most users of this module do not need it.
     import tensorflow as tf
 
     def several(kind, name, values):
@@ -27,7 +27,7 @@ def write_records(galaxies, path):
                 "votes": several(tf.train.FloatList, "float_list", votes.tolist()),
             }
             example = tf.train.Example(features=tf.train.Features(feature=features))
-            # The features are a map, whose order would differ from run to run, and with it the file.
+            # The features are a map; without a fixed order two runs would write different files.
             writer.write(example.SerializeToString(deterministic=True))
 
 
@@ -53,19 +53,19 @@ def parse(serialised):
 
 
 def read_sidecar(path, columns=None, image=None):
-    """Read what a shard's sidecar says, and check that it is what the reader expects.
+    """Read a shard's sidecar, and check that the shard is the expected one.
 
     Args:
         path: the `.json` beside the shard.
-        columns: the votes' columns that the shard must have, in this order; any, if None.
-        image: has the `size` and `color` that the shard must have; any, if None.
+        columns: the votes' columns that the shard must have, in this order; None for any.
+        image: has the `size` and `color` that the shard must have; None for any.
 
     Returns:
         The sidecar as a dict: split, shard, of, count, rejected, size, channels, encoding, tree (a dict
         or None), columns, source (hash of what the shard was made from), versions, ids.
 
     Raises:
-        UserError: missing, no sidecar, or a shard of another tree or size.
+        UserError: the file is missing or is not a sidecar, or the shard has another tree or size.
     """
     try:
         about = json.loads(Path(path).read_text())
@@ -80,9 +80,9 @@ def read_sidecar(path, columns=None, image=None):
         name = f"the tree '{about['tree']['name']}'" if about.get("tree") else "labels"
         strange = next((column for column in found if column not in columns), "the same in another order")
         raise UserError(
-            f"{path}: the shard holds {name} ({len(found)} columns, among them {strange}), expected"
+            f"{path}: the shard has {name} ({len(found)} columns, among them {strange}), expected"
             f" {len(columns)} columns, among them {', '.join(list(columns)[:3])}; write the shards again with"
-            " this tree or choose the other one."
+            " this tree or choose the shard's tree."
         )
     if image is not None and (size, channels) != (image["size"], 3 if image["color"] else 1):
         raise UserError(
