@@ -1,4 +1,4 @@
-"""The study of the real ring galaxies: what a backbone that knows simulations alone is worth.
+"""The study of the real ring galaxies: how much a backbone helps that has seen only simulations.
 
 Writes the last section of docs/rings.md and docs/rings.png from the run of config/study_rings.yaml.
 """
@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
-from study import REPO, machine, write_section
-from zoolib.scores.labels import bootstrap_weights
+from pages import REPO, machine, write_section
+from zoolib.scores.metrics import bootstrap_weights
 
-# The tasks of the configuration, by what the page calls them; differences are from the first.
+# The tasks of the configuration and their names on the page; differences are from the first.
 TASKS = {"scratch": "from scratch", "frozen": "pretrained, frozen", "finetuned": "pretrained, finetuned"}
 COUNTED = "labels"
 RESAMPLES = 10_000
@@ -22,7 +22,7 @@ LEVEL = [2.5, 97.5]
 
 
 def right_answers(run, task):
-    """Whether each galaxy was called rightly when it was tested.
+    """Whether the prediction was right for each galaxy when it was tested.
 
     Args:
         run: folder of the run.
@@ -60,7 +60,7 @@ def compare(answers):
         List of text.
 
     Raises:
-        ValueError: other galaxies, or other folds.
+        ValueError: tasks with other galaxies, or other folds.
     """
     first = next(iter(answers.values()))
     for task, table in answers.items():
@@ -127,7 +127,7 @@ def study(results):
         "",
         "![Accuracy against the number of labels](rings.png)",
     ]
-    write_section(REPO / "docs" / "rings.md", section)
+    write_section("rings.md", "Results", section)
     shutil.copyfile(counted / "label_counts.png", REPO / "docs" / "rings.png")
 
 

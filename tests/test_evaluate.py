@@ -75,7 +75,8 @@ def survey(tmp_path):
 def run(survey, min_votes=34, confident=0.8):
     names = {"scores": "csv", "losses": "csv", "confusion": "csv", "metrics": "json"}
     outputs = {name: survey.folder / "out" / f"{name}.{suffix}" for name, suffix in names.items()}
-    stage.evaluate(survey.predictions, survey.test, survey.train, min_votes, confident, **outputs)
+    output = SimpleNamespace(**outputs)
+    stage.evaluate(survey.predictions, survey.test, survey.train, min_votes, confident, output)
     tables = {name: pd.read_csv(path) for name, path in outputs.items() if path.suffix == ".csv"}
     return SimpleNamespace(metrics=json.loads(outputs["metrics"].read_text()), **tables)
 

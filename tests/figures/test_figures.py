@@ -10,6 +10,7 @@ import jinja2
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from PIL import Image
 from zoolib.config.trees import DecisionTree
 from zoolib.figures import gallery
@@ -213,7 +214,8 @@ def test_the_configuration_is_told_key_by_key(tmp_path):
         "run": "demo",
         "train": {"ensembles": [{"members": 3, "splits": ["train", "test"]}], "start": None},
     }
-    write_configuration(settings, tmp_path / "c.csv")
+    write_configuration(settings, tmp_path / "c.csv", tmp_path / "c.yaml")
+    assert yaml.safe_load((tmp_path / "c.yaml").read_text()) == settings
     table = pd.read_csv(tmp_path / "c.csv", dtype=str).set_index("key")["value"]
     assert table.to_dict() == {
         "run": "demo",

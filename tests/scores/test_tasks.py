@@ -14,7 +14,6 @@ from zoolib.config.labels import Label
 from zoolib.job.logs import UserError
 from zoolib.posteriors.files import open_predictions
 from zoolib.posteriors.summary import log_predictive
-from zoolib.scores import labels as label_scores
 from zoolib.scores.outcomes import labels_of, outcomes, read_galaxies
 from zoolib.scores.tasks import evaluate_label_counts, evaluate_task
 
@@ -131,18 +130,6 @@ def test_intervals_are_scipys_bootstrap_and_shrink_with_galaxies(tmp_path):
     pd.testing.assert_frame_equal(found.scores, again.scores)
 
 
-def test_weights_count_galaxies_as_often_as_they_say():
-    random = np.random.default_rng(2)
-    truth, scores = random.integers(0, 2, 60), random.uniform(0, 1, 60).round(1)
-    weights = label_scores.bootstrap_weights(60, 20, random)
-    assert (weights.sum(axis=1) == 60).all()
-    found = label_scores.binary_scores(truth, scores, weights)
-    for number, row in enumerate(weights):
-        drawn = np.repeat(np.arange(60), row)
-        assert found["auc"][number] == pytest.approx(metrics.roc_auc_score(truth[drawn], scores[drawn]))
-        assert found["f1"][number] == pytest.approx(metrics.f1_score(truth[drawn], scores[drawn] > 0.5))
-
-
 def test_folds_have_each_galaxy_tested_once_and_a_spread(tmp_path):
     names = [f"fold{number}" for number in range(4)]
     found = run(tmp_path, write_fits(tmp_path, [RING], names, counts=(40, 20, 20)))
@@ -175,27 +162,6 @@ def test_classes_that_are_missing_and_single_galaxies_have_no_score(tmp_path):
     single = found.scores.xs("test", level="split")
     assert single[["low_68", "high_95"]].isna().all(axis=None)
     assert single.loc["ring", "accuracy"]["value"] in (0, 1)
-
-
-def test_calibration_is_the_distance_between_probabilities_and_shares():
-    probability = np.repeat([0.05, 0.62, 0.9], [10, 5, 20])
-    truth = np.r_[np.zeros(10), 1, 1, 0, 0, 0, np.ones(20)]
-    curve = label_scores.calibration_curve(truth, probability)
-    assert list(curve["galaxies"]) == [10, 5, 20]
-    assert list(curve["share"]) == pytest.approx([0, 0.4, 1])
-    assert ((curve["low"] <= curve["share"]) & (curve["share"] <= curve["high"])).all()
-    error = label_scores.calibration_error(truth, probability, np.ones((1, 35)))[0]
-    assert error == pytest.approx((10 * 0.05 + 5 * 0.22 + 20 * 0.1) / 35)
-
-
-@pytest.mark.parametrize("samples", [4, 5, 30])
-def test_coverage_is_the_mass_where_samples_are_right(samples):
-    below = np.arange(samples + 1)
-    ranks = np.stack([below, below + 1], axis=1) / (samples + 1)
-    for level in (0.1, 0.5, 0.68, 0.9):
-        assert label_scores.coverage(ranks, level).mean() == pytest.approx(level)
-    # A truth beyond all samples is in no interval but the widest.
-    assert label_scores.coverage(ranks[:1], 1 - 2 / (samples + 1))[0] == 0
 
 
 def test_one_sample_has_no_coverage(tmp_path):

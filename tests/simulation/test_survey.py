@@ -10,12 +10,13 @@ import pandas as pd
 import pytest
 import scipy.stats
 from PIL import Image
-from sklearn.linear_model import LogisticRegression
 from zoolib.config.agreement import SIMULATED
 from zoolib.config.trees import DecisionTree
 from zoolib.job.logs import UserError
-from zoolib.scores import baselines
+from zoolib.scores.baselines import constant_concentrations
 from zoolib.simulation import galaxies, survey, volunteers
+from zoolib.simulation.pixels import grey_pixels, pixel_concentrations, pixel_labels
+from zoolib.simulation.truth import mean_loss, share_closed
 
 
 @pytest.fixture(scope="module")
@@ -193,75 +194,28 @@ def test_a_ring_is_where_it_is_drawn():
     assert max(brighter) > 15
 
 
-def test_constant_concentrations_find_the_dirichlet_that_votes_came_from(tree):
-    rng = np.random.default_rng(0)
-    true = rng.uniform(0.3, 5, len(tree.columns))
-    votes = np.zeros((3000, len(true)))
-    for question in tree.questions:
-        shares = rng.dirichlet(true[question.slice], 3000)
-        votes[:, question.slice] = rng.multinomial(rng.integers(0, 40, 3000), shares)
-    found = baselines.constant_concentrations(tree, votes)
-    assert np.allclose(found / true, 1, atol=0.12)
-    votes[:, tree.questions[4].slice] = 0
-    assert np.all(baselines.constant_concentrations(tree, votes)[tree.questions[4].slice] == 1)
-
-
-def test_losses_are_those_of_scipy(tree):
-    rng = np.random.default_rng(0)
-    alpha = rng.uniform(0.3, 60, len(tree.columns))
-    votes = rng.integers(0, 12, (20, len(alpha)))
-    votes[:, tree.questions[2].slice] = 0
-    shares, mixed, fixed = alpha.copy(), np.zeros(20), np.zeros(20)
-    for question in tree.questions:
-        counted, chosen = votes[:, question.slice], alpha[question.slice]
-        shares[question.slice] = chosen / chosen.sum()
-        mixed -= scipy.stats.dirichlet_multinomial.logpmf(counted, chosen, counted.sum(1))
-        fixed -= scipy.stats.multinomial.logpmf(counted, counted.sum(1), shares[question.slice])
-    assert np.allclose(baselines.votes_losses(tree, votes, alpha), mixed)
-    assert np.allclose(baselines.truth_losses(tree, votes, np.tile(shares, (20, 1))), fixed)
-
-
-def test_pixel_labels_agree_with_scikit_learn():
-    rng = np.random.default_rng(0)
-    pixels = rng.normal(size=(300, 6))
-    labels = (pixels[:, 0] + rng.normal(size=300) > 0).astype(int)
-    standard = (pixels - pixels.mean(0)) / pixels.std(0)
-    # Two opposite columns of weights: half the difference each, so half of the squared penalty.
-    oracle = LogisticRegression(C=1 / (0.1 * 300), tol=1e-8).fit(standard, labels)
-    found = baselines.pixel_labels(pixels, labels, pixels, penalty=0.1)
-    assert np.allclose(found, oracle.predict_proba(standard)[:, 1], atol=1e-3)
-
-
-def test_grey_pixels_are_means_of_blocks():
-    images = np.arange(2 * 34 * 32 * 3).reshape(2, 34, 32, 3)
-    found = baselines.grey_pixels(images).reshape(2, 16, 16)
-    assert found[0, 0, 0] == images[0, 1:3, 0:2].mean()
-    assert found[1, 15, 15] == images[1, 31:33, 30:32].mean()
-
-
 def test_pixels_give_little_away(tree, tmp_path):
     """16 x 16 pixels are between the constant and the truth, and much nearer to the constant."""
     survey.write_record(tmp_path, galaxies=1500, size=48, seed=11, threads=2)
     images, table = read_images(tmp_path), pd.read_parquet(tmp_path / survey.FILES["table"])
     pixels = np.stack([np.asarray(Image.open(io.BytesIO(images[name]))) for name in table["iauname"]])
-    pixels, votes = baselines.grey_pixels(pixels), table[tree.columns].to_numpy()
+    pixels, votes = grey_pixels(pixels), table[tree.columns].to_numpy()
     truth = pd.read_parquet(tmp_path / survey.FILES["truth"])[tree.columns].to_numpy()
     train, test = slice(0, 1000), slice(1000, None)
-    constant = baselines.votes_losses(
-        tree, votes[test], baselines.constant_concentrations(tree, votes[train])
-    ).mean()
-    regression = baselines.pixel_concentrations(tree, pixels[train], votes[train], pixels[test])
-    regression = baselines.votes_losses(tree, votes[test], regression).mean()
-    best = baselines.truth_losses(tree, votes[test], truth[test]).mean()
+    constant = np.tile(constant_concentrations(tree, votes[train]), (500, 1))
+    constant = mean_loss(tree, votes[test], constant)
+    regression = pixel_concentrations(tree, pixels[train], votes[train], pixels[test])
+    regression = mean_loss(tree, votes[test], regression)
+    best = mean_loss(tree, votes[test], truth[test], "probabilities")
     assert best < constant - 3
-    assert baselines.share_closed(constant, regression, best) < 0.18
+    assert share_closed(constant, regression, best) < 0.18
 
     rings = pd.read_csv(tmp_path / survey.FILES["rings"])
     chosen = rings["id_str"].map({name: row for row, name in enumerate(table["iauname"])}).to_numpy()
     order = np.random.default_rng(1).permutation(len(chosen))
     learn, check = order[: len(order) * 6 // 10], order[len(order) * 6 // 10 :]
     ring = rings["ring"].to_numpy()
-    found = baselines.pixel_labels(pixels[chosen[learn]], ring[learn], pixels[chosen[check]]) > 0.5
+    found = pixel_labels(pixels[chosen[learn]], ring[learn], pixels[chosen[check]]) > 0.5
     assert (found == ring[check]).mean() < 0.7
 
 

@@ -1,10 +1,14 @@
-"""Posteriors drawn at random, and files of predictions that hold them."""
+"""Posteriors and votes drawn at random, and the files that hold them."""
 
 import json
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
+import pandas as pd
+from PIL import Image
 from zoolib.config.trees import DecisionTree
+from zoolib.posteriors.files import describe_posteriors
 
 SMALL = DecisionTree.from_dict(
     {
@@ -12,7 +16,7 @@ SMALL = DecisionTree.from_dict(
         "questions": {
             "shape": {"answers": ["smooth", "disk", "star"]},
             "edge": {"answers": ["yes", "no"], "after": "shape_disk"},
-            # Two ways lead to it.
+            # It follows two answers.
             "bulge": {"answers": ["big", "small"], "after": ["edge_no", "shape_smooth"]},
         },
         "cuts": {
@@ -40,7 +44,7 @@ def some_probabilities(galaxies, tree, samples, seed=0):
 
 
 def written(path, values, tree=None, columns=None, kind="concentrations"):
-    """A file of predictions for galaxies that are called `galaxy 0` and so on."""
+    """Write predictions for galaxies that are called `galaxy 0` and so on."""
     with h5py.File(path, "w") as file:
         file["predictions"] = values.astype("float32")
         names = [f"galaxy {index}" for index in range(len(values))]
@@ -48,3 +52,33 @@ def written(path, values, tree=None, columns=None, kind="concentrations"):
         file.create_dataset("label_cols", data=columns or tree.columns, dtype=h5py.string_dtype())
         file.attrs.update(kind=kind, tree=json.dumps(tree.to_dict() if tree else None))
     return path
+
+
+def some_survey(folder, tree, galaxies, kind="concentrations", seed=0):
+    """Galaxies with votes, one image for all of them, and predictions by two models in another order."""
+    random = np.random.default_rng(seed)
+    truth = [random.dirichlet(np.full(len(q.answers), 0.6), galaxies) for q in tree.questions]
+    votes = np.zeros((galaxies, len(tree.columns)), int)
+    for question, probabilities in zip(tree.questions, truth, strict=True):
+        asked = (
+            votes[:, tree.parents(question)].sum(axis=1)
+            if question.after
+            else random.integers(20, 90, galaxies)
+        )
+        votes[:, question.slice] = random.multinomial(asked, probabilities)
+    table = pd.DataFrame(votes, columns=tree.columns).astype("int32")
+    table.insert(0, "id_str", [f"g{index:04d}" for index in range(galaxies)])
+    table = table.assign(archive="", member="", file_loc=str(folder / "one.png"))
+    table.to_parquet(folder / "test.parquet")
+    Image.new("RGB", (32, 32), (200, 100, 40)).save(folder / "one.png")
+    values = 1 + 30 * np.concatenate(truth, axis=1)[:, :, None] * random.uniform(0.5, 1.5, (galaxies, 1, 6))
+    if kind == "probabilities":
+        values = np.repeat(np.concatenate(truth, axis=1)[:, :, None], 6, axis=2)
+    order = random.permutation(galaxies)
+    with h5py.File(folder / "p.hdf5", "w") as file:
+        file["predictions"] = values[order]
+        file.create_dataset("id_str", data=list(table["id_str"][order]), dtype=h5py.string_dtype())
+        file.create_dataset("label_cols", data=tree.columns, dtype=h5py.string_dtype())
+        file.attrs.update(kind=kind, tree=json.dumps(tree.to_dict()), members=2)
+    describe_posteriors(folder / "p.hdf5", folder / "flat.parquet", 0.9)
+    return SimpleNamespace(votes=votes, values=values, files=(folder / "p.hdf5", folder / "test.parquet"))

@@ -1,4 +1,4 @@
-"""Compare the mass of posterior intervals with how often they hold the truth and the votes."""
+"""Measure how often posterior intervals hold the truth and the votes."""
 
 from zoolib.job.logs import log_to
 from zoolib.scores.calibration import calibrate
@@ -8,6 +8,5 @@ with log_to(snakemake.log[0]):
         predictions=snakemake.input.predictions,
         test=snakemake.input.test,
         truth=snakemake.input.truth or None,
-        coverage=snakemake.output.coverage,
-        calibration=snakemake.output.calibration,
+        output=snakemake.output,
     )

@@ -1,4 +1,4 @@
-"""Put the chunks of a target together, without copying them."""
+"""Join the chunks of a target in one virtual file, without copying them."""
 
 from zoolib.job.logs import log_to
 from zoolib.posteriors.files import collect_predictions

@@ -1,4 +1,4 @@
-"""Score a task's fits on fewer labels, finetuned and from scratch, and draw score against labels."""
+"""Score the fits of a task that learned from fewer labels, and draw score against number of labels."""
 
 from zoolib.figures.label_counts import draw_label_counts
 from zoolib.job.logs import log_to

@@ -1,4 +1,4 @@
-"""Set the scores of the run beside the published ones."""
+"""Write the scores of the run beside the published ones."""
 
 from zoolib.job.logs import log_to
 from zoolib.paper import compare_with_published
@@ -8,6 +8,5 @@ with log_to(snakemake.log[0]):
         scores=snakemake.input.scores,
         published=snakemake.params.published,
         warning=snakemake.params.warning,
-        table=snakemake.output.table,
-        page=snakemake.output.page,
+        output=snakemake.output,
     )

@@ -1,4 +1,4 @@
-"""Compare what a model learned of a simulated survey with its truth."""
+"""Compare a model with the truth of its simulated survey."""
 
 from zoolib.job.logs import log_to
 from zoolib.simulation.truth import compare_with_truth

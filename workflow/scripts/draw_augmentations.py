@@ -1,4 +1,4 @@
-"""Draw what training sees of some galaxies, under each augmentation."""
+"""Draw some galaxies as training sees them, with each augmentation."""
 
 from zoolib.job.logs import log_to
 

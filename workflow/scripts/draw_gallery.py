@@ -1,4 +1,4 @@
-"""Draw the galaxies with the highest posterior for each answer, a picture a question."""
+"""Draw the galaxies with the highest vote fraction for each answer, one picture for each question."""
 
 from zoolib.figures.gallery import draw_galleries
 from zoolib.job.logs import log_to

@@ -1,4 +1,4 @@
-"""Draw the paper's figures of galaxies that no model has learned from."""
+"""Draw the paper's figures of galaxies that no model was trained on."""
 
 from zoolib.figures.paper_predictions import draw_predictions
 from zoolib.figures.style import by_name

@@ -1,4 +1,4 @@
-"""Draw the paper's figures that need tables alone."""
+"""Draw the paper's figures that need only tables."""
 
 from zoolib.config.trees import DecisionTree
 from zoolib.figures.paper_tables import draw_tables

@@ -9,8 +9,5 @@ with log_to(snakemake.log[0]):
         test=snakemake.input.test,
         train=snakemake.input.train,
         **snakemake.params.limits,
-        scores=snakemake.output.scores,
-        losses=snakemake.output.losses,
-        confusion=snakemake.output.confusion,
-        metrics=snakemake.output.metrics,
+        output=snakemake.output,
     )

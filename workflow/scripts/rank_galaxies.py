@@ -1,4 +1,4 @@
-"""Rank the galaxies of a target by what volunteers' votes on them would teach the model."""
+"""Rank the galaxies of a target by how much a model would learn from votes on them."""
 
 from zoolib.job.logs import log_to
 from zoolib.posteriors.files import rank_galaxies

@@ -1,4 +1,4 @@
-"""Make pages out of the report's tables."""
+"""Write the tables of the report as HTML pages."""
 
 from zoolib.job.logs import log_to
 from zoolib.report import show_tables

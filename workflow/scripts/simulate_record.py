@@ -1,4 +1,4 @@
-"""Simulate a survey: a record's folder of galaxies and volunteers' votes."""
+"""Simulate a survey: a folder like a record's, with galaxies and volunteers' votes."""
 
 from zoolib.job.logs import log_to
 from zoolib.simulation.survey import write_record

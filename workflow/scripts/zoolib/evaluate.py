@@ -1,33 +1,35 @@
-"""How well predictions agree with the volunteers on galaxies that no model was trained on."""
+"""Stage evaluate: compare predictions with the volunteers, on galaxies that no model was trained on."""
 
 import json
 
 import numpy as np
 import pandas as pd
 
+from zoolib.config.published import SUBSETS
 from zoolib.job.logs import UserError, log, progress, whole
 from zoolib.posteriors.files import open_predictions
-from zoolib.posteriors.summary import RELEVANT, mean_fractions
+from zoolib.posteriors.summary import mean_fractions
 from zoolib.scores.baselines import constant_concentrations
-from zoolib.scores.confusion import confusion_matrix, confusion_rows, weighted_scores
-from zoolib.scores.questions import matching_rows, question_losses, votes_of
+from zoolib.scores.confusion import confusion_rows, weighted_scores
+from zoolib.scores.questions import matching_rows, question_losses, relevant, votes_of
 
 
-def evaluate(predictions, test, train, min_votes, confident, scores, losses, confusion, metrics):
+def evaluate(predictions, test, train, min_votes, confident, output):
     """Compare posteriors with the volunteers' votes, by the rules of Walmsley et al. 2022, section 5.2.
 
     Args:
         predictions: HDF5 of concentrations, or of the probabilities of a tree's answers (may be
             virtual); galaxies of the catalogue may be missing.
         test: catalogue (Parquet) with the votes to compare with.
-        train: catalogue (Parquet) whose votes the constant predictor knows.
-        min_votes: votes on a campaign's first question that a galaxy needs to be scored on its questions.
+        train: catalogue (Parquet) with the votes that the constant predictor learns from.
+        min_votes: fewest votes on the first question of a campaign for a galaxy to be scored.
         confident: volunteers are confident where one answer has more than this share of the votes.
-        scores: CSV to write: question, subset (all, confident), count, accuracy, precision, recall, f1.
-        losses: CSV to write: question, galaxies that were asked it, and the mean loss over all
-            galaxies in nats of the model and of the best single Dirichlet; last row `total`.
-        confusion: CSV to write: question, subset, true, predicted, count.
-        metrics: JSON to write: a summary of the three.
+        output: attributes with the paths of the files to write.
+            scores: CSV of question, subset (all, confident), count, accuracy, precision, recall, f1.
+            losses: CSV of question, galaxies that were asked it, and the mean loss over all galaxies in
+            nats, of the model and of the best single Dirichlet (constant); the last row is `total`.
+            confusion: CSV of question, subset, true, predicted, count.
+            metrics: JSON, a summary of the three.
 
     Raises:
         UserError: predictions and catalogue have no galaxy or no tree in common.
@@ -45,7 +47,7 @@ def evaluate(predictions, test, train, min_votes, confident, scores, losses, con
         constant = constant_concentrations(tree=tree, votes=known)
         fractions = np.empty((len(rows), len(tree.columns)))
         nats = {name: np.zeros((len(rows), len(tree.questions))) for name in ("model", "constant")}
-        # Blocks follow the file; each galaxy of the catalogue is filled in when its block comes.
+        # The blocks are in the order of the file; each fills in the rows of its galaxies.
         with progress(None, "comparing with the volunteers", total=len(opened.id_str)) as meter:
             for block, values in opened.blocks():
                 here = np.flatnonzero((rows >= block.start) & (rows < block.stop))
@@ -57,10 +59,10 @@ def evaluate(predictions, test, train, min_votes, confident, scores, losses, con
                 meter.update(len(values))
     loss_table = _loss_table(tree, votes, nats)
     score_table, confusion_table = _compare(tree, votes, fractions, min_votes, confident, test)
-    _write_csv(loss_table, losses)
-    _write_csv(score_table, scores)
-    _write_csv(confusion_table, confusion)
-    _write_metrics(_summary(loss_table, score_table, len(rows)), metrics)
+    _write_csv(loss_table, output.losses)
+    _write_csv(score_table, output.scores)
+    _write_csv(confusion_table, output.confusion)
+    _write_metrics(_summary(loss_table, score_table, len(rows)), output.metrics)
 
 
 def _loss_table(tree, votes, nats):
@@ -86,20 +88,17 @@ def _compare(tree, votes, fractions, min_votes, confident, origin):
             most,
         )
     scores, confusions = [], []
-    for subset in ("all", "confident"):
+    for subset in SUBSETS:
         for question in tree.questions:
             of_question = votes[:, question.slice]
-            asked = of_question.sum(axis=1)
-            of_campaign = volunteers[question.name]
-            chosen = (of_campaign >= min_votes) & (asked > 0) & (asked >= RELEVANT * of_campaign)
+            chosen = (volunteers[question.name] >= min_votes) & relevant(votes, question, tree)
             if subset == "confident":
-                chosen &= of_question.max(axis=1) > confident * asked
+                chosen &= of_question.max(axis=1) > confident * of_question.sum(axis=1)
             truth = of_question[chosen].argmax(axis=1)
             predicted = fractions[chosen][:, question.slice].argmax(axis=1)
-            counts = confusion_matrix(truth, predicted, len(question.answers))
             about = {"question": question.name, "subset": subset, "count": int(chosen.sum())}
-            scores.append({**about, **weighted_scores(counts)})
-            confusions += confusion_rows(question.name, subset, question.answers, counts)
+            scores.append({**about, **weighted_scores(truth, predicted)})
+            confusions += confusion_rows(question.name, subset, question.answers, truth, predicted)
     return pd.DataFrame(scores), pd.DataFrame(confusions)
 
 

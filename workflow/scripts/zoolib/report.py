@@ -1,68 +1,65 @@
-"""Tables of the report that say what was run: the configuration, and where the results come from."""
+"""Stage report: tables of the configuration and of the origin of the models, and tables as pages."""
 
 import json
 from pathlib import Path
 
 import pandas as pd
+import yaml
 
+from zoolib.figures.pages import write_page
 from zoolib.job.logs import whole
 
-# What of a model's description tells where it comes from.
+# The keys of `model.json` that say how a model was made.
 ORIGIN = ("seed", "data", "versions", "scores")
-STYLE = """
-body {font: 15px/1.4 system-ui, sans-serif; margin: 1.5em; color: #222; background: #fff}
-table {border-collapse: collapse}
-th, td {padding: .35em 1em; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top}
-th {border-bottom: 2px solid #222}
-td {font-variant-numeric: tabular-nums; overflow-wrap: break-word; max-width: 44em}
-"""
-PAGE = "<!DOCTYPE html><html><meta charset='utf-8'><style>{style}</style><body>{table}</body></html>\n"
 
 
-def write_configuration(configuration, output):
+def write_configuration(configuration, table, settings):
     """Write every key of a configuration with its value.
 
     Args:
         configuration: nested dicts and lists of plain values, defaults filled in.
-        output: CSV to write: key (such as `train.ensembles[0].members`), value.
+        table: CSV to write, for reading: key (such as `train.ensembles[0].members`), value.
+        settings: YAML to write, which `snakemake --configfile` takes to repeat the run.
     """
-    _write(list(flatten(configuration).items()), ["key", "value"], output)
+    _write(list(flatten(configuration).items()), ["key", "value"], table)
+    with whole(settings) as partial:
+        partial.write_text(yaml.safe_dump(configuration, sort_keys=False, allow_unicode=True))
 
 
 def write_provenance(abouts, output):
     """Write the seeds, data hashes, software versions and scores of some models.
 
-    What all models have in common is told once, under `all models`.
+    What all models have in common is written once, as `all models`.
 
     Args:
         abouts: `model.json` files of the models.
         output: CSV to write: model (its folder), key, value.
     """
-    told = {}
+    described = {}
     for path in abouts:
         about = json.loads(Path(path).read_text())
-        told[str(Path(path).parent)] = flatten({key: about[key] for key in ORIGIN if key in about})
+        described[str(Path(path).parent)] = flatten({key: about[key] for key in ORIGIN if key in about})
     common = {}
-    if len(told) > 1:
-        first, *others = told.values()
+    if len(described) > 1:
+        first, *others = described.values()
         common = {
             key: value for key, value in first.items() if all(key in o and o[key] == value for o in others)
         }
     rows = [("all models", key, value) for key, value in common.items()]
-    for model, values in told.items():
+    for model, values in described.items():
         rows += [(model, key, value) for key, value in values.items() if key not in common]
     _write(rows, ["model", "key", "value"], output)
 
 
 def flatten(value, name=""):
-    """Nested plain values as one level.
+    """Flatten nested plain values to one level.
 
     Args:
         value: dicts and lists of plain values.
-        name: of the value itself.
+        name: key of the value itself.
 
     Returns:
-        {path to a value: the value}; empty dicts and lists, and None, are the word `none`.
+        {path to a value: the value}; empty dicts and lists, and None, become the word `none`.
     """
     if isinstance(value, dict) and value:
         inner = {f"{name}.{key}" if name else str(key): entry for key, entry in value.items()}
@@ -84,7 +81,7 @@ def _write(rows, columns, output):
 
 
 def show_tables(tables, pages):
-    """Make pages out of CSV tables: Snakemake's report shows HTML, and only offers CSV for download.
+    """Write CSV tables as HTML pages: Snakemake's report shows HTML, but offers CSV only for download.
 
     Args:
         tables: CSV files.
@@ -95,7 +92,4 @@ def show_tables(tables, pages):
         shown = content.to_html(
             index=False, na_rep="", float_format="{:.4g}".format, border=0, justify="left"
         )
-        if content.empty:
-            shown = "<p>None.</p>"
-        with whole(page) as partial:
-            partial.write_text(PAGE.format(style=STYLE, table=shown))
+        write_page(page, "<p>None.</p>" if content.empty else shown)

@@ -1,4 +1,4 @@
-"""Published numbers: what a paper reports, to compare with, and what a record's tables should count."""
+"""Published numbers: a paper's results, to compare a run with, and the expected counts of a record's tables."""
 
 from pathlib import Path
 
@@ -8,7 +8,8 @@ from zoolib.config.agreement import is_path
 from zoolib.job.logs import UserError
 
 SCORES = ("accuracy", "precision", "recall", "f1")
-SUBSETS = ("all", "confident")
+# The halves of table 1, and their titles.
+SUBSETS = {"all": "All relevant galaxies", "confident": "Galaxies with confident volunteers"}
 # Keys of the section evaluate that say which galaxies are scored.
 RULES = ("min_votes", "confident")
 
@@ -17,7 +18,7 @@ def read_published(name, folder):
     """Read the published numbers that a run is compared with.
 
     Args:
-        name: of a file in the folder, such as `walmsley_2022`.
+        name: the name of a file in the folder, without its suffix, such as `walmsley_2022`.
         folder: `config/published`.
 
     Returns:
@@ -25,13 +26,13 @@ def read_published(name, folder):
         "table_1": {subset: {question: {"count" and each score}}}, "figures": {figure: its numbers}}.
 
     Raises:
-        UserError: no such file, or something is missing in it.
+        UserError: there is no such file, or a key in it is missing or wrong.
     """
     path = Path(folder) / f"{name}.yaml"
     if not path.is_file():
         raise UserError(
-            f"Configuration: evaluate.published is '{name}', but there is no file {path}; set it to null to"
-            " compare with nothing."
+            f"Configuration: evaluate.published is '{name}', but there is no file {path}; fix the name, or set"
+            " it to null for no comparison."
         )
     content = _mapping(path)
     try:
@@ -42,48 +43,49 @@ def read_published(name, folder):
         [content[key] for key in ("title", "tree", "record", "figures")]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
-            f"{path}: is not understood ({error!r}); expected title, tree, record, figures, rules with"
-            f" {' and '.join(RULES)}, and under table_1.all and table_1.confident for each question"
-            f" count, {', '.join(SCORES)}."
+            f"{path}: a key is missing or wrong ({error!r}), expected title, tree, record, figures, rules with"
+            f" {' and '.join(RULES)}, and for each question under table_1.all and table_1.confident count,"
+            f" {', '.join(SCORES)}; fix the file."
         ) from None
     return content
 
 
 def other_galaxies(published, config):
-    """What sets a run's galaxies apart from the published ones.
+    """Say why a run's galaxies are not those of the published numbers.
 
     Args:
         published: from `read_published`.
         config: the configuration, with its defaults.
 
     Returns:
-        A sentence; empty where nothing does.
+        A sentence for the report; empty if nothing in the configuration speaks against it.
     """
     zenodo = config["zenodo"]
     if zenodo["simulate"]:
         return (
-            "Simulated galaxies and simulated volunteers are not the paper's: this table shows that the"
-            " comparison works, and says nothing about the models."
+            "The galaxies and the volunteers of this run are simulated: this table shows that the comparison"
+            " works, but it says nothing about the models."
         )
     if any(is_path(entry["table"]) for entry in config["catalogs"]):
         return (
-            "The votes of this run are not those of the paper's record: the two tables are of other galaxies."
+            "The votes of this run are not from the paper's record: the two tables are about different"
+            " galaxies."
         )
     if zenodo["record"] != published["record"]:
         return (
-            f"The votes of this run are those of record {zenodo['record']}, the paper's of record"
-            f" {published['record']}: the two tables are of other galaxies."
+            f"The votes of this run are from record {zenodo['record']}, those of the paper from record"
+            f" {published['record']}: the two tables are about different galaxies."
         )
     if zenodo["sample"]:
         return (
-            f"This run has a sample of {zenodo['sample']:,} galaxies, of which its models learned from a"
-            " part; the paper's learned from nearly 200,000."
+            f"This run has a sample of {zenodo['sample']:,} galaxies, and its models learned from a part of"
+            " them; the paper's models learned from nearly 200,000."
         )
     return ""
 
 
 def changed_rules(published, evaluate, catalogs):
-    """Say which rules of a run choose other galaxies for its scores than the published ones do.
+    """Say by which rules the galaxies of a run's scores differ from those of the published scores.
 
     Args:
         published: as `read_published` gives it.
@@ -91,7 +93,7 @@ def changed_rules(published, evaluate, catalogs):
         catalogs: entries of the configuration, each with `name` and `query`.
 
     Returns:
-        A sentence; empty where the rules are the same.
+        A sentence for the report; empty if the rules are the same.
     """
     rules = published["rules"]
     changes = [
@@ -106,11 +108,11 @@ def changed_rules(published, evaluate, catalogs):
     ]
     if not changes:
         return ""
-    return f"The scores of this run are of galaxies chosen by other rules: {'; '.join(changes)}."
+    return f"The galaxies of this run's scores were chosen by other rules: {'; '.join(changes)}."
 
 
 def read_checks(path):
-    """Read what a record's tables should count.
+    """Read the expected counts of a record's tables.
 
     Args:
         path: YAML such as `config/published/zenodo_4573248.yaml`, with the key `checks`.
@@ -119,18 +121,20 @@ def read_checks(path):
         ({name: file of the record}, [{"what", "table", perhaps "where", "expected"}]).
 
     Raises:
-        UserError: no such file, no checks in it, or a check that is none.
+        UserError: there is no such file, it has no checks, or a check is wrong.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(
-            f"{path}: there is no such file, so nothing says what the record should count; set"
-            " zenodo.record to a record that has one, or write one like zenodo_4573248.yaml beside it."
+            f"{path}: there is no such file with the expected counts of the record; set zenodo.record to a"
+            " record that has one, or write one like zenodo_4573248.yaml in the same folder."
         )
     checks = _mapping(path).get("checks") or {}
     tables, counts = (checks.get(key) if isinstance(checks, dict) else None for key in ("tables", "counts"))
     if not isinstance(tables, dict) or not isinstance(counts, list) or not counts:
-        raise UserError(f"{path}: expected checks.tables, a mapping, and checks.counts, a list of checks.")
+        raise UserError(
+            f"{path}: expected checks.tables, a mapping, and checks.counts, a list of checks; fix the file."
+        )
     for number, check in enumerate(counts):
         _check_form(check, tables, f"{path}: checks.counts[{number}]")
     return tables, counts
@@ -150,9 +154,11 @@ def _check_form(check, tables, where):
     needed = {"what", "table", "expected"}
     if not isinstance(check, dict) or not needed <= set(check) <= needed | {"where"}:
         raise UserError(
-            f"{where} is {check!r}, expected what, table, expected, and where if rows are to be chosen."
+            f"{where} is {check!r}, expected the keys what, table and expected, and where if only some rows"
+            " count; fix the file."
         )
     if check["table"] not in tables:
         raise UserError(
-            f"{where} counts in '{check['table']}', which checks.tables does not have: {', '.join(tables)}."
+            f"{where}.table is '{check['table']}', expected one of checks.tables: {', '.join(tables)}; fix the"
+            " name."
         )

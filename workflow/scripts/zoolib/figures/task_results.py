@@ -3,12 +3,12 @@
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import PercentFormatter
-from sklearn.metrics import precision_recall_curve, roc_curve
+from sklearn.metrics import precision_recall_curve, roc_auc_score, roc_curve
 
 from zoolib.figures.confusion import draw_matrix
 from zoolib.figures.style import COLORS, FAINT, drawing, say
 from zoolib.job.words import in_words
-from zoolib.scores.labels import area_under_curve, calibration_curve, coverage
+from zoolib.scores.metrics import calibration_curve, coverage
 from zoolib.scores.outcomes import outcomes, read_galaxies
 
 PANELS_A_ROW = 4
@@ -117,7 +117,7 @@ def _draw_characteristic(panel, outcome):
     panel.plot([0, 1], [0, 1], color=FAINT, lw=1)
     for name, truth, probability, style in _classes(outcome):
         false, true, _ = roc_curve(truth, probability)
-        area = area_under_curve(truth, probability)
+        area = roc_auc_score(truth, probability)
         panel.plot(false, true, lw=2.5, label=f"{in_words(name)}, area {area:.3f}", **style)
     _squared(panel, "false alarms (share of the others)", "found (share of its galaxies)")
     _legend(panel, "lower right")

@@ -1,1 +1,1 @@
-"""Predictions beside what they should have been: votes, labels, and a known truth."""
+"""Predictions compared with the truth: with votes, with labels, and with known probabilities."""

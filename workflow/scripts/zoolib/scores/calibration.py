@@ -1,4 +1,4 @@
-"""Are the posteriors right? How often credible intervals hold the truth, and predictive ones the votes."""
+"""Calibration: how often credible intervals hold the truth, and predictive intervals the votes."""
 
 import numpy as np
 import pandas as pd
@@ -8,45 +8,44 @@ from zoolib.job.logs import log, progress, whole
 from zoolib.posteriors.files import open_predictions
 from zoolib.posteriors.information import vote_probabilities
 from zoolib.posteriors.intervals import marginals
-from zoolib.posteriors.summary import RELEVANT
-from zoolib.scores.questions import matching_rows, votes_of
+from zoolib.scores.questions import matching_rows, relevant, votes_of
 
 # Masses of the central intervals that are tested.
 LEVELS = np.array([0.5, 0.8, 0.9, 0.95])
-# A question is asked often enough if it counts for so many galaxies: a share of one half then has a
-# standard error of 3.5 points, one of 95 % of 1.5 points.
+# Fewest galaxies for a question to be judged: with 200, the standard error of a share is 3.5 points at
+# 50 % and 1.5 points at 95 %.
 ENOUGH = 200
-# Figure 19 of Walmsley et al. 2022: the masses asked for, and its two groups of galaxies by their votes.
+# Figure 19 of Walmsley et al. 2022: the requested masses, and its two groups of galaxies by votes.
 REQUESTED = np.linspace(0.1, 0.95, 50)
 GROUPS = {"3 < N < 5": (3, 5), "30 < N < 40": (30, 40)}
-# Its intervals are binned by the mass that they have; fewer than so many tell little about a bin.
+# Bins of figure 19, by the mass of the intervals, and the fewest intervals for a bin to be drawn.
 BINS = 10
 MEASUREMENTS = 100
 
 
-def calibrate(predictions, test, truth, coverage, calibration):
+def calibrate(predictions, test, truth, output):
     """Compare the mass of intervals with how often they hold what they should.
 
-    A question counts for a galaxy that at least half of whose volunteers were asked it, as in the
-    scores. Two measures are taken of each answer:
+    A question counts for a galaxy if at least half of its volunteers were asked it, as in the scores.
+    Each answer has two measures:
 
-    - `truth`, of a simulated survey alone: how often the true probability of the answer lies in its
+    - `truth`, only for a simulated survey: how often the true probability of the answer lies in its
       central credible interval.
-    - `votes`: how often the number of its votes lies in its central predictive interval, given how many
-      were asked. Votes are whole numbers, so that such an interval holds more than the stated mass: the
-      share is compared with the mass that it has.
+    - `votes`: how often the number of votes for the answer lies in its central predictive interval,
+      given the number of volunteers that were asked. Votes are whole numbers, so such an interval holds
+      more than the stated mass. The share is compared with the mass that the interval has.
 
     Args:
         predictions: HDF5 of concentrations, or of the probabilities of a tree's answers.
         test: catalogue (Parquet) with the votes to compare with.
-        truth: Parquet with the true answer probabilities in the columns of the tree; None where
-            nobody knows them.
-        coverage: CSV to write: question, answer (`all` for the question's answers together), measure,
-            stated (mass), expected (mass that the intervals have), actual (share of them that hold what
-            they should), galaxies.
-        calibration: CSV to write, figure 19 of Walmsley et al. 2022: question, votes (group of
-            galaxies), expected (mean mass of the intervals of a bin), actual (share of them that hold
-            the votes), intervals.
+        truth: Parquet with the true answer probabilities in the columns of the tree; None for a real
+            survey.
+        output: attributes with the paths of two CSV files to write.
+            coverage: question, answer (`all` for all answers of the question together), measure, stated
+            (mass), expected (mass that the intervals have), actual (share of them that hold what they
+            should), galaxies.
+            calibration, figure 19 of Walmsley et al. 2022: question, votes (group of galaxies), expected
+            (mean mass of the intervals of a bin), actual (share of them that hold the votes), intervals.
 
     Raises:
         UserError: predictions and catalogue have no galaxy or no tree in common.
@@ -66,11 +65,11 @@ def calibrate(predictions, test, truth, coverage, calibration):
                 of_blocks.append(found)
                 meter.update(len(values))
     covered, intervals = summarise(of_blocks)
-    for table, path in ((covered, coverage), (intervals, calibration)):
+    for table, path in ((covered, output.coverage), (intervals, output.calibration)):
         with whole(path) as partial:
             table.to_csv(partial, index=False, float_format="%.6g")
-    for sentence in verdicts(covered):
-        log.info("%s", sentence)
+    for message in verdicts(covered):
+        log.info("%s", message)
 
 
 def true_probabilities(truth, ids, tree):
@@ -88,7 +87,7 @@ def true_probabilities(truth, ids, tree):
 
 
 def measure(values, votes, true, tree, kind):
-    """Count what lies inside the intervals of some galaxies.
+    """Count the truths and votes that lie inside the intervals of some galaxies.
 
     Args:
         values: (galaxies, answers of all questions, samples), concentrations or probabilities.
@@ -98,7 +97,7 @@ def measure(values, votes, true, tree, kind):
         kind: what the values are, `concentrations` or `probabilities`.
 
     Returns:
-        Two data frames for `summarise`: of the central intervals, and of figure 19.
+        Two data frames for `summarise`: counts of the central intervals, and counts of figure 19.
     """
     covered, intervals = [], []
     held = None if true is None else true_inside(values, true, tree, kind)
@@ -122,22 +121,6 @@ def measure(values, votes, true, tree, kind):
     return pd.concat(covered), pd.concat([_binned(None, None, [], []), *intervals])
 
 
-def relevant(votes, question, tree):
-    """Galaxies that a question counts for: at least half of their volunteers were asked it.
-
-    Args:
-        votes: (galaxies, answers of all questions).
-        question: a `Question`.
-        tree: its `DecisionTree`.
-
-    Returns:
-        (galaxies,), bool.
-    """
-    asked = votes[:, question.slice].sum(axis=1)
-    volunteers = votes[:, tree.first(question).slice].sum(axis=1)
-    return (asked > 0) & (asked >= RELEVANT * volunteers)
-
-
 def true_inside(values, true, tree, kind):
     """Whether true probabilities lie inside central credible intervals of the masses `LEVELS`.
 
@@ -153,7 +136,7 @@ def true_inside(values, true, tree, kind):
     if kind == "probabilities":
         low, high = np.quantile(values, [(1 - LEVELS) / 2, (1 + LEVELS) / 2], axis=2)
         return np.moveaxis((low <= true) & (true <= high), 0, 2)
-    # The share of the posterior below the truth, rather than four pairs of quantiles.
+    # The share of the posterior below the truth is one computation; the quantiles would be four pairs.
     below = special.betainc(*marginals(values, tree), true[:, :, None]).mean(axis=2)
     return np.abs(below - 0.5)[:, :, None] <= LEVELS / 2
 
@@ -161,15 +144,16 @@ def true_inside(values, true, tree, kind):
 def votes_inside(chances, votes):
     """Whether votes lie inside central predictive intervals of at least the masses `LEVELS`.
 
-    Such an interval goes from the first number of votes up to which lies (1 - level) / 2 of the
-    probability, to the first up to which lies (1 + level) / 2.
+    Such an interval goes from the (1 - level) / 2 quantile of the number of votes to the (1 + level) / 2
+    quantile. Each quantile is the smallest number whose cumulative probability reaches the level.
 
     Args:
         chances: (galaxies, answers, N + 1) probabilities of 0 to N votes.
         votes: (galaxies, answers).
 
     Returns:
-        Two arrays (galaxies, answers, levels): whether (0 or 1), and the mass of the interval.
+        Two arrays (galaxies, answers, levels): whether the votes lie inside (0 or 1), and the mass of the
+        interval.
     """
     up_to = np.cumsum(chances, axis=2)
     up_to[:, :, -1] = 1
@@ -182,17 +166,17 @@ def votes_inside(chances, votes):
 
 
 def highest_density(chances, votes):
-    """The intervals of figure 19 of Walmsley et al. 2022, of one answer.
+    """The intervals of figure 19 of Walmsley et al. 2022, for one answer.
 
-    From the most probable number of votes both ends step outwards together until the interval holds
-    the requested mass. Requests that lead to the same interval of a galaxy count once.
+    Both ends start at the most probable number of votes and step outwards together until the interval
+    holds the requested mass. Requests that give the same interval of a galaxy count once.
 
     Args:
         chances: (galaxies, N + 1) probabilities of 0 to N votes.
         votes: (galaxies,).
 
     Returns:
-        Two arrays (intervals,): the mass of each, and whether (0 or 1) it holds the votes.
+        Two arrays (intervals,): the mass of each, and whether it holds the votes (0 or 1).
     """
     total = chances.shape[1] - 1
     mode = chances.argmax(axis=1)[:, None]
@@ -201,7 +185,7 @@ def highest_density(chances, votes):
     # below[k] is the probability of fewer than k votes.
     upper, lower = np.minimum(mode + steps, total) + 1, np.maximum(mode - steps, 0)
     mass = np.take_along_axis(below, upper, axis=1) - np.take_along_axis(below, lower, axis=1)
-    # The whole distribution holds any request, whatever rounding says.
+    # The complete distribution holds any requested mass, whatever the rounding.
     reached = (mass[:, None, :-1] < REQUESTED[:, None]).sum(axis=2)
     chosen = (reached[:, :, None] == steps).any(axis=1)
     inside = np.abs(votes[:, None] - mode) <= steps
@@ -209,7 +193,7 @@ def highest_density(chances, votes):
 
 
 def _counted(question, measure, inside, mass):
-    """Sums over galaxies, a row for each answer and level."""
+    """Sums over galaxies, one row for each answer and level."""
     answers, levels = len(question.answers), len(LEVELS)
     return pd.DataFrame(
         {
@@ -225,7 +209,7 @@ def _counted(question, measure, inside, mass):
 
 
 def _binned(question, group, mass, inside):
-    """Sums over intervals, a row for each bin of mass."""
+    """Sums over intervals, one row for each bin of mass."""
     number = np.minimum((np.asarray(mass) * BINS).astype(int), BINS - 1)
     table = pd.DataFrame({"bin": number, "expected": mass, "actual": inside, "intervals": 1})
     table = table.groupby("bin", as_index=False).sum()
@@ -238,7 +222,7 @@ def summarise(of_blocks):
     """Turn the counts of blocks of galaxies into shares.
 
     Args:
-        of_blocks: list of what `measure` returns.
+        of_blocks: list of the pairs that `measure` returns.
 
     Returns:
         Two data frames with the columns of the two tables of `calibrate`.
@@ -246,7 +230,7 @@ def summarise(of_blocks):
     covered, intervals = (pd.concat(tables) for tables in zip(*of_blocks, strict=True))
     keys = ["question", "answer", "measure", "stated"]
     covered = covered.groupby(keys, sort=False, as_index=False).sum()
-    # The answers of a question together: as many galaxies, each counted with every answer.
+    # All answers of a question together: the same galaxies, each counted once for every answer.
     keys.remove("answer")
     together = covered.groupby(keys, sort=False, as_index=False)[["expected", "actual"]].sum()
     sizes = covered.groupby(keys, sort=False, as_index=False)["galaxies"].agg(["sum", "first"])
@@ -260,14 +244,14 @@ def summarise(of_blocks):
 
 
 def worst(covered, measure):
-    """The greatest deviation of the actual share from the mass, of questions asked often enough.
+    """The greatest deviation of the actual share from the mass, among questions with enough galaxies.
 
     Args:
         covered: the table of coverage.
         measure: `truth` or `votes`.
 
     Returns:
-        Its row, with `deviation` (actual - expected); None where no question is asked often enough.
+        Its row, with `deviation` (actual - expected); None where no question has `ENOUGH` galaxies.
     """
     chosen = covered[(covered["answer"] == "all") & (covered["measure"] == measure)]
     chosen = chosen[chosen["galaxies"] >= ENOUGH]
@@ -278,22 +262,22 @@ def worst(covered, measure):
 
 
 def verdicts(covered):
-    """One sentence a measure: the greatest deviation.
+    """Messages for the log: the greatest deviation of each measure.
 
     Args:
         covered: the table of coverage.
 
     Returns:
-        A list of sentences.
+        A list of messages.
     """
-    told = []
-    for measure_ in covered["measure"].unique():
-        row = worst(covered, measure_)
+    messages = []
+    for measured in covered["measure"].unique():
+        row = worst(covered, measured)
         if row is None:
-            told.append(f"{measure_}: no question counts for {ENOUGH} galaxies or more.")
+            messages.append(f"{measured}: no question counts for {ENOUGH} galaxies or more.")
         else:
-            told.append(
-                f"{measure_}: the greatest deviation is {100 * row['deviation']:+.1f} points, of the"
+            messages.append(
+                f"{measured}: the greatest deviation is {100 * row['deviation']:+.1f} points, of the"
                 f" {row['stated']:.0%} intervals of {row['question']} ({row['galaxies']} galaxies)."
             )
-    return told
+    return messages

@@ -1,4 +1,4 @@
-"""Posteriors of galaxies that no model has learned from, as the paper's figures take them."""
+"""Posteriors of galaxies that no model was trained on, in the form that the paper's figures need."""
 
 from dataclasses import dataclass
 
@@ -7,21 +7,22 @@ import pandas as pd
 
 from zoolib.job.logs import UserError, progress
 from zoolib.posteriors.files import open_predictions
-from zoolib.posteriors.summary import RELEVANT, mean_fractions
+from zoolib.posteriors.summary import mean_fractions
+from zoolib.scores.questions import relevant
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Galaxies with many votes that no model was trained on, and what was predicted for them.
+    """Galaxies with many votes that no model was trained on, and their predictions.
 
     Attributes:
         tree: the `DecisionTree`.
         kind: what the values are, `concentrations` or `probabilities`.
-        galaxies: (rows of the catalogue) where the images are.
+        galaxies: the rows of the catalogue, with the places of the images.
         votes: (galaxies, answers).
         values: (galaxies, answers, samples).
         fractions: (galaxies, answers), expected vote fractions.
-        members: models that the samples come from, outermost in their order.
+        members: number of models that the samples come from; the samples of one model are consecutive.
     """
 
     tree: object
@@ -45,24 +46,22 @@ class HeldOut:
         Returns:
             (galaxies,) boolean.
         """
-        volunteers = self.votes[:, self.tree.first(question).slice].sum(axis=1)
-        asked = self.votes[:, question.slice].sum(axis=1)
-        return (asked > 0) & (asked >= RELEVANT * volunteers)
+        return relevant(self.votes, question, self.tree)
 
 
 def held_out(predictions, catalog, min_votes):
-    """Read the galaxies that predictions and volunteers are compared on.
+    """Read the galaxies on which predictions and volunteers are compared.
 
     Args:
-        predictions: HDF5 of a tree's predictions (may be virtual).
+        predictions: HDF5 of predictions for a tree (may be virtual).
         catalog: catalogue (Parquet) with the votes and the places of the images.
-        min_votes: votes on the first question that a galaxy needs.
+        min_votes: fewest votes on the first question.
 
     Returns:
         `HeldOut`, in the order of the catalogue.
 
     Raises:
-        UserError: the predictions are of labels, or have no galaxy of the catalogue.
+        UserError: the predictions are for labels, or for no galaxy of the catalogue.
     """
     table = pd.read_parquet(catalog)
     with open_predictions(predictions) as opened:

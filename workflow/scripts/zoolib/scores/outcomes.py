@@ -1,4 +1,4 @@
-"""What a finetuned task's galaxies are, beside what the models of its fits say of them."""
+"""The galaxies of a finetuned task: their labels beside the predictions of its fits."""
 
 import json
 from dataclasses import dataclass
@@ -9,36 +9,35 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zoolib.config.labels import Label
+from zoolib.data.locations import PLACES
 from zoolib.job.logs import UserError, whole
 from zoolib.posteriors.files import open_predictions
-from zoolib.posteriors.summary import RELEVANT
-from zoolib.scores import labels as label_scores
+from zoolib.scores import metrics
 from zoolib.scores.baselines import constant_concentrations
-from zoolib.scores.questions import question_losses, votes_of
+from zoolib.scores.questions import question_losses, relevant, votes_of
 
-# What matters most comes first.
+# The most important split comes first.
 SPLITS = ("test", "val", "train")
-PLACES = ["id_str", "archive", "member", "file_loc"]
-# Mass of the intervals of samples whose coverage is scored.
+# Mass of the central interval of the samples whose coverage is scored.
 COVERED = 0.9
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What some galaxies are, and what a model says of them: one label, or one question of a tree.
+    """The truth and the predictions of some galaxies, for one label or one question of a tree.
 
     Attributes:
         name: of the label or question.
         kind: `binary`, `multiclass`, `regression` or `votes`.
-        classes: names of what a galaxy can be; empty for a regression.
-        rows: (galaxies,) their places in the table that they are from.
-        truth: (galaxies,): the class's number, the value, or the number of the answer with most votes.
+        classes: names of the classes or answers; empty for a regression.
+        rows: (galaxies,) positions in the table that the galaxies are from.
+        truth: (galaxies,): number of the class, the value, or number of the answer with most votes.
         predicted: (galaxies, outputs): probability of yes or of each class, the value, vote fractions.
         spread: (galaxies, outputs), standard deviation of the samples.
         ranks: (galaxies, 2), where the truth of a regression lies among the samples; see
-            `label_scores.coverage`.
+            `metrics.coverage`.
         losses: (galaxies,) of votes, in nats.
-        fractions: (galaxies, answers), what the volunteers say of a question.
+        fractions: (galaxies, answers), the volunteers' vote fractions on a question.
     """
 
     name: str
@@ -60,33 +59,33 @@ class Outcome:
         return self.predicted
 
     def scores(self, weights):
-        """Compare with the truth.
+        """Compare the predictions with the truth.
 
         Args:
-            weights: (weightings, galaxies) of this outcome.
+            weights: (weightings, galaxies), for the galaxies of this outcome.
 
         Returns:
             {score: (weightings,)}.
         """
         if self.kind == "binary":
-            return label_scores.binary_scores(self.truth, self.predicted[:, 0], weights)
+            return metrics.binary_scores(self.truth, self.predicted[:, 0], weights)
         if self.kind == "multiclass":
-            return label_scores.multiclass_scores(self.truth, self.predicted, weights)
+            return metrics.multiclass_scores(self.truth, self.predicted, weights)
         if self.kind == "regression":
-            scores = label_scores.regression_scores(self.truth, self.predicted[:, 0], weights)
-            covered = label_scores.coverage(self.ranks, COVERED)
-            return {**scores, f"coverage_{COVERED * 100:.0f}": label_scores.weighted_mean(covered, weights)}
-        called = self.predicted.argmax(axis=1) if self.classes else self.truth
-        loss = {"log_loss": label_scores.weighted_mean(self.losses, weights)}
+            scores = metrics.regression_scores(self.truth, self.predicted[:, 0], weights)
+            covered = metrics.coverage(self.ranks, COVERED)
+            return {**scores, f"coverage_{COVERED * 100:.0f}": metrics.weighted_mean(covered, weights)}
+        loss = {"log_loss": metrics.weighted_mean(self.losses, weights)}
         if not self.classes:
             return loss
-        return {**label_scores.class_scores(self.truth, called, len(self.classes), weights), **loss}
+        predicted = self.predicted.argmax(axis=1)
+        return {**metrics.class_scores(self.truth, predicted, len(self.classes), weights), **loss}
 
     def at(self, chosen):
         """Some of the galaxies.
 
         Args:
-            chosen: (galaxies,) a mask.
+            chosen: (galaxies,) boolean.
 
         Returns:
             An `Outcome`.
@@ -102,37 +101,38 @@ class Outcome:
 
 
 def read_fits(fits, splits=SPLITS):
-    """Put the predictions of a task's fits beside what the galaxies are.
+    """Put the predictions of a task's fits beside the labels of the galaxies.
 
     Args:
-        fits: [{"name", "predictions", "train" and the other splits' catalogues}].
-        splits: those to read.
+        fits: [{"name", "predictions", "train" and the catalogues of the other splits}].
+        splits: names of the splits to read.
 
     Returns:
-        (list of `Label`; table with a row for each galaxy of each fit: id_str, places, split, fit, the
-        labels' targets, `{output}_predicted` and `{output}_spread`, `{label}_rank_low` and `_high` of
-        regressions, `{question}_nats` and `all_nats` of votes; a table like it whose predictions are
-        constant).
+        (list of `Label`; table with one row for each galaxy of each fit: id_str, where the image is,
+        split, fit, the targets of the labels, `{output}_predicted` and `{output}_spread`,
+        `{label}_rank_low` and `_high` of regressions, `{question}_nats` and `all_nats` of votes; the same
+        table with the predictions of the constant predictor).
 
     Raises:
-        UserError: predictions of other labels than the catalogues have, or of none of their galaxies.
+        UserError: the predictions are for labels that the catalogues do not have, or for none of their
+            galaxies.
     """
     tables, constants = [], []
     for fit in fits:
         with open_predictions(fit["predictions"]) as opened:
             labels = labels_of(opened)
             values = np.concatenate([block for _, block in opened.blocks()])
-            places = pd.Index(opened.id_str)
+            positions = pd.Index(opened.id_str)
         known = _catalog(fit["train"], labels)
         for split in splits:
             catalog = _catalog(fit[split], labels)
-            rows = places.get_indexer(catalog["id_str"])
+            rows = positions.get_indexer(catalog["id_str"])
             catalog = catalog[rows >= 0].reset_index(drop=True).assign(split=split, fit=fit["name"])
-            kept = [name for name in PLACES if name in catalog]
+            kept = [name for name in ("id_str", *PLACES) if name in catalog]
             targets = list(dict.fromkeys(column for label in labels for column in label.targets))
             catalog = catalog[[*kept, "split", "fit", *targets]]
             predicted = _predicted(labels, catalog, values[rows[rows >= 0]], opened.kind)
-            # The constant predictor answers with concentrations, whatever the model's head.
+            # The constant predictor gives concentrations, whatever the head of the model.
             trivial = _predicted(labels, catalog, _constants(labels, known, len(catalog)), "concentrations")
             tables.append(pd.concat([catalog, predicted], axis=1))
             constants.append(pd.concat([catalog, trivial], axis=1))
@@ -146,13 +146,13 @@ def read_fits(fits, splits=SPLITS):
 
 
 def labels_of(opened):
-    """What a file of predictions is about.
+    """The labels that a file of predictions is for.
 
     Args:
         opened: `Predictions`.
 
     Returns:
-        A list of `Label`; columns of a file that does not say are binary labels.
+        A list of `Label`. If the file does not name its labels, each column is a binary label.
     """
     if opened.labels:
         return [Label.from_dict(content) for content in opened.labels]
@@ -162,14 +162,14 @@ def labels_of(opened):
 
 
 def outcomes(labels, table):
-    """What a table of `read_fits` says of each label, and of each question of a tree.
+    """Take a table of `read_fits` apart: one outcome for each label and for each question of a tree.
 
     Args:
         labels: a list of `Label`.
         table: some rows of the table, numbered from 0.
 
     Returns:
-        A list of `Outcome`; after the questions of a tree comes one of their losses together.
+        A list of `Outcome`; the last one of a tree, `all questions`, has the sum of their losses.
     """
     found = []
     for label in labels:
@@ -195,25 +195,23 @@ def outcomes(labels, table):
 
 
 def _questions(tree, table):
-    """Outcomes of a tree's questions, for galaxies that enough volunteers answered each of them for."""
+    """Outcomes of the questions of a tree; each has the galaxies that the question counts for."""
     votes = table[tree.columns].to_numpy(float)
     found = []
     for question in tree.questions:
-        of_question, first = votes[:, question.slice], votes[:, tree.first(question).slice].sum(axis=1)
-        asked = of_question.sum(axis=1)
-        rows = np.flatnonzero((asked > 0) & (asked >= RELEVANT * first))
-        part = table.iloc[rows]
+        rows = np.flatnonzero(relevant(votes, question, tree))
+        part, of_question = table.iloc[rows], votes[rows][:, question.slice]
         found.append(
             Outcome(
                 question.name,
                 "votes",
                 tuple(question.answers),
                 rows,
-                of_question[rows].argmax(axis=1),
+                of_question.argmax(axis=1),
                 _columns(part, question.columns, "predicted"),
                 _columns(part, question.columns, "spread"),
                 losses=part[f"{question.name}_nats"].to_numpy(),
-                fractions=of_question[rows] / asked[rows, None],
+                fractions=of_question / of_question.sum(axis=1, keepdims=True),
             )
         )
     everything = np.arange(len(table))
@@ -232,13 +230,13 @@ def _catalog(path, labels):
             votes_of(catalog, label.tree, path)
         elif label.name not in catalog:
             raise UserError(
-                f"{path}: has no column '{label.name}', which the predictions are of; predict the task again."
+                f"{path}: has no column '{label.name}', but the predictions have one; predict the task again."
             )
     return catalog
 
 
 def _predicted(labels, catalog, values, kind):
-    """Columns for a table: mean and spread of the samples, and what else a label's scores need."""
+    """Columns for a table: mean and spread of the samples, and what else the scores of a label need."""
     found, begin = {}, 0
     for label in labels:
         here = values[:, begin : begin + len(label.outputs)]
@@ -254,7 +252,7 @@ def _predicted(labels, catalog, values, kind):
         if label.kind == "regression":
             samples = here[:, 0]
             below = (samples < catalog[label.name].to_numpy(float)[:, None]).sum(axis=1)
-            # One sample has no interval.
+            # A single sample has no interval.
             pieces = samples.shape[1] + 1 if samples.shape[1] > 1 else np.nan
             found[f"{label.name}_rank_low"] = below / pieces
             found[f"{label.name}_rank_high"] = (below + 1) / pieces
@@ -268,7 +266,7 @@ def _nats(tree, catalog, values, kind):
 
 
 def _constants(labels, known, galaxies):
-    """Predictions, (galaxies, outputs, 1), of one answer for all: the average training galaxy."""
+    """Predictions of the constant predictor, (galaxies, outputs, 1): the average of the training galaxies."""
     found = []
     for label in labels:
         if label.kind == "votes":
@@ -282,11 +280,11 @@ def _constants(labels, known, galaxies):
 
 
 def write_galaxies(table, labels, output):
-    """Write the galaxies of a task with what they are and what the models say of them.
+    """Write the galaxies of a task with their labels and predictions.
 
     Args:
-        table: of `read_fits`.
-        labels: the list of `Label`; it becomes part of the file.
+        table: as `read_fits` returns it.
+        labels: the list of `Label`; it is stored in the metadata of the file.
         output: Parquet to write.
     """
     content = pa.Table.from_pandas(table, preserve_index=False)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from zoolib.job.logs import UserError, log
-from zoolib.posteriors.summary import log_predictive
+from zoolib.posteriors.summary import RELEVANT, log_predictive
 
 
 def matching_rows(opened, test):
@@ -15,7 +15,7 @@ def matching_rows(opened, test):
         test: catalogue (Parquet).
 
     Returns:
-        (the catalogue's rows that were predicted, (rows,) where each lies in the predictions).
+        (the rows of the catalogue that were predicted, (rows,) position of each in the predictions).
 
     Raises:
         UserError: none of its galaxies was predicted.
@@ -30,7 +30,7 @@ def matching_rows(opened, test):
         )
     if not found.all():
         log.info(
-            "%d of %d test galaxies have no prediction, as their image was rejected; they are left out.",
+            "%d of %d test galaxies have no prediction, because their image was rejected; they are left out.",
             (~found).sum(),
             len(catalog),
         )
@@ -43,7 +43,7 @@ def votes_of(catalog, tree, origin):
     Args:
         catalog: data frame of a catalogue.
         tree: a `DecisionTree`.
-        origin: what an error message calls the catalogue.
+        origin: name of the catalogue in error messages.
 
     Returns:
         (galaxies, answers), whole numbers.
@@ -60,14 +60,33 @@ def votes_of(catalog, tree, origin):
     return catalog[tree.columns].to_numpy()
 
 
+def relevant(votes, question, tree):
+    """Galaxies that a question counts for: at least half of their volunteers were asked it.
+
+    Args:
+        votes: (galaxies, answers of all questions).
+        question: a `Question`.
+        tree: its `DecisionTree`.
+
+    Returns:
+        (galaxies,), bool.
+    """
+    asked = votes[:, question.slice].sum(axis=1)
+    # Each question has the volunteers of its own campaign.
+    volunteers = votes[:, tree.first(question).slice].sum(axis=1)
+    return (asked > 0) & (asked >= RELEVANT * volunteers)
+
+
 def question_losses(tree, votes, values, kind):
     """Negative log probability of the votes on each question, given the posteriors.
+
+    These are the losses of training, computed by scipy in double precision.
 
     Args:
         tree: a `DecisionTree`.
         votes: (galaxies, answers of all questions), whole numbers.
         values: (galaxies, answers of all questions, samples).
-        kind: what they are, `concentrations` or `probabilities`.
+        kind: what the values are, `concentrations` or `probabilities`.
 
     Returns:
         (galaxies, questions) in nats.

@@ -1,4 +1,4 @@
-"""How well a finetuned model predicts the labels of its galaxies, split by split and fold by fold."""
+"""Scores of a finetuned task, for each split and each fold."""
 
 import re
 
@@ -6,37 +6,38 @@ import numpy as np
 import pandas as pd
 
 from zoolib.job.logs import log, whole
-from zoolib.scores.confusion import confusion_matrix, confusion_rows
-from zoolib.scores.labels import bootstrap_weights
+from zoolib.scores.confusion import confusion_rows
+from zoolib.scores.metrics import bootstrap_weights
 from zoolib.scores.outcomes import SPLITS, outcomes, read_fits, write_galaxies
 
 RESAMPLES = 1000
-# Quantiles of the resamples: the ends of central intervals.
+# Quantiles of the resamples that end the central intervals.
 ENDS = {"low_68": 0.16, "high_68": 0.84, "low_95": 0.025, "high_95": 0.975}
-# Numbers of a block of resamples, so that many galaxies fit into memory.
+# Numbers in a block of resamples: blocks bound the memory.
 ROOM = 4_000_000
-# The score that says most of each kind of label.
+# The score that the log names for each kind of label.
 MAIN = {"binary": "accuracy", "multiclass": "accuracy", "regression": "rmse", "votes": "log_loss"}
-# Resampling makes these worse, so that its intervals would not hold them.
+# Scores without intervals: resampling makes them larger, so the intervals would not hold the score itself.
 UNSURE = ("calibration_error",)
 
 
 def evaluate_task(fits, seed, output):
-    """Score a task's predictions, with bootstrap intervals and, if it has folds, their spread.
+    """Score the predictions of a task, with bootstrap intervals and, if it has folds, their spread.
 
-    Several fits are the folds of a cross-validation: the galaxies of a split are then those of all folds
-    together, each predicted by the model that had it in that split.
+    Several fits are the folds of a cross-validation. A split then holds the galaxies of all folds, each
+    predicted by the model that had it in this split.
 
     Args:
         fits: [{"name": "" or e.g. "fold0", "predictions": HDF5, "train", "val", "test": catalogues}].
         seed: of the bootstrap.
         output: attributes galaxies (Parquet: split, fit, truth and predictions of every galaxy), scores
             (CSV: label, split, score, galaxies, value, low_68, high_68, low_95, high_95, constant, which is
-            the score of one answer for all, learned from the training galaxies; with folds also fold_mean,
-            fold_deviation and each fold) and confusion (CSV: question, subset, true, predicted, count).
+            the score of the constant predictor; with folds also fold_mean, fold_deviation and each fold)
+            and confusion (CSV: question, subset, true, predicted, count).
 
     Raises:
-        UserError: predictions of other labels than the catalogues have, or of none of their galaxies.
+        UserError: the predictions are for labels that the catalogues do not have, or for none of their
+            galaxies.
     """
     labels, table, constants = read_fits(fits)
     random = np.random.default_rng(seed)
@@ -57,10 +58,9 @@ def evaluate_task(fits, seed, output):
                 _add_folds(rows, outcome, of_outcome["fit"].to_numpy(), names)
             scores += [{**about, **row} for row in rows]
             if outcome.classes:
-                shown = outcome.classes
-                called = outcome.probabilities.argmax(axis=1)
-                counts = confusion_matrix(outcome.truth.astype(int), called, len(shown))
-                confusions += confusion_rows(outcome.name, split, shown, counts)
+                predicted = outcome.probabilities.argmax(axis=1)
+                truth = outcome.truth.astype(int)
+                confusions += confusion_rows(outcome.name, split, outcome.classes, truth, predicted)
     write_galaxies(table, labels, output.galaxies)
     columns = ["question", "subset", "true", "predicted", "count"]
     for content, path in ((scores, output.scores), (confusions, output.confusion)):
@@ -75,14 +75,14 @@ def evaluate_task(fits, seed, output):
 
 
 def evaluate_label_counts(fits, train, test, output):
-    """Score the fits of a task that learned from more and more labels, finetuned and from scratch.
+    """Score the fits of a task that learned from different numbers of labels, finetuned and from scratch.
 
     Args:
         fits: [{"name": such as "labels50-1-finetuned", "predictions": HDF5}].
-        train: catalogue (Parquet) that the constant predictor learned from.
+        train: catalogue (Parquet) that the constant predictor learns from.
         test: catalogue (Parquet) of the galaxies to score.
-        output: CSV to write: labels (how many), seed, start (finetuned or scratch), label, score, value,
-            constant.
+        output: CSV to write: labels (their number), seed, start (finetuned or scratch), label, score,
+            value, constant.
 
     Raises:
         UserError: as `evaluate_task`.
@@ -104,12 +104,12 @@ def evaluate_label_counts(fits, train, test, output):
 
 
 def _score_rows(outcome, constant, galaxies, random):
-    """The scores of one label in one split, a dict each; resampled are galaxies, with all their fits."""
+    """The scores of one label in one split, one dict for each; a galaxy is resampled with all its fits."""
     count = int(galaxies.max() + 1) if len(galaxies) else 0
     ones = np.ones((1, len(galaxies)))
     values, trivial = outcome.scores(ones), constant.scores(ones)
     ends = {}
-    # One galaxy is always drawn again, which says nothing of others.
+    # Every resample of a single galaxy is that galaxy.
     if count > 1:
         blocks, step = [], max(1, ROOM // len(galaxies))
         for begin in range(0, RESAMPLES, step):
@@ -135,7 +135,7 @@ def _quantiles(values):
 
 
 def _add_folds(rows, outcome, fit, names):
-    """Add to each score what it is in each fold, and their mean and standard deviation."""
+    """Add to each score its value in each fold, and their mean and standard deviation."""
     folds = [outcome.at(fit == name) for name in names]
     by_fold = [fold.scores(np.ones((1, len(fold.rows)))) for fold in folds]
     for row in rows:

@@ -19,7 +19,7 @@ from zoolib.job.logs import progress
 RED = np.array([1.17, 1.0, 0.80], np.float32)
 BLUE = np.array([0.93, 1.0, 1.12], np.float32)
 YELLOW = np.array([1.08, 1.0, 0.90], np.float32)
-# The sky's level and the softening of the arcsinh stretch of the Legacy Surveys' JPEGs,
+# The level of the sky and the softening of the arcsinh stretch of the Legacy Surveys' JPEGs,
 # https://github.com/legacysurvey/imagine/blob/main/map/views.py (sdss_rgb).
 PEDESTAL = 0.017
 SOFTENING = 20.0
@@ -33,15 +33,15 @@ SCALES = 3.2
 def draw_galaxies(galaxies, rng):
     """Draw the physical parameters of a population.
 
-    Sizes, brightness, noise, colours, position angles and neighbours know nothing of the
-    morphology, so that none of them gives an answer away.
+    Sizes, brightness, noise, colours, position angles and neighbours are independent of the morphology,
+    so that none of them gives an answer away.
 
     Args:
-        galaxies: how many.
+        galaxies: number of galaxies.
         rng: a numpy `Generator`.
 
     Returns:
-        A data frame, a row a galaxy; `id_str` is unique.
+        A data frame, one row per galaxy; `id_str` is unique.
     """
 
     def uniform(low, high):
@@ -86,25 +86,31 @@ def draw_galaxies(galaxies, rng):
         "ring_strength": ring,
         "ring_radius": uniform(1.15, 2.5),
         "ring_width": uniform(0.085, 0.13),
+    }
+    return pd.DataFrame(parameters | _draw_disturbances(galaxies, rng))
+
+
+def _draw_disturbances(galaxies, rng):
+    """Tidal disturbances, merging companions and artifacts, {parameter: (galaxies,)}."""
+    return {
         "disturbance": rng.beta(0.5, 1.4, galaxies),
-        "tail_angle": uniform(0, 2 * np.pi),
+        "tail_angle": rng.uniform(0, 2 * np.pi, galaxies),
         "companion": rng.beta(0.3, 1.9, galaxies),
-        "companion_distance": uniform(0.5, 0.9),
-        "companion_angle": uniform(0, 2 * np.pi),
+        "companion_distance": rng.uniform(0.5, 0.9, galaxies),
+        "companion_angle": rng.uniform(0, 2 * np.pi, galaxies),
         "artifact": rng.random(galaxies) ** 24,
     }
-    return pd.DataFrame(parameters)
 
 
 def sky_names(ra, dec):
-    """IAU-style names from positions, J######.##+######.#, the seconds cut as is the custom.
+    """Names from positions in the style of the IAU, J######.##+######.#; the seconds are cut, not rounded.
 
     Args:
         ra: (galaxies,) right ascension in degrees.
         dec: (galaxies,) declination in degrees.
 
     Returns:
-        A list of names; where two fall together the later one moves on by a hundredth of a second.
+        A list of names; if two are equal, the later one moves on by a hundredth of a second.
     """
     names, seen = [], set()
     for along, up in zip(np.asarray(ra), np.asarray(dec), strict=True):
@@ -133,18 +139,18 @@ def sersic(radius, half_light, index):
     Returns:
         Surface brightness, the shape of `radius`.
     """
-    # Ciotti & Bertin 1999, equation 18, first terms.
+    # The first terms of Ciotti & Bertin 1999, equation 18.
     b = 2 * index - 1 / 3 + 0.009876 / index
     return np.exp(-b * ((np.hypot(radius, 0.04 * half_light) / half_light) ** (1 / index) - 1))
 
 
 def render(galaxy, size, seed):
-    """Draw one galaxy: light, sky neighbours, seeing, noise, stretch.
+    """Draw one galaxy: its light, neighbours on the sky, seeing, noise, stretch.
 
     Args:
         galaxy: a mapping with the columns of `draw_galaxies`.
         size: edge of the image in pixels.
-        seed: anything `numpy.random.default_rng` takes; noise and neighbours follow from it.
+        seed: as `numpy.random.default_rng` takes it; noise and neighbours follow from it.
 
     Returns:
         (size, size, 3) uint8, red, green, blue.
@@ -187,7 +193,7 @@ def stretch(light):
 def _galaxy_light(galaxy, x, y, rng):
     """Light of the galaxy itself, unscaled, (height, width, 3)."""
     radius, disturbance = galaxy["radius"], galaxy["disturbance"]
-    # A disturbed galaxy's outer parts are shifted against its centre.
+    # The outer parts of a disturbed galaxy are shifted against its centre.
     pull = disturbance * 0.55 * np.minimum((x * x + y * y) / radius, 1.2 * radius)
     east, north = np.cos(galaxy["tail_angle"]), np.sin(galaxy["tail_angle"])
     x, y = x - pull * east, y - pull * north
@@ -211,7 +217,7 @@ def _galaxy_light(galaxy, x, y, rng):
 
 
 def _disc_light(galaxy, along, across, height, scale, rng):
-    """Light of the disc with its bar, arms and ring, and the excess that is young and blue."""
+    """Light of the disc with its bar, arms and ring, and the part of it that is young and blue."""
     distance = np.hypot(along, across)
     disc = np.exp(-np.hypot(distance, 0.1 * scale) / scale)
     if not galaxy["disc"]:
@@ -220,18 +226,18 @@ def _disc_light(galaxy, along, across, height, scale, rng):
     angle, reach = np.arctan2(across, along), distance / scale
     winding = np.log(np.maximum(reach, 0.05)) / np.tan(np.radians(galaxy["pitch"]))
     turned = galaxy["arms"] * (angle - galaxy["handedness"] * winding) + galaxy["phase"]
-    # Seen from the edge, the arms in front of one another leave no pattern.
+    # Seen edge-on, arms lie in front of one another and leave no pattern.
     seen = np.clip((galaxy["axis_ratio"] - 0.15) / 0.25, 0, 1)
     ridge = np.exp(ARM_SHARPNESS * (np.cos(turned) - 1)) / ARM_MEAN - 1
     start = 0.7 + 0.3 * galaxy["bar_strength"] * galaxy["bar_length"]
     inside = np.clip((reach - 0.55 * start) / (0.6 * start), 0, 1)
     arms = seen * galaxy["spiral_strength"] * 0.95 * ridge * inside
-    # A ring gathers the light of the zones beside it.
+    # A ring takes its light from the zones beside it.
     place, width = galaxy["ring_radius"], galaxy["ring_width"]
     gap = np.exp(-0.5 * ((reach - 0.62 * place) / (0.24 * place)) ** 2)
     band = np.exp(-0.5 * ((reach - place) / (width * place)) ** 2)
     ring = galaxy["ring_strength"] * (2.6 * band - 0.4 * gap)
-    # Discs are rarely exponential: brighter or fainter inside a break, without any edge to see.
+    # Discs are rarely exponential: most are brighter or fainter inside a break, without a visible edge.
     inner = np.exp(-0.5 * (reach / galaxy["break_radius"]) ** 4)
     broken = np.exp(galaxy["break_strength"] * (inner - 0.5))
     patches = clumps / clumps.std() * 0.16 * galaxy["clumpiness"] * np.clip(reach, 0, 1)
@@ -267,7 +273,7 @@ def _tail(galaxy, x, y, light):
 
 
 def _companion(galaxy, x, y, light):
-    """A merging neighbour, its light in proportion to the galaxy's."""
+    """A merging neighbour, with light in proportion to that of the galaxy."""
     away = galaxy["companion_distance"] * galaxy["radius"]
     x = x - away * np.cos(galaxy["companion_angle"])
     y = y - away * np.sin(galaxy["companion_angle"])
@@ -298,7 +304,7 @@ def _neighbours(x, y, size, rng):
 
 
 def _trail(galaxy, x, y, rng):
-    """The trail of a satellite across the image: what volunteers call an artifact."""
+    """The trail of a satellite across the image, which volunteers call an artifact."""
     angle, offset = rng.uniform(0, np.pi), rng.uniform(-0.35, 0.35)
     distance = (x * np.cos(angle) + y * np.sin(angle) - offset) / 0.022
     return (0.7 * galaxy["artifact"] ** 2 * np.exp(-0.5 * distance**2))[..., None] * YELLOW
@@ -312,13 +318,13 @@ def _encode(task):
 
 
 def render_all(galaxies, size, seed, threads=1):
-    """Draw all galaxies, in order, the same bytes however many processes share the work.
+    """Draw all galaxies in order; the bytes do not depend on the number of processes.
 
     Args:
         galaxies: the table of `draw_galaxies`.
         size: edge of the images in pixels.
         seed: the survey's seed.
-        threads: processes.
+        threads: number of processes.
 
     Yields:
         PNG files as bytes.

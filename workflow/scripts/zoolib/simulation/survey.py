@@ -1,4 +1,4 @@
-"""The simulated survey: a record's folder, with the true record's layout, of simulated galaxies."""
+"""The simulated survey: a folder of simulated galaxies with the layout of the true record."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from zoolib.simulation import volunteers
 from zoolib.simulation.galaxies import draw_galaxies, render_all
 
 TREE = Path(__file__).parents[4] / "config" / "trees" / "gz_decals_5.yaml"
-# The record's files, by the names of the rule's outputs, and what is beside them.
+# The files of the record and those beside it, by the names of the rule's outputs.
 FILES = {
     "table_csv": "gz_decals_volunteers_5.csv",
     "table": "gz_decals_volunteers_5.parquet",
@@ -27,25 +27,25 @@ FILES = {
     "record": "record.json",
 }
 RECORD = 99990003
-# Every file in a zip carries the record's date, so that the same seed gives the same bytes.
+# The date of every file in a zip: that of the record, so that the same seed gives the same bytes.
 PUBLISHED = (2020, 12, 29, 0, 0, 0)
-# Rings weaker than the first are no rings, stronger than the second are; between them nobody says.
+# A galaxy below the first strength has no ring, one above the second has a ring; others get no label.
 GREY_ZONE = (0.12, 0.6)
-# Galaxies on which a ring could be seen, were there one: bright, large and face-on enough.
+# Smallest clarity at which a ring could be seen: bright, large and face-on enough.
 CLEAR = 0.64
-# Nor does anything disturb or cover them more than so much.
+# Greatest disturbance, companion or artifact of a labelled galaxy.
 UNTROUBLED = 0.4
 
 
 def ring_labels(galaxies, labels, rng):
-    """Label galaxies as ringed or not, as many of the one as of the other.
+    """Label galaxies with and without a ring, the same number of each.
 
-    Rings in the grey zone are left out, and so are galaxies on which no ring would be seen: that
-    choice does not look at the ring, lest brightness or inclination give the label away.
+    Rings in the grey zone are left out. Galaxies on which a ring could not be seen are left out too,
+    whether they have one or not; otherwise brightness or inclination would give the label away.
 
     Args:
         galaxies: the table of `draw_galaxies`.
-        labels: at most so many.
+        labels: most galaxies to label.
         rng: a numpy `Generator`.
 
     Returns:
@@ -67,11 +67,11 @@ def write_record(output, galaxies, size, seed, threads=1, labels=1200):
 
     Args:
         output: a folder, or an object whose attributes are the paths to write, named as in `FILES`.
-        galaxies: how many.
+        galaxies: number of galaxies.
         size: edge of the images in pixels.
-        seed: everything follows from it, byte for byte, whatever the number of threads.
-        threads: processes that draw.
-        labels: at most so many galaxies are labelled in `rings.csv`.
+        seed: all bytes follow from it, whatever the number of threads.
+        threads: number of processes that draw.
+        labels: most galaxies that are labelled in `rings.csv`.
 
     Raises:
         UserError: fewer than 10 galaxies, or images under 16 pixels.
@@ -111,7 +111,7 @@ def write_record(output, galaxies, size, seed, threads=1, labels=1200):
 
 
 def _write_archives(output, population, first, images):
-    """Two zips: the first with a folder around all, the second without, as the record's are."""
+    """Two zips like the record's: the first has one folder around all others, the second has not."""
     with whole(output.archive_1) as one, whole(output.archive_2) as two:
         with zipfile.ZipFile(one, "w") as part_1, zipfile.ZipFile(two, "w") as part_2:
             for name, in_first, image in zip(population["id_str"], first, images, strict=True):
@@ -121,7 +121,7 @@ def _write_archives(output, population, first, images):
 
 
 def _write_description(output):
-    """What the server would answer about the record: names, sizes and md5s."""
+    """The description of the record as the server would send it: names, sizes and md5s."""
     address = f"https://zenodo.org/api/records/{RECORD}"
     files = []
     for name in ("archive_1", "archive_2", "table_csv", "table"):

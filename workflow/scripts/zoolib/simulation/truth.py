@@ -8,28 +8,23 @@ import pandas as pd
 
 from zoolib.data.catalogs import read_catalog
 from zoolib.data.images import load_row
+from zoolib.data.locations import PLACES
 from zoolib.job.logs import log, progress, whole
 from zoolib.posteriors.files import open_predictions
-from zoolib.scores.baselines import (
-    constant_concentrations,
-    grey_pixels,
-    pixel_concentrations,
-    pixel_labels,
-    share_closed,
-    truth_losses,
-    votes_losses,
-)
+from zoolib.scores.baselines import constant_concentrations
+from zoolib.scores.questions import question_losses
+from zoolib.simulation.pixels import grey_pixels, pixel_concentrations, pixel_labels
 
-# Pixels along each side of what the logistic regression sees: size and brightness, hardly structure.
+# Pixels along each side of the images that the logistic regression sees.
 EDGE = 16
 
 
 def compare_with_truth(train, test, predictions, truth, losses, metrics, tasks, output):
-    """Place a model between the constant predictor, a logistic regression on 16 x 16 pixels and the truth.
+    """Compare a model with the constant predictor, a logistic regression on 16 x 16 pixels, and the truth.
 
-    Only a simulated survey knows the probabilities that its votes were drawn from. A model that
-    closes little of the distance from the constant to the truth has not learned; a survey in which
-    the logistic regression closes much of it is too easy to show anything.
+    Only a simulated survey knows the probabilities that its votes were drawn from. A model that closes
+    little of the distance from the constant predictor to the truth has not learned. A survey in which the
+    logistic regression closes much of it is too easy to show anything.
 
     Args:
         train: catalogue (Parquet) that the model was trained on.
@@ -49,18 +44,21 @@ def compare_with_truth(train, test, predictions, truth, losses, metrics, tasks, 
     galaxies = compared.table[compared.table["id_str"].isin(predicted)]
     votes, learned = galaxies[tree.columns].to_numpy(float), known.table[tree.columns].to_numpy(float)
     probabilities = pd.read_parquet(truth).set_index("id_str").loc[galaxies["id_str"], tree.columns]
-    constant = votes_losses(tree, votes, constant_concentrations(tree, learned)).mean()
-    best = truth_losses(tree, votes, probabilities.to_numpy(float)).mean()
-    pixels = _pixels(known.table), _pixels(galaxies)
-    regression = votes_losses(tree, votes, pixel_concentrations(tree, pixels[0], learned, pixels[1])).mean()
+    constant = np.broadcast_to(constant_concentrations(tree, learned), votes.shape)
+    regression = pixel_concentrations(tree, _pixels(known.table), learned, _pixels(galaxies))
     total = pd.read_csv(losses).set_index("question").loc["total"]
-    rows = [_row("mean test loss (nats a galaxy)", constant, regression, total["model"], best)]
-
+    row = _row(
+        "mean test loss (nats a galaxy)",
+        mean_loss(tree, votes, constant),
+        mean_loss(tree, votes, regression),
+        total["model"],
+        mean_loss(tree, votes, probabilities.to_numpy(float), "probabilities"),
+    )
     first = tree.questions[0].name
     accuracy = json.loads(Path(metrics).read_text())["confident"][first]["accuracy"]
-    # Nowhere, perhaps.
+    # There may be no such galaxy.
     accuracy = np.nan if accuracy is None else accuracy
-    rows.append({"measure": f"{first}, accuracy where volunteers are confident", "model": accuracy})
+    rows = [row, {"measure": f"{first}, accuracy where volunteers are confident", "model": accuracy}]
     for label, learn_from, test_on, scores in tasks:
         rows.append(_task_row(label, read_catalog(learn_from).table, read_catalog(test_on).table, scores))
     table = pd.DataFrame(rows)
@@ -72,8 +70,39 @@ def compare_with_truth(train, test, predictions, truth, losses, metrics, tasks, 
         )
 
 
+def mean_loss(tree, votes, predicted, kind="concentrations"):
+    """Mean negative log likelihood of the votes, summed over questions, as in training.
+
+    No model can be better on average than the true probabilities, because the votes were drawn from them.
+
+    Args:
+        tree: a `DecisionTree`.
+        votes: (galaxies, answers), whole numbers >= 0.
+        predicted: (galaxies, answers), one sample.
+        kind: what it is, `concentrations` or `probabilities`.
+
+    Returns:
+        Nats per galaxy.
+    """
+    return question_losses(tree, votes, predicted[:, :, None], kind).sum(axis=1).mean()
+
+
+def share_closed(constant, model, truth):
+    """The share of the distance from the constant predictor's loss to the truth's loss that a model closes.
+
+    Args:
+        constant: mean loss of the constant predictor.
+        model: mean loss of the model, on the same galaxies.
+        truth: mean loss of the true probabilities, on the same galaxies.
+
+    Returns:
+        0 for the constant predictor, 1 for the truth.
+    """
+    return (constant - model) / (constant - truth)
+
+
 def _pixels(table):
-    rows = table[["archive", "member", "file_loc"]].to_dict("records")
+    rows = table[PLACES].to_dict("records")
     images = [load_row(row, 4 * EDGE, color=False) for row in progress(rows, "reading images")]
     return grey_pixels(np.stack(images), EDGE)
 

@@ -1,4 +1,4 @@
-"""Simulated volunteers: what they would answer about a galaxy, and the table of their votes.
+"""Simulated volunteers: the probabilities of their answers, their votes, and the table of the votes.
 
 The columns are those of `gz_decals_volunteers_5` in Zenodo record 4573248 (127 of them; Walmsley
 et al. 2022, arXiv:2102.08414, tables B1 and B2).
@@ -8,29 +8,30 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, softmax
 
-# A click that has nothing to do with the galaxy.
+# Share of the clicks that have nothing to do with the galaxy.
 LAPSES = 0.08
-# Galaxies whose merger question was another one when they were shown (section 3.2): no votes.
+# Share of the galaxies that have no votes on mergers: the question was another one when they were shown
+# (section 3.2).
 WITHOUT_MERGING = 0.027
 
 
 def clarity(galaxies):
-    """How clearly a galaxy shows what it has: face-on, bright above the noise, and large.
+    """How clearly a galaxy shows its features: more if it is face-on, bright above the noise, and large.
 
     Args:
         galaxies: the table of `galaxies.draw_galaxies`.
 
     Returns:
-        (galaxies,) from 0, nothing can be seen, to 1.
+        (galaxies,) from 0, where nothing can be seen, to 1.
     """
-    # The disc's share of the light: a dominant bulge outshines whatever the disc shows.
+    # The share of the light in the disc: a dominant bulge outshines the features of the disc.
     signal = galaxies["brightness"] * (1 - galaxies["bulge_share"]) ** 2 / galaxies["noise"]
     seen = signal / (signal + 1.0) * galaxies["radius"] / (galaxies["radius"] + 0.06)
     return np.asarray(seen * expit((galaxies["axis_ratio"] - 0.36) / 0.05), float)
 
 
 def visible_strengths(galaxies):
-    """How strong arms, ring and bar appear, after inclination, noise and resolution.
+    """How strong arms, ring and bar appear, given inclination, noise and resolution.
 
     Args:
         galaxies: the table of `galaxies.draw_galaxies`.
@@ -40,7 +41,7 @@ def visible_strengths(galaxies):
     """
     seen = clarity(galaxies)
     visible = {name: galaxies[f"{name}_strength"] * seen for name in ("spiral", "ring", "bar")}
-    # Arms that lie closer to one another than the seeing resolves run together.
+    # Arms that are closer together than the seeing resolves cannot be told apart.
     spacing = 2 * np.pi * 0.5 * galaxies["radius"] * np.tan(np.radians(galaxies["pitch"])) / galaxies["arms"]
     visible["spiral"] = visible["spiral"] * (1 - np.exp(-((spacing / (4.5 * galaxies["seeing"])) ** 2)))
     visible["edge_on"] = (
@@ -50,14 +51,14 @@ def visible_strengths(galaxies):
 
 
 def answer_probabilities(tree, galaxies):
-    """Probability of every answer, given that its question is asked: smooth in all parameters.
+    """Probability of every answer, given that its question is asked; smooth in all parameters.
 
     Args:
         tree: the `gz_decals_5` tree.
         galaxies: the table of `galaxies.draw_galaxies`.
 
     Returns:
-        (galaxies, answers) in the order of `tree.columns`; each question's sum to 1, all > 0.
+        (galaxies, answers) in the order of `tree.columns`, all > 0; those of one question sum to 1.
     """
     visible = visible_strengths(galaxies)
     spiral, ring, bar, edge_on = (visible[name] for name in ("spiral", "ring", "bar", "edge_on"))
@@ -104,16 +105,18 @@ def answer_probabilities(tree, galaxies):
             "merger": merger,
         },
     }
-    found = np.empty((len(galaxies), len(tree.columns)))
-    for question in tree.questions:
-        chosen = np.column_stack([answers[question.name][answer] for answer in question.answers])
-        chosen = chosen / chosen.sum(1, keepdims=True)
-        found[:, question.slice] = (1 - LAPSES) * chosen + LAPSES / len(question.answers)
-    return found
+    return np.concatenate([_with_lapses(answers[question.name], question) for question in tree.questions], 1)
+
+
+def _with_lapses(answers, question):
+    """Probabilities of the answers of one question, (galaxies, answers), a few clicks being at random."""
+    chosen = np.column_stack([answers[answer] for answer in question.answers])
+    chosen = chosen / chosen.sum(1, keepdims=True)
+    return (1 - LAPSES) * chosen + LAPSES / len(question.answers)
 
 
 def _nearest(value, width, centres):
-    """Answers along a scale: the nearer to an answer's centre, the likelier it is."""
+    """Answers along a scale: an answer is likelier if its centre is nearer."""
     scores = np.column_stack([-0.5 * ((value - centre) / width) ** 2 for centre in centres.values()])
     return dict(zip(centres, softmax(scores, axis=1).T, strict=True))
 
@@ -128,12 +131,12 @@ def _arm_count(arms, spiral):
 
 
 def draw_totals(galaxies, rng):
-    """How many volunteers classify each galaxy: median 5, a quarter about 40, a tail to 80.
+    """Number of volunteers for each galaxy: the median is 5, a quarter has about 40, the most is 80.
 
-    Walmsley et al. 2022, sections 3 and 6: 253,286 galaxies, 59,337 of them with 30 or more.
+    Walmsley et al. 2022, sections 3 and 6: 59,337 of 253,286 galaxies have 30 or more.
 
     Args:
-        galaxies: how many.
+        galaxies: number of galaxies.
         rng: a numpy `Generator`.
 
     Returns:
@@ -147,9 +150,9 @@ def draw_totals(galaxies, rng):
 
 
 def draw_votes(tree, probabilities, totals, rng):
-    """Volunteers go down the tree; each answers what they are asked, by the probabilities.
+    """Draw the votes: the volunteers go down the tree and answer by the probabilities.
 
-    As in the record, whoever says artifact is asked nothing more, not even about merging.
+    As in the record, volunteers who answer artifact are asked nothing more, not even about merging.
 
     Args:
         tree: the `gz_decals_5` tree.
@@ -174,13 +177,13 @@ def draw_votes(tree, probabilities, totals, rng):
 
 
 def volunteers_table(tree, galaxies, votes, rng):
-    """The record's table: sky and photometry, votes, fractions, and what is blank there.
+    """The record's table: positions, photometry, votes and fractions, blank where the record is blank.
 
     Args:
         tree: the `gz_decals_5` tree.
         galaxies: the table of `galaxies.draw_galaxies`.
         votes: (galaxies, answers).
-        rng: a numpy `Generator`, for columns that nothing depends on.
+        rng: a numpy `Generator`, for the columns that nothing depends on.
 
     Returns:
         A data frame with the 127 columns in the record's order and types.
@@ -207,7 +210,7 @@ def volunteers_table(tree, galaxies, votes, rng):
         "in_gzd_ab": rng.random(count) < 0.13,
         "png_loc": [f"dr5/{name[:4]}/{name}.png" for name in galaxies["id_str"]],
     }
-    # The survey has no bias with redshift to correct: debiased is the fraction, where it is given at all.
+    # The simulated survey has no bias with redshift, so debiased fractions equal the voted ones.
     debiased = (totals >= 30) & (magnitude > -23) & (magnitude < -21.5)
     for question in tree.questions:
         total = votes[:, question.slice].sum(1)

@@ -1,0 +1,25 @@
+"""Galaxies that no model was trained on, with their own predictions."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from drawn import some_survey
+from zoolib.job.logs import UserError
+from zoolib.scores.held_out import held_out
+
+
+def test_held_out_galaxies_have_their_own_predictions(tmp_path, tree):
+    survey = some_survey(tmp_path, tree, 400)
+    held = held_out(*survey.files, min_votes=40)
+    enough = survey.votes[:, :3].sum(axis=1) >= 40
+    assert 100 < len(held.votes) == enough.sum() < 400
+    np.testing.assert_array_equal(held.votes, survey.votes[enough])
+    np.testing.assert_allclose(held.values, survey.values[enough])
+    assert held.members == 2
+    edge_on = held.question("disk-edge-on")
+    asked = held.votes[:, edge_on.slice].sum(axis=1)
+    np.testing.assert_array_equal(held.relevant(edge_on), asked >= 0.5 * held.votes[:, :3].sum(axis=1))
+    with pytest.raises(UserError, match="none of its 400 galaxies is in"):
+        other = pd.read_parquet(survey.files[1]).assign(id_str="x")
+        other.to_parquet(survey.files[1].with_name("other.parquet"))
+        held_out(survey.files[0], survey.files[1].with_name("other.parquet"), 0)
