@@ -1,16 +1,13 @@
-"""How fast posteriors are described, and in how much memory; writes the last section of docs/posteriors.md.
+"""The speed and memory of what describes posteriors; writes the last section of docs/posteriors.md.
 
-Simulated concentrations are written as prediction jobs write them and read back as the pipeline reads
-them. Each measurement is a process of its own, so that its peak memory is its own.
+Simulated concentrations are written as prediction jobs write them, and read as the pipeline reads
+them. Each measurement runs in a process of its own, so that its peak memory is its own.
 """
 
 import argparse
-import datetime
-import importlib.metadata
 import multiprocessing
 import os
 import platform
-import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -19,21 +16,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
-
-REPO = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPO / "workflow" / "scripts"))
-
-from zoolib.config.trees import DecisionTree  # noqa: E402
-from zoolib.posteriors import information, intervals  # noqa: E402
-from zoolib.posteriors import summary as posteriors  # noqa: E402
-from zoolib.posteriors.files import (  # noqa: E402
+from pages import REPO, machine, write_section
+from zoolib.config.trees import DecisionTree
+from zoolib.posteriors import information, intervals, summary
+from zoolib.posteriors.files import (
     collect_predictions,
     describe_posteriors,
     open_predictions,
     write_predictions,
 )
 
-PAGE, SECTION = REPO / "docs" / "posteriors.md", "## Speed\n"
 SAMPLES, PARTS, THREADS, LEVEL = 25, 40, 2, 0.9
 
 
@@ -41,10 +33,10 @@ def write_part(tree, folder, number, galaxies, wide):
     """Write one file of predictions, as `predict_chunk` does.
 
     Args:
-        tree: the `DecisionTree` that is answered.
-        folder: where to.
-        number: of the part; seeds it.
-        galaxies: how many.
+        tree: the `DecisionTree` whose questions are answered.
+        folder: where the file goes.
+        number: of the part; it is also the seed.
+        galaxies: how many galaxies the part has.
         wide: concentrations from 0.01 to 1000 instead of from 1 to 101.
     """
     random = np.random.default_rng(number)
@@ -61,9 +53,9 @@ def summarise(opened):
     """Mean fractions, probability asked and entropy of all galaxies."""
 
     def of_block(rows, values):
-        fractions = posteriors.mean_fractions(values, opened.tree)
-        asked = posteriors.probability_asked(fractions, opened.tree)
-        return fractions.sum(), asked.sum(), posteriors.entropies(fractions, opened.tree).sum()
+        fractions = summary.mean_fractions(values, opened.tree)
+        asked = summary.probability_asked(fractions, opened.tree)
+        return fractions.sum(), asked.sum(), summary.entropies(fractions, opened.tree).sum()
 
     return [sum(sums) for sums in zip(*opened.map(of_block, THREADS), strict=True)]
 
@@ -91,7 +83,7 @@ def informed(opened):
 
 
 def catalogue(opened):
-    """The flat catalogue, as the rule `describe_posteriors` makes it."""
+    """The flat catalogue, as the rule `describe_posteriors` writes it."""
     describe_posteriors(opened.path, f"{opened.path}.parquet", LEVEL, threads=THREADS)
 
 
@@ -115,30 +107,45 @@ def measure(function, path):
     return galaxies, seconds, work, int(peak) * 1024
 
 
-def main(galaxies):
+def write_survey(tree, folder, galaxies):
+    """Write the predictions of all galaxies, in parts, and one part with a wide range of concentrations.
+
+    Args:
+        tree: the `DecisionTree` whose questions are answered.
+        folder: where the files go.
+        galaxies: how many; a multiple of the number of parts.
+
+    Returns:
+        The file of all predictions.
+    """
+    chunks, every = folder / "chunks", folder / "predictions.hdf5"
+    chunks.mkdir()
+    of_part = galaxies // PARTS
+    with ProcessPoolExecutor(THREADS, mp_context=multiprocessing.get_context("spawn")) as pool:
+        jobs = [pool.submit(write_part, tree, folder, n, of_part, False) for n in range(PARTS)]
+        jobs.append(pool.submit(write_part, tree, folder, PARTS, of_part, True))
+        for job in jobs:
+            job.result()
+    rejected = chunks / "rejected.csv"
+    pd.DataFrame(columns=["id_str", "reason"]).to_csv(rejected, index=False)
+    output = SimpleNamespace(predictions=every, rejected=folder / "rejected.csv")
+    collect_predictions([chunks / f"{n}.hdf5" for n in range(PARTS)], [rejected], output)
+    size = sum(path.stat().st_size for path in chunks.glob("*.hdf5"))
+    print(f"{galaxies:,} galaxies written, {size / 1e9:.1f} GB", flush=True)
+    return every
+
+
+def main(galaxies, print_only):
     """Measure and write the section.
 
     Args:
         galaxies: how many are summarised; a multiple of the number of parts.
+        print_only: leave the page as it is.
     """
     tree = DecisionTree.load(REPO / "config" / "trees" / "gz_decals_5.yaml")
-    spawn = multiprocessing.get_context("spawn")
+    spawn, rows = multiprocessing.get_context("spawn"), []
     with tempfile.TemporaryDirectory() as folder:
-        chunks, every = Path(folder) / "chunks", Path(folder) / "predictions.hdf5"
-        chunks.mkdir()
-        of_part = galaxies // PARTS
-        with ProcessPoolExecutor(THREADS, mp_context=spawn) as pool:
-            jobs = [pool.submit(write_part, tree, folder, n, of_part, False) for n in range(PARTS)]
-            jobs.append(pool.submit(write_part, tree, folder, PARTS, of_part, True))
-            for job in jobs:
-                job.result()
-        rejected = chunks / "rejected.csv"
-        pd.DataFrame(columns=["id_str", "reason"]).to_csv(rejected, index=False)
-        output = SimpleNamespace(predictions=every, rejected=Path(folder) / "rejected.csv")
-        collect_predictions([chunks / f"{n}.hdf5" for n in range(PARTS)], [rejected], output)
-        size = sum(path.stat().st_size for path in chunks.glob("*.hdf5"))
-        print(f"{galaxies:,} galaxies written, {size / 1e9:.1f} GB", flush=True)
-        rows = []
+        every, chunks = write_survey(tree, Path(folder), galaxies), Path(folder) / "chunks"
         for title, function, path in (
             ("mean fractions, probability asked, entropy", summarise, every),
             ("exact central intervals, one level", central, chunks / "0.hdf5"),
@@ -146,34 +153,16 @@ def main(galaxies):
             ("highest-density intervals, one level", highest_density, chunks / "0.hdf5"),
             ("the same, concentrations from 0.01 to 1000", highest_density, chunks / "wide.hdf5"),
             ("information (N = 10)", informed, chunks / "0.hdf5"),
-            ("the whole flat catalogue, all of these", catalogue, chunks / "0.hdf5"),
+            ("the complete flat catalogue, all of these", catalogue, chunks / "0.hdf5"),
         ):
             with ProcessPoolExecutor(1, mp_context=spawn) as pool:
                 count, seconds, work, peak = pool.submit(measure, function, path).result()
             speeds = f"{seconds:,.1f} | {count / seconds:,.0f} | {count / work:,.0f}"
             rows.append(f"| {title} | {count:,} | {speeds} | {peak / 1e9:.2f} |")
             print(rows[-1], flush=True)
-    write_section(tree, rows)
-
-
-def write_section(tree, rows):
-    """Replace the last section of the page.
-
-    Args:
-        tree: the `DecisionTree` that was answered.
-        rows: lines of the table.
-    """
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    processor = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("numpy", "scipy", "h5py")]
-    about = [
-        f"{processor or platform.machine()}, {os.cpu_count()} cores, {THREADS} threads",
-        f"Python {platform.python_version()}",
-        *versions,
-    ]
+    details = [f"{os.cpu_count()} cores", f"{THREADS} threads", f"Python {platform.python_version()}"]
     section = [
-        SECTION,
-        f"`make bench-posteriors`, {datetime.date.today():%d %B %Y}: {', '.join(about)}.",
+        machine("bench-posteriors", ("numpy", "scipy", "h5py"), details),
         f"{len(tree.columns)} answers × {SAMPLES} samples a galaxy, simulated concentrations from 1 to 101",
         "unless stated otherwise. The times include reading blocks of galaxies from compressed HDF5.",
         "",
@@ -181,11 +170,12 @@ def write_section(tree, rows):
         "| --- | ---: | ---: | ---: | ---: | ---: |",
         *rows,
     ]
-    text = PAGE.read_text().split(SECTION)[0]
-    PAGE.write_text(text + "\n".join(section) + "\n")
+    if not print_only:
+        write_section("posteriors.md", "Speed", section)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--galaxies", type=int, default=1_000_000)
-    main(parser.parse_args().galaxies)
+    parser.add_argument("--print-only", action="store_true", help="leave the page as it is")
+    main(**vars(parser.parse_args()))

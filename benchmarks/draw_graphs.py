@@ -1,6 +1,6 @@
-"""Draw the rules of the demo and the jobs of the smallest run, coloured by stage: `make rulegraph`.
+"""Draw the rules of the demo and the jobs of the smallest run, coloured by stage.
 
-Needs Graphviz (dot and tred).
+`make -C benchmarks rulegraph` calls this. It needs Graphviz (dot and tred).
 """
 
 import re
@@ -33,7 +33,7 @@ edge[color="#999999", penwidth=1, arrowsize=0.6];
 
 
 def stages():
-    """{rule: stage}, the stage being the file of rules/ that has it."""
+    """{rule: stage}; a stage is a file of rules/."""
     found = {}
     for file in (REPO / "rules").glob("*.smk"):
         for rule in re.findall(r"^ *rule (\w+):", file.read_text(), re.M):
@@ -42,13 +42,13 @@ def stages():
 
 
 def restyled(dot):
-    """Snakemake's graph in the stages' colours, without the target that asks for all.
+    """Snakemake's graph in the colours of the stages, without the target `all`.
 
     Args:
-        dot: what `--rulegraph` or `--dag` print.
+        dot: the graph in Graphviz's language, as `--rulegraph` or `--dag` print it.
 
     Returns:
-        The same in Graphviz's language.
+        The new graph in Graphviz's language.
     """
     of_rule, lines, left_out = stages(), [], set()
     for number, label in re.findall(r'^\s*(\d+)\[label = "([^"]*)"', dot, re.M):
@@ -56,19 +56,17 @@ def restyled(dot):
         if rule == "all":
             left_out.add(number)
             continue
-        # A task's catalogue has a rule of its own.
-        stage = of_rule.get(rule, "finetune")
         about = [value for value in wildcards if not value.startswith("run: ")]
         text = "\\n".join([rule, *about])
-        lines.append(f'{number}[label="{text}", color="{COLORS[stage]}"];')
+        lines.append(f'{number}[label="{text}", color="{COLORS[of_rule[rule]]}"];')
     for source, target in re.findall(r"^\s*(\d+) -> (\d+)", dot, re.M):
         if target not in left_out:
             lines.append(f"{source} -> {target};")
     return "digraph rules {\n" + STYLE + "\n".join(lines) + "\n}\n"
 
 
-def drawn(name, configuration, graph):
-    """Draw one picture; arrows that longer ways imply are left out."""
+def draw(name, configuration, graph):
+    """Draw one picture; an arrow is left out if a longer path connects the same boxes."""
     command = [sys.executable, "-m", "snakemake", "--configfile", configuration, graph, "--forceall"]
     dot = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=True).stdout
     reduced = subprocess.run(["tred"], input=restyled(dot), capture_output=True, text=True, check=True).stdout
@@ -79,4 +77,4 @@ def drawn(name, configuration, graph):
 
 if __name__ == "__main__":
     for name, (configuration, graph) in PICTURES.items():
-        drawn(name, configuration, graph)
+        draw(name, configuration, graph)

@@ -1,41 +1,36 @@
-"""Our backbones beside timm's: the same features, and how fast; writes docs/parity.md.
+"""Our backbones beside timm's: whether the features agree, and the speeds; writes docs/parity.md.
 
-Each architecture is a process of its own: timm's model gets random weights and random BatchNorm
-statistics, ours gets timm's weights, and both see the same images, in colour and in grey, at two sizes.
+Each architecture runs in a process of its own. timm's model gets random weights and random BatchNorm
+statistics, ours gets timm's weights. Both see the same images, in colour and in grey, at two sizes.
 """
 
 import argparse
 import copy
-import datetime
-import importlib.metadata
 import itertools
 import multiprocessing
 import os
-import platform
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from pathlib import Path
 
 import numpy as np
+from pages import REPO, machine, write_section
 
-REPO = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(REPO / "workflow" / "scripts"), str(REPO / "tests" / "support")]
+sys.path.insert(0, str(REPO / "tests" / "support"))
 
-PAGE, SECTION = REPO / "docs" / "parity.md", "## Measured\n"
 EDGES, BATCH, TURNS, SECONDS, TOLERANCE = (64, 224), 4, 3, 12, 1e-4
 
 
 def images_a_second(calls, images):
-    """Images a second of functions that see them all: in turn, so that what else the machine does meets each.
+    """The speed of functions, called in turn so that other work on the machine slows all of them.
 
     Args:
         calls: functions without arguments.
-        images: how many each of them sees.
+        images: how many images each of them sees.
 
     Returns:
-        A number for each, of its best turn.
+        Images a second of the best turn of each function.
     """
     for call in calls:
         call()
@@ -53,7 +48,7 @@ def measure(name):
     """Compare one architecture with timm's.
 
     Args:
-        name: in the zoo.
+        name: of the architecture in the zoo.
 
     Returns:
         (parameters, largest relative difference, images/s here, images/s in timm, the same channels last).
@@ -63,7 +58,7 @@ def measure(name):
     from zoolib.learning.backbones import ZOO, build_backbone
     from zoolib.weights.timm import set_timm_weights
 
-    # One thread each: where threads wait for each other, whatever else the machine does decides.
+    # One thread each: with several that wait for each other, other work on the machine decides the speed.
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     _, torch = timm_models.load_timm()
@@ -82,7 +77,7 @@ def measure(name):
             backbone = build_backbone(name, edge, channels, mean, std)
             set_timm_weights(backbone, name, tensors)
             worst = max(worst, timm_models.difference(np.asarray(backbone(pixels)), theirs))
-    # The last is grey and of the size that the encoders were published for.
+    # The last images are grey, in the size for which the encoders were published.
     pixels = np.resize(pixels, (BATCH, edge, edge, channels))
     compiled = tf.function(lambda images: backbone(images, training=False))
     calls = [lambda: compiled(tf.constant(pixels)).numpy()]
@@ -95,10 +90,10 @@ def measure(name):
 
 
 def main(names):
-    """Measure and write the page's last section.
+    """Measure, and write the last section of the page if all architectures are measured.
 
     Args:
-        names: architectures; all of the zoo where there are none.
+        names: architectures; if empty, all of the zoo.
     """
     from zoolib.learning.backbones import ZOO
 
@@ -115,26 +110,16 @@ def main(names):
         if not worst < TOLERANCE:
             failed.append(name)
     if not names:
-        write_section(rows)
+        write_section("parity.md", "Measured", lines_of(rows))
     if failed:
         sys.exit(f"{', '.join(failed)}: features differ from timm's by more than {TOLERANCE}.")
 
 
-def write_section(rows):
-    """Replace the last section of the page.
-
-    Args:
-        rows: lines of the table.
-    """
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    processor = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
-    packages = ("tensorflow-cpu", "keras", "torch", "timm")
-    versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)
+def lines_of(rows):
+    """The lines of the section, around the rows of its table."""
     load = os.getloadavg()[0]
-    section = [
-        SECTION,
-        f"`make parity`, {datetime.date.today():%d %B %Y}: {processor or platform.machine()},",
-        f"one thread each, {versions}.",
+    return [
+        machine("parity", ("tensorflow-cpu", "keras", "torch", "timm"), ["one thread each"]),
         f"Images/s: forward, float32, grey, {EDGES[-1]} px, batches of {BATCH}, the three in turn, the best",
         f"of each in {SECONDS} seconds together or in {TURNS} turns, whichever is longer;",
         f"the machine's load average was {load:.1f} with {os.cpu_count()} cores when it ended.",
@@ -144,10 +129,11 @@ def write_section(rows):
         "| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: |",
         *rows,
     ]
-    PAGE.write_text(PAGE.read_text().split(SECTION)[0] + "\n".join(section) + "\n")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help="architectures; without any, all, and the page is written")
+    parser.add_argument(
+        "names", nargs="*", help="architectures; if none is named, all are measured and the page is written"
+    )
     main(parser.parse_args().names)

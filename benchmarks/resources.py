@@ -1,8 +1,8 @@
-"""What each rule asks for beside what it took: `make resources CONFIG=config/demo.yaml` after that run.
+"""The resources that each rule asks for and has used: `make resources CONFIG=config/demo.yaml`.
 
-The requests are those of a dry run of everything, the measurements those that Snakemake wrote for each job
-(`benchmark:` of the rules). A job on a cluster needs about 350 MB more than its script: for the two
-Snakemakes that start it.
+The requests come from a dry run of everything, the measurements from the tables that Snakemake wrote for
+each job (`benchmark:` of the rules). A job on a cluster needs about 350 MB more than its script, for the
+two processes of Snakemake that start it.
 """
 
 import re
@@ -17,14 +17,14 @@ UNITS = {"MB asked": 0, "MB taken": 0, "min asked": 0, "min taken": 1, "CPUs ask
 
 
 def read_requests(shown):
-    """The jobs of a dry run and what they ask for.
+    """The jobs of a dry run, and the resources that they ask for.
 
     Args:
         shown: what `snakemake --dry-run` printed.
 
     Returns:
-        pandas.DataFrame with a row a job that has a benchmark: rule, benchmark, MB asked, min asked,
-        CPUs asked.
+        pandas.DataFrame with a row for each job that has a benchmark: rule, benchmark, MB asked,
+        min asked, CPUs asked.
     """
     rows = []
     for name, text in JOB.findall(shown):
@@ -40,17 +40,17 @@ def read_requests(shown):
 
 
 def read_measured(path):
-    """What one job took at most.
+    """The resources that one job used at most.
 
     Args:
         path: the table that Snakemake wrote.
 
     Returns:
-        {"MB taken", "min taken", "CPUs busy"}; empty where the job has not run.
+        {"MB taken", "min taken", "CPUs busy"}; empty if the job has not run.
     """
     if not Path(path).is_file():
         return {}
-    # What was over in a moment has no measurement but its time.
+    # For a job that ends at once Snakemake writes only the time.
     table = pd.read_csv(path, sep="\t", na_values="-").iloc[-1]
     seconds = float(table["s"])
     return {"MB taken": table["max_rss"], "min taken": seconds / 60, "CPUs busy": table["cpu_time"] / seconds}
@@ -64,7 +64,7 @@ def main(configuration):
         sys.exit(done.stderr or done.stdout)
     jobs = read_requests(done.stdout)
     measured = pd.DataFrame([read_measured(path) for path in jobs["benchmark"]], index=jobs.index)
-    # Also where nothing has run.
+    # The columns are needed even if no job has run.
     jobs = jobs.join(measured.reindex(columns=["MB taken", "min taken", "CPUs busy"]))
     table = jobs.groupby("rule")[list(UNITS)].max()
     table.insert(0, "jobs", jobs.groupby("rule").size())

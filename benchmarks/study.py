@@ -5,36 +5,26 @@ docs/calibration.md and docs/calibration.png, from the runs results/study_<head>
 """
 
 import argparse
-import datetime
-import importlib.metadata
-import os
-import platform
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pages import REPO, machine, write_section
 from scipy import special, stats
-
-REPO = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPO / "workflow" / "scripts"))
-
-from zoolib.config.trees import DecisionTree  # noqa: E402
-from zoolib.figures.calibration import PANELS, deviations, figure_19, name_marks  # noqa: E402
-from zoolib.figures.style import COLORS, FAINT, drawing  # noqa: E402
-from zoolib.job.words import in_words  # noqa: E402
-from zoolib.posteriors.files import open_predictions  # noqa: E402
-from zoolib.posteriors.summary import log_predictive  # noqa: E402
-from zoolib.scores import calibration  # noqa: E402
-from zoolib.scores.baselines import constant_concentrations  # noqa: E402
-from zoolib.scores.questions import matching_rows, votes_of  # noqa: E402
+from zoolib.config.trees import DecisionTree
+from zoolib.figures.calibration import PANELS, deviations, figure_19, name_marks
+from zoolib.figures.style import COLORS, FAINT, drawing
+from zoolib.job.words import in_words
+from zoolib.posteriors.files import open_predictions
+from zoolib.posteriors.summary import log_predictive
+from zoolib.scores import calibration
+from zoolib.scores.baselines import constant_concentrations
+from zoolib.scores.questions import matching_rows, votes_of
 
 HEADS = ("dirichlet", "dirichlet_wide", "multinomial")
-SECTION = "## Results\n"
 BLOCK = 512
-# Logarithms of the factors whose likelihood is tabulated, and of those that are tried: the middle one
-# and the spread.
+# The likelihood is tabulated at these logarithms of factors. Then these middles and spreads are tried.
 FACTORS = np.arange(-4, 6.01, 0.25)
 MIDDLES, SPREADS = np.arange(-1.5, 2.01, 0.125), np.arange(0, 2.01, 0.25)
 # Seven equally probable parts of a normal distribution.
@@ -48,7 +38,7 @@ class Posteriors:
     Attributes:
         values: (galaxies, answers of all questions, samples).
         kind: `concentrations` or `probabilities`.
-        members: whose samples lie one after another.
+        members: of the ensemble; the samples of one member are neighbours.
         tree: the `DecisionTree`.
         votes: (galaxies, answers of all questions).
         true: (galaxies, answers of all questions), probabilities.
@@ -108,9 +98,9 @@ def coverage(posteriors):
 def fitted_factors(posteriors, spreads):
     """Factors for the concentrations of each question, by maximum likelihood of the votes.
 
-    Every sample is to be replaced by seven, their concentrations multiplied by exp(m + s z), where
-    the z are seven equally probable parts of a normal distribution: m is the logarithm of the middle
-    factor, s the spread. A spread of 0 is one factor, an inverse temperature.
+    Seven samples will replace every sample, with concentrations multiplied by exp(m + s z). Here z are
+    the middles of seven equally probable parts of a normal distribution, m is the logarithm of the middle
+    factor, and s is the spread. A spread of 0 is one factor, an inverse temperature.
 
     Args:
         posteriors: of validation galaxies.
@@ -140,7 +130,7 @@ def fitted_factors(posteriors, spreads):
 
 
 def multiplied(posteriors, factors):
-    """Posteriors whose samples are replaced by as many as there are different factors."""
+    """Posteriors with one sample for each sample and each different factor of a question."""
     several = len(NODES) if any(len(np.unique(of_question)) > 1 for of_question in factors.values()) else 1
     values = np.concatenate([posteriors.values] * several, axis=2)
     samples = posteriors.values.shape[2]
@@ -161,7 +151,7 @@ def mean_concentrations(posteriors):
 
 
 def remedies(val, test):
-    """What can be done about a head's posteriors: {name: (validation, test) posteriors}."""
+    """The remedies for the posteriors of a head: {name: (validation, test) posteriors}."""
     found = {"one member": (first_member(val), first_member(test)), "the ensemble": (val, test)}
     if val.kind == "concentrations":
         for name, spreads in (("one factor", [0.0]), ("spread factors", SPREADS)):
@@ -175,7 +165,7 @@ def remedies(val, test):
 
 
 def judge(covered):
-    """How many of the questions and levels are within the bar, and the greatest deviations in points."""
+    """How many pairs of question and level deviate by an accepted amount, and the greatest deviations."""
     chosen = covered[(covered["answer"] == "all") & (covered["galaxies"] >= calibration.ENOUGH)]
     chosen = chosen.assign(deviation=100 * (chosen["actual"] - chosen["expected"]))
     truth, votes = (chosen[chosen["measure"] == measure] for measure in PANELS)
@@ -230,7 +220,7 @@ def study_calibration(results):
     ]
     for key in shown:
         section += ["", f"### {key[0]}, {key[1]}", "", *question_table(tables[key][0])]
-    write_section(REPO / "docs" / "calibration.md", section)
+    write_section("calibration.md", "Results", section)
     draw_coverages({", ".join(key).replace(", ", ",\n"): tables[key] for key in shown})
 
 
@@ -266,7 +256,7 @@ def draw_coverages(tables):
             panels[0, column].set_title(f"{title}\n\n{PANELS['truth'][0]}")
             figure_19(panels[2, column], intervals)
             panels[2, column].set_title("Figure 19 of Walmsley et al. 2022")
-            # One legend does for all.
+            # One legend is enough for all panels.
             if column and panels[2, column].get_legend():
                 panels[2, column].get_legend().remove()
         name_marks(figure, panels[0, 0])
@@ -323,7 +313,7 @@ def study_heads(results):
         "",
         "![Test loss of each head](heads.png)",
     ]
-    write_section(REPO / "docs" / "heads.md", section)
+    write_section("heads.md", "Results", section)
     draw_losses(found, names)
 
 
@@ -350,17 +340,6 @@ def draw_losses(found, names):
         panel.legend()
 
 
-def machine(target):
-    """A sentence: the command, the date, the machine."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    processor = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("keras", "tensorflow-cpu"))
-    return (
-        f"`make {target}`, {datetime.date.today():%d %B %Y}: {processor or platform.machine()},"
-        f" {os.cpu_count()} cores, Python {platform.python_version()}, {versions}."
-    )
-
-
 def about(results, target):
     """One paragraph: the command, the date, the machine, the time that all jobs took."""
     jobs = [
@@ -372,12 +351,6 @@ def about(results, target):
         f"{machine(target)} The jobs of the {len(HEADS)} runs took {sum(seconds.values()) / 60:.0f} minutes,"
         f" {sum(training) / 60:.0f} of them to train {len(training)} members."
     )
-
-
-def write_section(page, section):
-    """Replace the last section of a page."""
-    text = page.read_text().split(SECTION)[0]
-    page.write_text(text + SECTION + "\n" + "\n".join(section) + "\n")
 
 
 if __name__ == "__main__":

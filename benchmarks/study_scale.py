@@ -1,7 +1,7 @@
-"""What ten million galaxies take: time, memory and disk of each step of `predict`, for 10⁴, 10⁵ and 10⁶.
+"""Time, memory and disk of each step of `predict` for 10⁴, 10⁵ and 10⁶ galaxies, and estimates for 10⁷.
 
-Writes the last section of docs/scale.md. The galaxies are a few images under many names, small, for a
-tiny untrained model: what is measured is the pipeline. Each step is a process of its own, so that its
+Writes the last section of docs/scale.md. The galaxies are a few small images under many names, for a tiny
+untrained model, because the study measures the pipeline. Each step runs in a process of its own, so that its
 peak memory is its own.
 """
 
@@ -21,24 +21,23 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
-REPO = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPO / "workflow" / "scripts"))
+from pages import REPO, machine, write_section
 
 SIZES = (10_000, 100_000, 1_000_000)
 AIM = 10_000_000
-# Galaxies of a chunk, of a shard and of a folder.
+# Galaxies in a chunk, in a shard and in a folder.
 PART = 10_000
-# Different images, of so many pixels.
+# How many different images there are, and their edge in pixels.
 IMAGES, EDGE = 32, 32
 SAMPLES = 25
 TREE = REPO / "config" / "trees" / "gz_decals_5.yaml"
 IMAGE = {"size": EDGE, "crop": 0.75, "final_size": 24, "color": False, "encoding": "png"}
-# Rows of the record's table, and its zips.
+# Rows of the record's table, and the number of its zips.
 RECORD, ZIPS = 314_000, 4
 
 
 def name_of(number):
-    """A galaxy's name, as long as those of the record."""
+    """A galaxy's name, as long as the names in the record."""
     return f"J{number:08d}.0+000000.0"
 
 
@@ -50,7 +49,7 @@ def load_tree():
 
 
 def make_model(folder):
-    """Write a tiny model that has learned nothing."""
+    """Write a tiny untrained model."""
     from zoolib.learning import models
     from zoolib.learning.augment import PAPER
     from zoolib.learning.backbones import build_backbone
@@ -65,7 +64,7 @@ def make_model(folder):
 
 
 def make_survey(folder, galaxies):
-    """Write the galaxies as image files, one of them broken, and those of the last chunk as shards too."""
+    """Write the galaxies as image files, one of them broken, and the last chunk also as shards."""
     import numpy as np
     from zoolib.data.images import encode, load_image
     from zoolib.data.tfrecords import write_records
@@ -88,7 +87,7 @@ def make_survey(folder, galaxies):
         (folder / "shards" / f"{part}.json").write_text(json.dumps(about))
     stored = [encode(load_image(picture, EDGE, False), "png") for picture in pictures]
     votes = np.zeros(len(tree.columns), np.float32)
-    # Chunks end between blocks: the last one begins in the last shard but one.
+    # Chunks end between blocks, so the last chunk begins in the last shard but one.
     for shard in {max(part - 1, 0), part}:
         numbers = range(shard * PART, (shard + 1) * PART)
         records = ((name_of(number).encode(), stored[number % IMAGES], votes) for number in numbers)
@@ -98,7 +97,7 @@ def make_survey(folder, galaxies):
 
 
 def fill_in(folder, done, parts):
-    """Give the chunks that were not predicted the numbers of the one that was, under their own names."""
+    """Copy the numbers of the predicted chunk to all others, under their own names."""
     import h5py
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -119,7 +118,7 @@ def fill_in(folder, done, parts):
 
 
 def make_record(folder, data):
-    """Write a table as long as the record's out of the miniature's rows, and zips with as many members."""
+    """Write a table as long as the record's, from the miniature's rows, and zips with as many members."""
     import pandas as pd
 
     rows = pd.read_csv(data / "gz_decals_record" / "gz_decals_volunteers_5.csv", low_memory=False)
@@ -135,7 +134,7 @@ def make_record(folder, data):
 
 
 def plan(folder, settings):
-    """Let Snakemake plan a run from nothing; returns (jobs, seconds, peak memory in bytes)."""
+    """Let Snakemake plan a run from scratch; returns (jobs, seconds, peak memory in bytes)."""
     folder.mkdir(exist_ok=True)
     (folder / "plan.yaml").write_text(json.dumps(settings))
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPO / "Snakefile"), "--dry-run"]
@@ -153,14 +152,14 @@ def measured(module, function, *arguments, **settings):
     """Call a function in a process of its own.
 
     Args:
-        module: where it is.
+        module: the module that has the function.
         function: its name.
-        arguments: what it takes.
-        settings: what else it takes.
+        arguments: its arguments by position.
+        settings: its arguments by name.
 
     Returns:
-        (seconds of processor time on all cores, without those for importing the module; peak memory of the
-        process in bytes; result).
+        (seconds of processor time on all cores, without the import of the module; peak memory of the process
+        in bytes; result).
     """
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_measure, module, function, arguments, settings).result()
@@ -168,11 +167,11 @@ def measured(module, function, *arguments, **settings):
 
 def _measure(module, function, arguments, settings):
     called = getattr(importlib.import_module(module), function)
-    # Not a clock's: other work on the machine lengthens that.
+    # Processor time, because other work on the machine lengthens the time on a clock.
     start = time.process_time()
     result = called(*arguments, **settings)
     seconds = time.process_time() - start
-    # That of getrusage would start with what the parent had.
+    # getrusage would start with the memory of the parent process.
     status = Path("/proc/self/status").read_text()
     peak = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
     return seconds, int(peak) * 1024, result
@@ -190,59 +189,87 @@ def measure_survey(work, galaxies):
     """
     folder, parts = work / str(galaxies), galaxies // PART
     measured("study_scale", "make_survey", folder, galaxies)
-    found, last, listed = {}, parts - 1, folder / "galaxies.parquet"
-    chunks, catalog = folder / "chunks", folder / "catalog"
+    found = {}
 
     def step(title, count, module, function, *arguments, **settings):
         seconds, peak, _ = measured(f"zoolib.{module}", function, *arguments, **settings)
         found[title] = count, seconds, peak
         print(f"{galaxies:>9,} {title:<40} {seconds:8.1f} s {peak / 1e6:8.0f} MB", flush=True)
 
-    def predict(title, source, chunk, of, output):
-        count = galaxies // of
-        settings = {"samples": SAMPLES, "views": 0, "seed": 1, "output": output}
-        step(title, count, "predict", "predict_chunk", source, [work / "model"], chunk, of, **settings)
-
-    sidecars = [folder / "shards" / f"{part}.json" for part in range(parts)]
-    step("list a folder", galaxies, "listing", "list_galaxies", "images", [folder / "images"], listed)
-    other = folder / "again.parquet"
-    step("list a catalogue", galaxies, "listing", "list_galaxies", "catalog", [listed], other)
-    other = folder / "shards.parquet"
-    step("list shards", galaxies, "listing", "list_galaxies", "shards", sidecars, other)
-    spare = SimpleNamespace(predictions=folder / "spare.hdf5", rejected=folder / "spare.csv")
-    predict("predict one chunk of the shards", [other], last, parts, spare)
-    if galaxies == SIZES[1]:
-        predict("predict all as one chunk, from images", [listed], 0, 1, spare)
-    made = SimpleNamespace(predictions=chunks / f"{last}.hdf5", rejected=chunks / f"{last}.rejected.csv")
-    predict("predict one chunk of the images", [listed], last, parts, made)
-    described = catalog / f"{last}.parquet"
-    cuts = load_tree().cuts
-    arguments = made.predictions, described, 0.9, cuts, 2
-    step("describe one chunk", PART, "predictions", "describe_posteriors", *arguments)
-    measured("study_scale", "fill_in", folder, last, parts)
-    paths = [chunks / f"{part}.hdf5" for part in range(parts)]
-    rejected = [chunks / f"{part}.rejected.csv" for part in range(parts)]
-    whole = SimpleNamespace(predictions=folder / "predictions.hdf5", rejected=folder / "rejected.csv")
-    step("collect all chunks", galaxies, "predictions", "collect_predictions", paths, rejected, whole)
-    ranked = folder / "label_next.csv"
-    tables = [catalog / f"{part}.parquet" for part in range(parts)]
-    step("rank all galaxies", galaxies, "predictions", "rank_galaxies", tables, ranked)
-    if whole.rejected.read_text().count("\n") != 2:
-        raise RuntimeError(f"{whole.rejected}: expected the one broken image")
+    list_and_predict(step, folder, parts, [work / "model"])
+    chunk, described = folder / "chunks" / f"{parts - 1}.hdf5", folder / "catalog" / f"{parts - 1}.parquet"
+    arguments = chunk, described, 0.9, load_tree().cuts, 2
+    step("describe one chunk", PART, "posteriors.files", "describe_posteriors", *arguments)
+    measured("study_scale", "fill_in", folder, parts - 1, parts)
+    collect_and_rank(step, folder, parts)
     sizes = {
-        f"`chunks/*.hdf5`, {len(load_tree().columns)} answers × {SAMPLES} samples": (made.predictions, PART),
+        f"`chunks/*.hdf5`, {len(load_tree().columns)} answers × {SAMPLES} samples": (chunk, PART),
         "`catalog/*.parquet`, the flat catalogue": (described, PART),
-        "`galaxies.parquet`, the list": (listed, galaxies),
-        "`predictions.hdf5`, names and links": (whole.predictions, galaxies),
-        "`label_next.csv`": (ranked, galaxies),
+        "`galaxies.parquet`, the list": (folder / "galaxies.parquet", galaxies),
+        "`predictions.hdf5`, names and links": (folder / "predictions.hdf5", galaxies),
+        "`label_next.csv`": (folder / "label_next.csv", galaxies),
     }
     sizes = {title: path.stat().st_size / count for title, (path, count) in sizes.items()}
     shutil.rmtree(folder)
     return found, sizes
 
 
+def list_and_predict(step, folder, parts, models):
+    """List the galaxies in three ways, and predict the last chunk from shards and from images.
+
+    Args:
+        step: (title, galaxies, module, function, arguments …), measures one step.
+        folder: of the survey.
+        parts: how many chunks the survey has.
+        models: folders of models.
+    """
+    galaxies, last = parts * PART, parts - 1
+    listed, again, of_shards = (folder / f"{name}.parquet" for name in ("galaxies", "again", "shards"))
+    sidecars = [folder / "shards" / f"{part}.json" for part in range(parts)]
+    lists = {
+        "list a folder": ("images", [folder / "images"], listed),
+        "list a catalogue": ("catalog", [listed], again),
+        "list shards": ("shards", sidecars, of_shards),
+    }
+    for title, arguments in lists.items():
+        step(title, galaxies, "data.listing", "list_galaxies", *arguments)
+
+    def predict(title, source, chunk, of, predictions):
+        output = SimpleNamespace(predictions=predictions, rejected=predictions.with_suffix(".rejected.csv"))
+        settings = {"samples": SAMPLES, "views": 0, "seed": 1, "output": output}
+        step(title, galaxies // of, "predict", "predict_chunk", [source], models, chunk, of, **settings)
+
+    predict("predict one chunk of the shards", of_shards, last, parts, folder / "spare.hdf5")
+    if galaxies == SIZES[1]:
+        predict("predict all as one chunk, from images", listed, 0, 1, folder / "spare.hdf5")
+    predict("predict one chunk of the images", listed, last, parts, folder / "chunks" / f"{last}.hdf5")
+
+
+def collect_and_rank(step, folder, parts):
+    """Collect all chunks and rank all galaxies.
+
+    Args:
+        step: (title, galaxies, module, function, arguments …), measures one step.
+        folder: of the survey.
+        parts: how many chunks the survey has.
+
+    Raises:
+        RuntimeError: not exactly the broken image was rejected.
+    """
+    chunks = [folder / "chunks" / f"{part}.hdf5" for part in range(parts)]
+    rejected = [chunk.with_suffix(".rejected.csv") for chunk in chunks]
+    output = SimpleNamespace(predictions=folder / "predictions.hdf5", rejected=folder / "rejected.csv")
+    arguments = chunks, rejected, output
+    step("collect all chunks", parts * PART, "posteriors.files", "collect_predictions", *arguments)
+    arguments = [folder / "catalog" / f"{part}.parquet" for part in range(parts)], folder / "label_next.csv"
+    step("rank all galaxies", parts * PART, "posteriors.files", "rank_galaxies", *arguments)
+    rows = len(output.rejected.read_text().splitlines()) - 1
+    if rows != 1:
+        raise RuntimeError(f"{output.rejected}: {rows} images were rejected; expected the one broken image.")
+
+
 def measure_plans(work, data):
-    """Build the record's catalogue and plan runs; returns lines of a table."""
+    """Build the record's catalogue and plan runs; returns the lines of a table."""
     tree, folder = load_tree(), work / "record"
     measured("study_scale", "make_record", folder, data)
     zips = [str(folder / f"{number}.zip") for number in range(ZIPS)]
@@ -279,7 +306,7 @@ def measure_plans(work, data):
 
 
 def step_lines(surveys):
-    """Lines of a table: time and memory of each step, and what ten million galaxies take."""
+    """Lines of a table: time and memory of each step, and hours for ten million galaxies."""
     sizes = list(surveys)
     heading = " | ".join(f"{size:,}: ms a galaxy | MB" for size in sizes)
     lines = [
@@ -301,7 +328,7 @@ def step_lines(surveys):
 
 
 def disk_lines(surveys):
-    """Lines of a table: bytes a galaxy, and gigabytes of ten million."""
+    """Lines of a table: bytes a galaxy, and gigabytes for ten million galaxies."""
     _, sizes = surveys[max(surveys)]
     lines = [f"| file | bytes a galaxy | GB for {AIM:,} |", "| --- | ---: | ---: |"]
     sizes = {**sizes, "together": sum(sizes.values())}
@@ -314,7 +341,7 @@ def main(sizes, data, keep):
     Args:
         sizes: numbers of galaxies.
         data: folder of the real galaxies, None if there is none.
-        keep: JSON file with what was measured before of other sizes; what is measured is added.
+        keep: JSON file with the measurements of earlier calls; those of this call are added.
     """
     found = json.loads(keep.read_text()) if keep.is_file() else {}
     with tempfile.TemporaryDirectory(dir=keep.parent) as work:
@@ -326,8 +353,6 @@ def main(sizes, data, keep):
         if data:
             found["plans"] = measure_plans(work, data)
             keep.write_text(json.dumps(found))
-    from study import machine, write_section
-
     surveys = {int(size): steps for size, steps in found.items() if size != "plans"}
     surveys = dict(sorted(surveys.items()))
     section = [
@@ -341,15 +366,13 @@ def main(sizes, data, keep):
         "| --- | ---: | ---: |",
         *found.get("plans", []),
     ]
-    write_section(REPO / "docs" / "scale.md", section)
+    write_section("scale.md", "Results", section)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--galaxies", type=int, nargs="*", default=SIZES)
-    parser.add_argument(
-        "--data", type=Path, help="folder of the real galaxies; without it nothing is planned"
-    )
+    parser.add_argument("--data", type=Path, help="folder of the real galaxies; without it no run is planned")
     parser.add_argument("--keep", type=Path, default=REPO / "results" / "study_scale" / "measured.json")
     options = parser.parse_args()
     options.keep.parent.mkdir(parents=True, exist_ok=True)
