@@ -1,4 +1,4 @@
-"""Accounts for the SLURM of the tests: slurmdbd over a MariaDB that is there for their time."""
+"""Accounting for the SLURM of the tests: slurmdbd on a MariaDB that runs only during the tests."""
 
 import contextlib
 import os
@@ -36,7 +36,7 @@ AccountingStorageEnforce=associations
 
 
 def why_not():
-    """Why no accounts can be kept here, in a sentence; empty where they can."""
+    """Why this machine cannot keep accounts, in one sentence; empty if it can."""
     missing = [name for name in DAEMONS if shutil.which(name) is None]
     packages = "mariadb-server-core slurmdbd slurm-wlm-mysql-plugin"
     return f"{' and '.join(missing)} not found: `apt-get install {packages}`" if missing else ""
@@ -44,13 +44,13 @@ def why_not():
 
 @contextlib.contextmanager
 def accounts(cluster):
-    """Keep accounts; gives the lines of slurm.conf that lead to them."""
+    """Keep accounts; yields the lines of slurm.conf that SLURM needs for them."""
     sql_port, dbd_port = free_ports(2)
     folder = cluster.folder
     values = {"mark": MARK, "folder": folder, "sql_port": sql_port, "dbd_port": dbd_port}
     values["host"] = socket.gethostname().partition(".")[0]
     (folder / "sql").mkdir()
-    # Nobody else knows of it, and it is gone in minutes: it asks for no password.
+    # It has no password: only this machine can reach it, and it ends in minutes.
     cluster.start(
         *(
             "mariadbd",
@@ -68,7 +68,7 @@ def accounts(cluster):
     )
     wait_until((folder / "sql.socket").exists, 60, "MariaDB's socket")
     with replaced(ETC / "slurmdbd.conf", SLURMDBD_CONF.format(**values)):
-        # slurmdbd reads no other.
+        # slurmdbd refuses a file that others can read.
         os.chmod(ETC / "slurmdbd.conf", 0o600)
         cluster.start("slurmdbd", "-D")
         wait_until(lambda: listens(dbd_port), 60, "slurmdbd's port")
@@ -76,13 +76,13 @@ def accounts(cluster):
 
 
 def listens(port):
-    """Whether somebody listens on a port of this machine."""
+    """Whether a server listens on a port of this machine."""
     with socket.socket() as asking:
         return asking.connect_ex(("127.0.0.1", port)) == 0
 
 
 def open_account():
-    """An account that root may send jobs on, as each user of a cluster has one."""
+    """Add an account for the jobs of root, like that of a user of a cluster."""
     for what in (["account", ACCOUNT, "Description=tests"], ["user", "root", f"Account={ACCOUNT}"]):
         command = ["sacctmgr", "--immediate", "add", *what]
         wait_until(

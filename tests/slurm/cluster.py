@@ -1,7 +1,7 @@
-"""A SLURM of one machine: Debian's daemons, started for the tests and stopped after them.
+"""A SLURM on one machine: Debian's daemons, started for the tests and stopped after them.
 
 The node claims more processors and memory than it has, and two GPUs of type v100 that are device files.
-Its configuration must lie in /etc/slurm: the plugin's job steps do not hand SLURM_CONF on.
+Its configuration must lie in /etc/slurm, because the plugin does not pass SLURM_CONF to job steps.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 ETC = Path("/etc/slurm")
-MARK = "# Written by tests/slurm/cluster.py for the time of the tests."
+MARK = "# Written by tests/slurm/cluster.py, which deletes it after the tests."
 DAEMONS = ("munged", "slurmctld", "slurmd")
 NODE = "testnode"
 
@@ -53,28 +53,28 @@ NodeName={node} NodeAddr=127.0.0.1 NodeHostname={node} CPUs=32 RealMemory=512000
 {partitions}
 {accounting}
 """
-# Where it was tried (22.05), a count alone drains the node: a GPU needs a file.
+# In SLURM 22.05 a count without a file drains the node.
 GRES_CONF = "{mark}\nNodeName={node} Name=gpu Type=v100 File=/dev/null,/dev/zero\n"
 
 
 def why_not():
-    """Why no SLURM can be started here, in a sentence; empty where one can."""
+    """Why this machine cannot start a SLURM, in one sentence; empty if it can."""
     missing = [name for name in DAEMONS if shutil.which(name) is None]
     if missing:
         return (
             f"{', '.join(missing)} not found: `apt-get install slurm-wlm munge` as root, on Debian or Ubuntu"
         )
     if os.geteuid() != 0:
-        return "starting a SLURM's daemons, and writing /etc/slurm/slurm.conf for their time, needs root"
+        return "starting the daemons of SLURM and writing /etc/slurm/slurm.conf needs root"
     if "SLURM_JOB_ID" in os.environ:
-        return "this is a job of a SLURM: a second one would be in its way"
+        return "this is a job of a SLURM, and a second SLURM would disturb it"
     if subprocess.run(["scontrol", "ping"], capture_output=True, text=True).stdout.count(" is UP"):
-        return "a SLURM controller already answers on this machine: a second one would be in its way"
+        return "a SLURM controller already runs on this machine, and a second one would disturb it"
     return ""
 
 
 def free_ports(count):
-    """Ports of this machine that nobody listens on."""
+    """Free ports of this machine."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
@@ -83,7 +83,7 @@ def free_ports(count):
 
 
 def wait_until(condition, seconds, what):
-    """Ask again and again; returns the first true answer, and fails when there was none in time."""
+    """Repeat a question; returns the first true answer, and fails if there is none in time."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if answer := condition():
@@ -93,24 +93,24 @@ def wait_until(condition, seconds, what):
 
 
 def slurm(*command):
-    """What a SLURM command prints."""
+    """The output of a SLURM command."""
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     assert done.returncode == 0, f"{' '.join(map(str, command))}: {done.stderr}"
     return done.stdout
 
 
 def end_with_the_parent():
-    """Called in a new process: whoever started it takes it along, however that ends."""
+    """Called in a new process, which then ends with the process that started it."""
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 class Cluster:
-    """The daemons, from `with` to its end.
+    """The daemons, which run inside `with`.
 
     Args:
-        partitions: their names, the first being the default one.
-        accounting: folder -> context manager that starts what keeps the accounts, and gives the lines
-            of slurm.conf that lead to it.
+        partitions: their names; the first is the default one.
+        accounting: function of this cluster that returns a context manager, which starts the accounting
+            and yields the lines of slurm.conf that SLURM needs for it.
     """
 
     def __init__(self, partitions, accounting=None):
@@ -121,7 +121,7 @@ class Cluster:
     def __enter__(self):
         self._stack = contextlib.ExitStack()
         with contextlib.ExitStack() as stack:
-            # Not the tests' own folder: a socket's path has at most 107 characters.
+            # In /tmp, because the path of a socket has at most 107 characters.
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="slurm-", dir="/tmp")))
             folder.chmod(0o755)
             self.folder = folder
@@ -148,12 +148,12 @@ class Cluster:
         self._stack.close()
 
     def _tell(self, kind, error, trace):
-        """Add to an error what the daemons said: their folder goes."""
+        """Add the output of the daemons to an error, before their folder is deleted."""
         for path in sorted(self.folder.glob("*.out")) if error else []:
             error.add_note(f"{path.name}: {path.read_text(errors='replace')[-2000:]}")
 
     def start(self, name, *arguments):
-        """Start a daemon that ends with the tests, however they end."""
+        """Start a daemon that ends with the tests in any case."""
         with open(self.folder / f"{name}.out", "wb") as log:
             self.running[name] = subprocess.Popen(
                 [name, *arguments], stdout=log, stderr=subprocess.STDOUT, preexec_fn=end_with_the_parent
@@ -194,7 +194,7 @@ class Cluster:
 
 @contextlib.contextmanager
 def replaced(path, text):
-    """Another content of a file for a while; what was there comes back, after a killed test too."""
+    """Replace a file for a while; the old file comes back, if necessary after the next test."""
     kept = path.with_name(f"{path.name}.before-the-tests")
     if path.exists() and not path.read_text().startswith(MARK):
         path.rename(kept)
@@ -209,10 +209,10 @@ def replaced(path, text):
 
 
 def jobs(folder):
-    """The jobs that were sent from a folder, oldest first.
+    """The jobs that were submitted from a folder, oldest first.
 
     Returns:
-        A list of {field of `scontrol show job`: text}; `Comment` is what the plugin calls a job, such as
+        A list of {field of `scontrol show job`: text}; `Comment` is the plugin's name for a job, such as
         rule_train_member_wildcards_test_metrics_0.
     """
     lines = slurm("scontrol", "show", "job", "--details", "--oneliner").splitlines()

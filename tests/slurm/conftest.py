@@ -1,4 +1,4 @@
-"""A running SLURM, and what the tests on it share."""
+"""Fixtures of the tests on a SLURM: the running SLURM, and a copy of the repository."""
 
 import pytest
 from cluster import Cluster, why_not
@@ -9,12 +9,12 @@ from login import clone, partitions
 def cluster():
     """A SLURM with the partitions of the profile."""
     if reason := why_not():
-        pytest.skip(f"no SLURM can be started here: {reason}")
+        pytest.skip(f"no SLURM on this machine: {reason}")
     with Cluster(partitions()) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def repo(tmp_path_factory):
-    """A copy of the repository that jobs are sent from."""
+    """A copy of the repository, from which jobs are submitted."""
     return clone(tmp_path_factory.mktemp("login") / "repo")

@@ -1,4 +1,4 @@
-"""The login node: `snakemake --profile slurm` in a copy of the repository, as somebody types it."""
+"""The login node: `snakemake --profile slurm` in a copy of the repository, as a user types it."""
 
 import os
 import re
@@ -12,8 +12,8 @@ import yaml
 from cluster import end_with_the_parent, jobs, wait_until
 from pipeline import REPO, copy_of_the_repository
 
-# All that the tests change in the profile: who waits for minutes does not ask every 20 seconds, and a
-# machine of two cores is not sent a hundred jobs at once.
+# The tests change only this in the profile. Snakemake checks jobs earlier than after 20 seconds, and does not
+# give a hundred jobs at once to a machine with two cores.
 IN_A_HURRY = ("--slurm-init-seconds-before-status-checks", "2", "--jobs", "4")
 GPU_RULES = ("train_member", "predict_chunk", "finetune_task")
 
@@ -32,7 +32,7 @@ def partitions():
 
 
 def clone(folder):
-    """A copy of the repository with the link that `--profile slurm` finds."""
+    """Copy the repository, with the link that `--profile slurm` needs."""
     repo = copy_of_the_repository(folder)
     shutil.copy2(REPO / "slurm", repo / "slurm", follow_symlinks=False)
     return repo
@@ -42,10 +42,10 @@ class Call:
     """One call of Snakemake that runs beside the test.
 
     Args:
-        repo: where it is typed.
+        repo: the folder of the call.
         targets: files or rules to make; everything by default.
-        config: files to lay over config/test.yaml.
-        options: more of Snakemake's.
+        config: configuration files that are laid over config/test.yaml.
+        options: more options of Snakemake.
     """
 
     def __init__(self, repo, *targets, config=(), options=()):
@@ -66,12 +66,12 @@ class Call:
             )
 
     def jobs(self, rule=""):
-        """The jobs that this call has sent to SLURM for a rule, oldest first."""
-        sent = [job for job in jobs(self.repo) if job["JobId"] not in self.known]
-        return [job for job in sent if job.get("Comment", "").startswith(f"rule_{rule}")]
+        """The jobs of a rule that this call has submitted to SLURM, oldest first."""
+        submitted = [job for job in jobs(self.repo) if job["JobId"] not in self.known]
+        return [job for job in submitted if job.get("Comment", "").startswith(f"rule_{rule}")]
 
     def wait(self, seconds=600):
-        """Wait for its end, which has to be a good one; returns what the terminal showed."""
+        """Wait until it ends, without an error; returns the output of the terminal."""
         try:
             status = self.process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
@@ -82,13 +82,13 @@ class Call:
         return shown
 
     def kill(self):
-        """What a rebooted login node does to it: it can cancel none of its jobs."""
+        """Kill it as a reboot of the login node does, so that it cancels none of its jobs."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
 
 def epochs_done(log):
-    """The last epoch that a training's log tells of; 0 before the first."""
+    """The last epoch in the log of a training; 0 before the first."""
     found = re.findall(r"epoch (\d+): loss", log.read_text()) if log.exists() else []
     return int(found[-1]) if found else 0
 

@@ -1,4 +1,4 @@
-"""The whole run on a real SLURM, and what clusters do to jobs: `make test-slurm`."""
+"""A complete run on a real SLURM, and the faults of clusters: `make test-slurm`."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ from cluster import slurm, wait_until
 from login import GPU_RULES, Call, epochs_done, partitions, wait_for_epoch
 from pipeline import edit, overlay, planned, snakemake
 
-# On a node that hangs, the first time.
+# Put into a script, this lets its first job hang.
 HANGS = """
 import time
 from pathlib import Path
@@ -20,9 +20,10 @@ if not Path("hung").exists():
     Path("hung").touch()
     time.sleep(3600)
 """
-# On a node that is as slow as a file says: the seconds that an epoch lasts longer.
+# Put into a script, this makes each epoch longer by the seconds in a file.
 SLOW = """
     import time
+    from pathlib import Path
 
     import keras
 
@@ -38,12 +39,12 @@ SLOW = """
 """
 EPOCHS = 40
 TEST = ("--configfile", "config/test.yaml")
-# Megabytes that simulating with Snakemake around it needs more than, and less than twice as much.
+# Megabytes. Simulating, with Snakemake around it, needs more than this and less than twice as much.
 TOO_LITTLE = 300
 
 
 def replace_in_rule(path, rule, before, value):
-    """Change a number in a rule of a copy of the repository."""
+    """Change a number in a rule, in a copy of the repository."""
     text, count = re.subn(
         rf"(rule {rule}:.*?{before})\d+", rf"\g<1>{value}", path.read_text(), count=1, flags=re.DOTALL
     )
@@ -52,7 +53,7 @@ def replace_in_rule(path, rule, before, value):
 
 
 def slow_down(repo, seconds):
-    """Let each epoch last longer, in jobs that run too."""
+    """Make each epoch longer, also in running jobs."""
     (repo / "slow.new").write_text(str(seconds))
     (repo / "slow.new").rename(repo / "slow")
 
@@ -63,7 +64,7 @@ def model(repo, member):
 
 
 def log_of(repo, member):
-    """What a member's training says; an attempt begins it anew."""
+    """The log of the training of a member; each attempt starts it again."""
     return repo / f"logs/test/train_member/pair-{member}.log"
 
 
@@ -78,11 +79,11 @@ def assert_same_training(folder, reference):
 
 @pytest.fixture(scope="session")
 def completed(cluster, repo):
-    """The call that ran config/test.yaml to its end, though a job hung and one had too little memory."""
+    """The call that ran config/test.yaml to its end, although one job hung and one had too little memory."""
     replace_in_rule(repo / "rules/paper.smk", "draw_trees", "runtime=", 1)
     edit(repo / "workflow/scripts/draw_trees.py", "\nfrom zoolib.job.logs", f"{HANGS}\nfrom zoolib.job.logs")
     replace_in_rule(repo / "rules/download.smk", "simulate_record", r"mem_mb=\D*", TOO_LITTLE)
-    line = "    from zoolib.train import train_member\n"
+    line = "    from zoolib.train import Member, train_member\n"
     edit(repo / "workflow/scripts/train_member.py", line, line + SLOW)
     slow_down(repo, 0)
     call = Call(repo)
@@ -92,14 +93,14 @@ def completed(cluster, repo):
 
 @pytest.fixture(scope="session")
 def pair(completed, repo):
-    """A configuration with two members that train for long enough that something can happen to them."""
+    """A configuration with two members whose training is long enough to be interrupted."""
     ensembles = [{"name": "metrics", "members": 1}, {"name": "pair", "members": 2}]
     return overlay(repo, "pair", {"train": {"epochs": EPOCHS, "patience": 15, "ensembles": ensembles}})
 
 
 @pytest.fixture(scope="session")
 def undisturbed(repo, pair):
-    """Two members trained at once and without a disturbance: (their folders, their jobs as they ran)."""
+    """Two members trained at once without a disturbance: (folders, running jobs, logs)."""
     call = Call(repo, *(model(repo, member).relative_to(repo) for member in range(2)), config=[pair])
 
     def both():
@@ -164,7 +165,7 @@ def test_two_members_train_side_by_side(undisturbed):
 
 
 def attempts(call, count):
-    """The attempts at a training, once there are so many."""
+    """Wait for this number of attempts at a training; returns their jobs."""
     return wait_until(
         lambda: len(sent := call.jobs("train_member")) == count and sent,
         240,
@@ -176,7 +177,7 @@ def test_a_training_that_is_interrupted_in_three_ways_ends_with_the_same_weights
     replace_in_rule(repo / "rules/train.smk", "train_member", "runtime=", 2)
     slow_down(repo, 4)
     call, log = Call(repo, model(repo, 0).relative_to(repo), config=[pair]), log_of(repo, 0)
-    # Its two minutes are soon over: it stops by itself before SLURM would end it.
+    # It has two minutes, and stops by itself before SLURM would end it.
     limited, going_on = attempts(call, 2)
     assert (limited["JobState"], limited["TimeLimit"]) == ("FAILED", "00:02:00")
     told = Path(limited["StdOut"]).read_text()
@@ -185,7 +186,7 @@ def test_a_training_that_is_interrupted_in_three_ways_ends_with_the_same_weights
     wait_for_epoch(log, reached + 2, call)
     assert f"Training goes on after epoch {reached}\n" in log.read_text()
     slurm("scancel", going_on["JobId"])
-    # More often than other rules are retried: this one before it has done anything.
+    # Another rule would have no retry left after this. The attempt is cancelled before it has trained.
     slurm("scancel", attempts(call, 3)[-1]["JobId"])
     requeued = attempts(call, 4)[-1]
     reached = epochs_done(log)

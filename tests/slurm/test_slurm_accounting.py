@@ -1,4 +1,4 @@
-"""The whole run where SLURM keeps accounts, told by `sacct`: `make test-slurm-accounting`."""
+"""A complete run on a SLURM with accounting, read from `sacct`: `make test-slurm-accounting`."""
 
 import csv
 import io
@@ -12,23 +12,23 @@ from login import GPU_RULES, Call, clone, partitions
 
 @pytest.fixture(scope="module")
 def accounted(tmp_path_factory):
-    """The jobs of config/test.yaml as sacct tells of them, oldest first."""
+    """The jobs of config/test.yaml as sacct lists them, oldest first."""
     if reason := cluster.why_not() or accounting.why_not():
-        pytest.skip(f"no SLURM with accounts can be started here: {reason}")
+        pytest.skip(f"no SLURM with accounting on this machine: {reason}")
     repo = clone(tmp_path_factory.mktemp("accounted") / "repo")
     profile = repo / "profiles/slurm/config.yaml"
-    # What docs/cluster.md has its reader write there.
+    # The edit that docs/cluster.md describes.
     profile.write_text(profile.read_text().replace('&account ""', f"&account {accounting.ACCOUNT}"))
     assert yaml.safe_load(profile.read_text())["default-resources"]["slurm_account"] == accounting.ACCOUNT
     with cluster.Cluster(partitions(), accounting.accounts):
         accounting.open_account()
         Call(repo, options=("--slurm-status-command", "sacct")).wait()
         columns = "--format=JobID,Comment%100,Partition,Account,ReqTRES%200,State"
-        told = cluster.slurm("sacct", "--allocations", "--parsable2", columns)
-    return list(csv.DictReader(io.StringIO(told), delimiter="|"))
+        listed = cluster.slurm("sacct", "--allocations", "--parsable2", columns)
+    return list(csv.DictReader(io.StringIO(listed), delimiter="|"))
 
 
-def test_sacct_tells_which_jobs_asked_for_a_gpu(accounted):
+def test_sacct_lists_which_jobs_asked_for_a_gpu(accounted):
     cpu_partition, gpu_partition = partitions()
     assert len(accounted) > 20
     asked = set()

@@ -1,11 +1,11 @@
-"""After the demo: did it learn? Fails if not, and says where the results are."""
+"""Check after the demo that the model has learned, and print where the results are; fails if it has not."""
 
 import sys
 from pathlib import Path
 
 import pandas as pd
 
-# What the demo must reach, and what a survey with nothing but brightness to see would reach.
+# What the demo must reach at least, and what a regression on pixels may reach at most.
 LOSS_CLOSED = 0.5
 SMOOTH_OR_FEATURED = 0.9
 RING = 0.8
@@ -14,32 +14,32 @@ REGRESSION_RING = 0.7
 
 
 def checks(learning):
-    """(what, found, is it as it must be, what it must be) for each assertion."""
+    """(what is measured, value, whether it is good, expected value) for each assertion."""
     loss, smooth, ring = (row for _, row in learning.iterrows())
     closed, trivial = loss["model_closes"], loss["logistic_regression_closes"]
     return [
         (
-            f"test loss {loss['model']:.2f} nats: of the way from the constant predictor"
-            f" ({loss['constant']:.2f}) to the true probabilities ({loss['truth']:.2f}) the model closes",
+            f"test loss {loss['model']:.2f} nats: share of the way from the constant predictor"
+            f" ({loss['constant']:.2f}) to the true probabilities ({loss['truth']:.2f}) that the model goes",
             closed,
             closed >= LOSS_CLOSED,
             f"at least {LOSS_CLOSED:.0%}",
         ),
         (
-            "smooth or featured, right where the volunteers are confident",
+            "smooth or featured, correct where the volunteers are confident",
             smooth["model"],
             smooth["model"] >= SMOOTH_OR_FEATURED,
             f"at least {SMOOTH_OR_FEATURED:.0%}",
         ),
-        ("rings, finetuned, right for", ring["model"], ring["model"] >= RING, f"at least {RING:.0%}"),
+        ("rings, finetuned, correct for", ring["model"], ring["model"] >= RING, f"at least {RING:.0%}"),
         (
-            "a logistic regression on 16 x 16 pixels closes",
+            "the same share for a logistic regression on 16 x 16 pixels",
             trivial,
             trivial < REGRESSION_CLOSED,
             f"less than {REGRESSION_CLOSED:.0%}",
         ),
         (
-            "a logistic regression on 16 x 16 pixels, rings, right for",
+            "rings, logistic regression on 16 x 16 pixels, correct for",
             ring["logistic_regression"],
             ring["logistic_regression"] < REGRESSION_RING,
             f"less than {REGRESSION_RING:.0%}",
@@ -48,7 +48,7 @@ def checks(learning):
 
 
 def main(folder):
-    """Print scores and places; returns the number of failed assertions."""
+    """Print scores and the paths of results; returns the number of failed assertions."""
     failed = 0
     print()
     for what, found, good, expected in checks(pd.read_csv(folder / "evaluate" / "learning.csv")):

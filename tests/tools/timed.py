@@ -1,4 +1,4 @@
-"""Run a command; end with one line: its name, how long it took, and the peak memory of all its processes."""
+"""Run a command. The last line is its name, its time and the peak memory of all its processes."""
 
 import os
 import subprocess
@@ -31,7 +31,7 @@ def memory_of_descendants(root):
 
 
 def main(name, command):
-    """Run the command and tell what it took; returns its exit status."""
+    """Run the command and print its time and memory; returns its exit status."""
     start, peak = time.monotonic(), 0
     process = subprocess.Popen(command)
     ended = threading.Event()

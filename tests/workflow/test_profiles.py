@@ -74,7 +74,7 @@ def read(folder):
 
 
 def jobs_shown(shown):
-    """(rule, what is shown of it) of each job of a dry run."""
+    """(rule, text) of each job that a dry run shows."""
     return re.findall(r"^ *rule (\w+):$(.*?)(?=^ *rule |\Z)", shown, re.MULTILINE | re.DOTALL)
 
 
@@ -85,7 +85,7 @@ def resource(text, name):
 
 @pytest.fixture(scope="module")
 def plans(profiles, tmp_path_factory):
-    """What dry runs show, {name: text}; a profile's name stands for the paper's run under it."""
+    """The output of dry runs, {name: text}; the name of a profile stands for the paper's run with it."""
     many_cpus = ("--cores", 64, "--directory", tmp_path_factory.mktemp("elsewhere"))
     cases = {name: ("--profile", folder, *many_cpus) for name, folder in profiles.items()}
     cases["tasks"] = ("--profile", "slurm", *TEST, *many_cpus)
@@ -163,7 +163,7 @@ def test_memory_doubles_once_but_not_for_trainings(plans):
     for rule, memory in first.items():
         times = 1 if rule in ("train_member", "finetune_task") else 2
         assert fifth[rule] == times * memory, rule
-    # Of which Snakemake itself takes a third.
+    # Snakemake itself takes a third of this.
     assert min(first.values()) >= 1000
 
 

@@ -1,4 +1,4 @@
-"""The study of the real rings: its configuration, and its tables on answers that are known."""
+"""The study of the real rings: its configuration, and its tables for known answers."""
 
 import importlib.util
 import json
@@ -24,7 +24,7 @@ def study(repo):
 
 
 def answers(study, run, task, right):
-    """A task's galaxies as the pipeline writes them, of which some are called rightly, read by the study."""
+    """Write the galaxies of a task as the pipeline does, and let the study read them."""
     ring = np.arange(240) % 2
     predicted = np.where(right, ring, 1 - ring) * 0.8 + 0.1
     names = [f"J{number:03d}" for number in range(240)]
@@ -38,7 +38,7 @@ def answers(study, run, task, right):
 def test_differences_are_taken_galaxy_by_galaxy(study, tmp_path):
     number = np.arange(240)
     scratch = answers(study, tmp_path, "scratch", number % 2 == 0)
-    # The same mistakes but those of every fifth galaxy: better by a tenth, and never worse.
+    # The same errors, except for every fifth galaxy: better by a tenth, and never worse.
     frozen = answers(study, tmp_path, "frozen", (number % 2 == 0) | (number % 5 == 0))
     lines = study.compare({"scratch": scratch, "frozen": frozen})
     assert len(lines) == 4
