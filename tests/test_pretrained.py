@@ -1,4 +1,4 @@
-"""Published encoders become model folders: what of their config is followed, what is refused, whole runs."""
+"""Published encoders become model folders: what is read of their config, what is refused, complete runs."""
 
 import json
 from types import SimpleNamespace
@@ -33,11 +33,11 @@ def convert(folder, files, image=None):
     return models.load_model(folder / "out")
 
 
-def test_a_folder_of_timm_s_becomes_a_model_folder(tmp_path):
+def test_a_folder_that_timm_wrote_becomes_a_model_folder(tmp_path):
     files = encoder_files()
     model = convert(tmp_path, files)
     pixels = np.random.default_rng(1).uniform(0, 255, (3, 48, 48, 3)).astype("float32")
-    # Not through import_backbone: pixels to 0-1, and mean and deviation, by hand.
+    # Without import_backbone: scaling to 0-1, mean and deviation are applied by hand.
     plain = build_backbone("resnet18", 48, 3)
     set_timm_weights(plain, "resnet18", resnet18())
     seen = 255 * (pixels / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
@@ -54,9 +54,10 @@ def test_a_folder_of_timm_s_becomes_a_model_folder(tmp_path):
         "encoding": "png",
         "interpolation": "bicubic",
     }
-    told = model.about["training"]
-    assert (told["backbone"], told["licence"], told["interpolation"]) == ("resnet18", "apache-2.0", "bicubic")
-    assert told["pretrained"].endswith("/encoder") and len(told["weights"]) == 64
+    origin = model.about["training"]
+    assert (origin["backbone"], origin["licence"]) == ("resnet18", "apache-2.0")
+    assert origin["interpolation"] == "bicubic"
+    assert origin["pretrained"].endswith("/encoder") and len(origin["weights"]) == 64
 
 
 def test_a_grey_encoder_has_one_channel_and_the_mean_of_three_means(tmp_path):
@@ -76,7 +77,7 @@ def test_a_grey_encoder_has_one_channel_and_the_mean_of_three_means(tmp_path):
         ({"input_size": [3, 448, 448], "crop_pct": "silent"}, 600, 0.75, 448),
     ],
 )
-def test_the_view_is_timm_s_or_where_it_is_silent_zoobot_s(tmp_path, changes, size, crop, final_size):
+def test_image_settings_are_timm_s_or_if_missing_zoobot_s(tmp_path, changes, size, crop, final_size):
     folder = write_encoder(tmp_path, encoder_files({}, **changes))
     settings = pretrained.read_timm_config(folder / "config.json", "x")
     found, channels = pretrained.timm_preprocessing(settings, {})
@@ -87,7 +88,7 @@ def test_the_view_is_timm_s_or_where_it_is_silent_zoobot_s(tmp_path, changes, si
         assert abs(size - final_size / changes["crop_pct"]) <= 1 and (size - final_size) % 2 == 0
 
 
-def test_silence_on_colours_is_pixels_divided_by_255(tmp_path):
+def test_without_mean_and_deviation_pixels_are_divided_by_255(tmp_path):
     model = convert(tmp_path, encoder_files(mean="silent", std="silent"))
     plain = build_backbone("resnet18", 48, 3)
     set_timm_weights(plain, "resnet18", resnet18())
@@ -106,7 +107,8 @@ def without(name):
 WRONG = {
     "another architecture": (
         lambda: encoder_files({}, architecture="maxvit_rmlp_tiny_rw_224.sw_in1k"),
-        f"its architecture is 'maxvit_rmlp_tiny_rw_224', which is not supported; there are {', '.join(ZOO)};",
+        "its architecture is 'maxvit_rmlp_tiny_rw_224', which is not supported; expected one of"
+        f" {', '.join(ZOO)};",
     ),
     "a weight missing": (lambda: encoder_files(without("layer3.0.bn2.bias")), "'layer3.0.bn2.bias'"),
     "a weight left over": (
@@ -119,7 +121,7 @@ WRONG = {
     ),
     "a pickle under another name": (
         lambda: {**encoder_files({}), "model.safetensors": b"PK\x03\x04" + bytes(200)},
-        "its model.safetensors is a pickle under another name, and opening one can run any program",
+        "its model.safetensors is a pickle under another name, and opening it can run any program",
     ),
     "damaged weights": (
         lambda: {**encoder_files({}), "model.safetensors": save(resnet18())[:100_000]},
@@ -154,17 +156,17 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_is_wrong_is_one_sentence_and_leaves_nothing(tmp_path, case):
-    files, sentence = WRONG[case]
+def test_a_wrong_encoder_is_one_message_and_leaves_nothing(tmp_path, case):
+    files, words = WRONG[case]
     with pytest.raises(UserError) as caught:
         convert(tmp_path, files())
-    told = str(caught.value)
-    assert sentence in told and "\n" not in told and told.endswith("."), told
-    assert told.startswith((f"{tmp_path}/encoder: ", "config.json: "))
+    message = str(caught.value)
+    assert words in message and "\n" not in message and message.endswith("."), message
+    assert message.startswith((f"{tmp_path}/encoder: ", "config.json: "))
     assert not list(tmp_path.glob("out/*"))
 
 
-def test_a_run_s_images_must_suit_the_encoder(tmp_path):
+def test_a_run_s_images_must_fit_the_encoder(tmp_path):
     assert convert(tmp_path, encoder_files(), RUN_IMAGE).about["image"] == RUN_IMAGE
     with pytest.raises(UserError, match="sees colour images .*image.color is false; set image.color to true"):
         convert(tmp_path, encoder_files(), {**RUN_IMAGE, "color": False})
@@ -172,9 +174,9 @@ def test_a_run_s_images_must_suit_the_encoder(tmp_path):
         convert(tmp_path, encoder_files(resnet18(channels=1)), RUN_IMAGE)
 
 
-def test_a_backbone_alone_predicts_nothing_and_has_no_head_to_go_on_with(tmp_path):
+def test_a_backbone_without_a_head_cannot_predict_or_continue_training(tmp_path):
     convert(tmp_path, encoder_files(), RUN_IMAGE)
-    with pytest.raises(UserError, match="without a head, which answers nothing; finetune it first"):
+    with pytest.raises(UserError, match="without a head, so it cannot predict answers; finetune it first"):
         predict.load(tmp_path / "out")
     with pytest.raises(UserError, match="without a head.*train.pretrained"):
         train.build_network(TREE, RUN_IMAGE, {**SETTINGS, "start_from": str(tmp_path / "out")})
@@ -213,8 +215,8 @@ def test_a_tree_gets_a_new_head_on_the_pretrained_backbone(model_folder, tmp_pat
 
 def test_a_member_says_what_it_started_from(stored, model_folder, tmp_path):
     model = train_member(stored, tmp_path, pretrained=str(model_folder), backbone="EfficientNetB0", epochs=1)
-    told = model.about["training"]
-    assert (told["backbone"], told["pretrained"]) == ("tiny", str(model_folder))
+    origin = model.about["training"]
+    assert (origin["backbone"], origin["pretrained"]) == ("tiny", str(model_folder))
 
 
 TEST = ("--configfile", "config/test.yaml")
@@ -233,7 +235,7 @@ def hub():
 
 @pytest.fixture(scope="module")
 def run(hub, tmp_path_factory):
-    """A copy of the repository to run in, and what it is run with."""
+    """A copy of the repository, and the overlay and the environment to run it with."""
     folder = tmp_path_factory.mktemp("encoders")
     repo = copy_of_the_repository(folder / "repo")
     task = {"name": "ring", "table": "rings.csv", "label": "ring", "pretrained": SOURCE, "epochs": 2}
@@ -247,7 +249,7 @@ def run(hub, tmp_path_factory):
     return repo, path, environment
 
 
-def test_rings_are_finetuned_from_a_repository_start_to_end(run, hub):
+def test_rings_are_finetuned_from_a_repository(run, hub):
     repo, path, environment = run
     results = repo / "results/encoders"
     (encoder,) = (results / "pretrained").iterdir()
@@ -293,13 +295,13 @@ def test_a_tree_is_trained_from_a_repository_too(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "sentence"),
+    ("content", "message"),
     [
         (
             {"pretrained": SOURCE, "start_from": "mine/model"},
             "train has both pretrained (a backbone that gets",
         ),
-        ({"pretrained": "imagenet"}, "train.pretrained is imagenet, whose networks see colour images, and"),
+        ({"pretrained": "imagenet"}, "train.pretrained is imagenet, whose networks need colour images, but"),
         ({"pretrained": "mine/nothing"}, "train.pretrained is 'mine/nothing', expected a model folder"),
         (
             {"pretrained": "results/gz_decals/train/all/0"},
@@ -308,7 +310,7 @@ def test_a_tree_is_trained_from_a_repository_too(run, tmp_path):
         ({"pretrained": "hf://nano"}, "train.pretrained is 'hf://nano', expected hf://organisation/name or"),
     ],
 )
-def test_a_wrong_source_of_a_training_ends_in_one_sentence(repo, tmp_path, monkeypatch, content, sentence):
+def test_a_wrong_source_of_a_training_is_one_message(repo, tmp_path, monkeypatch, content, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine/model").mkdir(parents=True)
     for file in ("model.keras", "model.json"):
@@ -317,7 +319,7 @@ def test_a_wrong_source_of_a_training_ends_in_one_sentence(repo, tmp_path, monke
     config["train"].update(content)
     with pytest.raises(UserError) as caught:
         check_configuration(config, repo / "workflow/schemas/config.schema.yaml", repo / "config/trees")
-    assert str(caught.value).startswith(f"Configuration: {sentence}")
+    assert str(caught.value).startswith(f"Configuration: {message}")
 
 
 def test_make_finetune_takes_every_source(run, tmp_path, monkeypatch, model_folder):

@@ -104,7 +104,7 @@ def without(key):
         (without("head.norm.bias"), r"have no 'head.norm.bias' \(1 of 126 are missing\)"),
         (
             lambda tensors: tensors.update({"norm_pre.weight": np.ones(512)}),
-            r"have 'norm_pre.weight', which convnext_pico has not \(1 are left over\)",
+            r"have 'norm_pre.weight', which convnext_pico does not have \(1 are unknown\)",
         ),
         (
             lambda tensors: tensors.update({"stem.0.weight": np.ones((64, 3, 4, 4))}),

@@ -1,4 +1,4 @@
-"""A real HTTP server that answers as Hugging Face does when files of a repository are asked for."""
+"""A real HTTP server that answers requests for files of a repository like Hugging Face."""
 
 import hashlib
 import re
@@ -17,8 +17,8 @@ class Repository:
 
     Attributes:
         revisions: {branch, tag, pull request or commit: {file name: bytes}}.
-        token: the one that may read it; None for everybody.
-        gated: whether its owner must let a reader in.
+        token: the token that may read it; None if everybody may.
+        gated: whether its owner must grant access.
     """
 
     revisions: dict = field(default_factory=dict)
@@ -27,14 +27,14 @@ class Repository:
 
 
 def commit_of(files):
-    """The commit that a set of files has here: 40 hexadecimal digits."""
+    """The commit of a set of files on this server: 40 hexadecimal digits."""
     return hashlib.sha1(b"".join(name.encode() + data for name, data in sorted(files.items()))).hexdigest()
 
 
 class HubServer:
     """Serve repositories on 127.0.0.1; a context manager.
 
-    Weights lie on a host of their own, as with Hugging Face: the answer leads to `localhost`.
+    As with Hugging Face, weights are on another host: the answer redirects to `localhost`.
 
     Attributes:
         url: the address, for HF_ENDPOINT.

@@ -1,4 +1,4 @@
-"""Fetching from a server that answers as Hugging Face does, and every way in which it can go wrong."""
+"""Downloads from a server that answers like Hugging Face, and every way in which they can fail."""
 
 import functools
 import logging
@@ -16,13 +16,13 @@ FILES = {"config.json": b"{}", "model.safetensors": WEIGHTS}
 
 @pytest.fixture
 def server(monkeypatch, tmp_path, caplog):
-    """A running server with one repository, and a cache of its own."""
+    """A running server with one repository, and an empty cache."""
     with HubServer() as running:
         monkeypatch.setenv("HF_ENDPOINT", running.url)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
         monkeypatch.delenv("HF_TOKEN", raising=False)
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no_token"))
-        # The library has read its environment when it was imported.
+        # The library reads the environment only when it is imported.
         asked = functools.partial(hf_hub_download, endpoint=running.url, cache_dir=tmp_path / "cache")
         monkeypatch.setattr(hub, "hf_hub_download", asked)
         monkeypatch.setattr("time.sleep", lambda seconds: None)
@@ -32,18 +32,18 @@ def server(monkeypatch, tmp_path, caplog):
         yield running
 
 
-def told(source, file="config.json"):
+def error_of(source, file="config.json"):
     with pytest.raises(UserError) as caught:
         hub.Repository(source).fetch(file)
-    sentence = str(caught.value)
-    assert "\n" not in sentence and sentence.endswith(".") and sentence.startswith(f"{source}: ")
-    return sentence
+    message = str(caught.value)
+    assert "\n" not in message and message.endswith(".") and message.startswith(f"{source}: ")
+    return message
 
 
 def test_files_come_from_one_commit_and_are_kept(server, caplog):
     repository = hub.Repository("hf://owner/encoder")
     config = repository.fetch("config.json")
-    # Somebody changes the repository between two files.
+    # The repository changes between two files.
     server.add("owner/encoder", {**FILES, "model.safetensors": b"other"})
     assert repository.fetch("model.safetensors").read_bytes() == WEIGHTS
     assert repository.commit == commit_of(FILES) == config.parent.name
@@ -65,53 +65,56 @@ def test_a_pull_request_is_a_revision(server):
 
 def test_a_token_opens_a_private_repository_and_goes_nowhere_else(server, monkeypatch, caplog):
     server.add("owner/private", FILES, token="hf_secret")
-    assert "has no such repository, or it is private; fix the name, or, if private, set HF_TOKEN." in told(
-        "hf://owner/private"
+    assert (
+        "has no such repository, or it is private; fix the name, or, if private, set HF_TOKEN."
+        in error_of("hf://owner/private")
     )
     monkeypatch.setenv("HF_TOKEN", "another")
-    assert "the token in use may not read it" in told("hf://owner/private")
+    assert "if private, use a token that may read it." in error_of("hf://owner/private")
     monkeypatch.setenv("HF_TOKEN", "wrong")
-    assert "refuses the token in use; fix or unset HF_TOKEN." in told("hf://owner/private")
+    assert "refuses the token; fix or unset HF_TOKEN." in error_of("hf://owner/private")
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     assert hub.Repository("hf://owner/private").fetch("model.safetensors").read_bytes() == WEIGHTS
     assert not server.leaked
     assert "hf_secret" not in caplog.text
     monkeypatch.setenv("HF_ENDPOINT", server.url.replace("//", "//me:password@"))
-    assert "password" not in told("hf://owner/nothing")
+    assert "password" not in error_of("hf://owner/nothing")
 
 
 def test_what_is_not_there_is_named(server):
     server.add("owner/pickle", {"config.json": b"{}", "pytorch_model.bin": b"\x80\x02"})
     server.add("owner/gated", FILES, gated=True)
-    assert f"{server.url} has no such repository" in told("hf://owner/nothing")
-    assert "has no revision 'v9', expected a branch, a tag or a commit" in told("hf://owner/encoder@v9")
-    assert "has no weights.json, expected an encoder that timm" in told("hf://owner/encoder", "weights.json")
-    pickle = told("hf://owner/pickle", "model.safetensors")
+    assert f"{server.url} has no such repository" in error_of("hf://owner/nothing")
+    assert "has no revision 'v9', expected a branch, a tag or a commit" in error_of("hf://owner/encoder@v9")
+    assert "has no weights.json, expected an encoder that timm" in error_of(
+        "hf://owner/encoder", "weights.json"
+    )
+    pickle = error_of("hf://owner/pickle", "model.safetensors")
     assert "weights in a pickle (pytorch_model.bin)" in pickle and "hf://owner/pickle@refs/pr/1" in pickle
-    assert "lets in only who has asked" in told("hf://owner/gated")
+    assert "its owner must grant access; request it at" in error_of("hf://owner/gated")
     assert "pytorch_model.bin" not in server.sent
 
 
-def test_without_network_the_cache_serves(server, monkeypatch):
+def test_without_a_network_the_cache_is_used(server, monkeypatch):
     hub.Repository("hf://owner/encoder").fetch("config.json")
     server.broken = True
     assert hub.Repository("hf://owner/encoder").fetch("config.json").read_bytes() == b"{}"
-    assert "cannot be reached (Server error '500" in told("hf://owner/encoder", "model.safetensors")
+    assert "cannot be reached (Server error '500" in error_of("hf://owner/encoder", "model.safetensors")
     nowhere = {**hub.hf_hub_download.keywords, "endpoint": "http://127.0.0.1:9"}
     monkeypatch.setattr(hub, "hf_hub_download", functools.partial(hf_hub_download, **nowhere))
     assert hub.Repository("hf://owner/encoder").fetch("config.json").read_bytes() == b"{}"
-    assert "cannot be reached ([Errno 111] Connection refused), and the cache has no copy" in told(
+    assert "cannot be reached ([Errno 111] Connection refused), and the cache has no copy" in error_of(
         "hf://owner/other"
     )
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert hub.Repository("hf://owner/encoder").fetch("config.json").read_bytes() == b"{}"
-    assert "is not in the cache, and HF_HUB_OFFLINE is set" in told("hf://owner/other")
+    assert "is not in the cache, and HF_HUB_OFFLINE is set" in error_of("hf://owner/other")
 
 
-def test_a_download_that_ends_early_is_no_file(server, monkeypatch):
+def test_a_download_that_ends_early_leaves_no_file(server, monkeypatch):
     monkeypatch.setattr(constants, "DEFAULT_DOWNLOAD_TIMEOUT", 1)
     server.short = True
-    assert "failed" in told("hf://owner/encoder", "model.safetensors")
+    assert "failed" in error_of("hf://owner/encoder", "model.safetensors")
     server.short = False
     assert hub.Repository("hf://owner/encoder").fetch("model.safetensors").read_bytes() == WEIGHTS
 
@@ -129,7 +132,7 @@ def test_a_download_that_ends_early_is_no_file(server, monkeypatch):
         ("results/mine/finetune/ring", "model"),
     ],
 )
-def test_every_source_is_told_by_what_is_there(tmp_path, monkeypatch, source, kind):
+def test_the_kind_of_a_source_follows_from_what_is_there(tmp_path, monkeypatch, source, kind):
     monkeypatch.chdir(tmp_path)
     files = ("model/model.keras", "model/model.json", "encoder/config.json", "encoder/model.safetensors")
     for file in (*files, "old/zoobot.index", "old/zoobot.data-00000-of-00001", "old/other.txt"):
@@ -143,7 +146,7 @@ def test_every_source_is_told_by_what_is_there(tmp_path, monkeypatch, source, ki
 
 
 @pytest.mark.parametrize(
-    ("source", "sentence"),
+    ("source", "message"),
     [
         ("hf://nano", "expected hf://organisation/name or hf://organisation/name@revision"),
         ("hf://owner/a--b", "expected hf://organisation/name"),
@@ -152,23 +155,23 @@ def test_every_source_is_told_by_what_is_there(tmp_path, monkeypatch, source, ki
         ("hf://-owner/nano", "expected hf://organisation/name"),
         (f"hf://owner/{'n' * 97}", "expected hf://organisation/name"),
         ("hf_hub:mwalmsley/nano", "expected hf://organisation/name"),
-        ("pickled", "whose weights are in a pickle (nano.ckpt)"),
-        ("pickled/nano.ckpt", "whose weights are in a pickle (nano.ckpt)"),
+        ("pickled", "the weights are in a pickle (nano.ckpt)"),
+        ("pickled/nano.ckpt", "the weights are in a pickle (nano.ckpt)"),
         ("nothing", "expected a model folder (a folder with model.keras and model.json), hf://organisation"),
         ("results/other/finetune/ring", "expected a model folder"),
     ],
 )
-def test_what_is_no_source_is_a_sentence(tmp_path, monkeypatch, source, sentence):
+def test_an_unknown_source_is_an_error(tmp_path, monkeypatch, source, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pickled").mkdir()
     for file in ("config.json", "pytorch_model.bin", "nano.ckpt"):
         (tmp_path / "pickled" / file).touch()
     with pytest.raises(UserError) as caught:
         kind_of_source(source, "MODEL", own="results/mine/")
-    assert str(caught.value).startswith(f"MODEL is '{source}', ") and sentence in str(caught.value)
+    assert str(caught.value).startswith(f"MODEL is '{source}', ") and message in str(caught.value)
 
 
-def test_the_folders_of_two_revisions_are_two(tmp_path):
+def test_each_revision_has_its_own_folder(tmp_path):
     names = {
         encoder_name({"source": f"hf://owner/my.encoder{revision}", "image": None, "backbone": None})
         for revision in ("", "@main", "@refs/pr/1")

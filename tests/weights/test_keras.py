@@ -1,4 +1,4 @@
-"""Weights that are Keras's own against who wrote them: Zoobot's checkpoints, and those of ImageNet."""
+"""Zoobot's checkpoints and ImageNet weights give the features that they give in Keras 2 and Keras."""
 
 import re
 
@@ -18,7 +18,7 @@ TOP_BETA = "layer_with_weights-0/layer_with_weights-0/layer_with_weights-129/bet
 
 
 def seeded():
-    """Random numbers that do not depend on which tests ran before; Keras's weights follow them."""
+    """Random numbers, and Keras's random weights, that do not depend on the tests before."""
     keras.utils.set_random_seed(3)
     return np.random.default_rng(3)
 
@@ -34,12 +34,12 @@ def backbone():
 
 @pytest.fixture(scope="module")
 def variables(backbone):
-    """{key: array} as Keras 2 names them."""
+    """{key: array} with the keys of Keras 2."""
     return checkpoint_of(backbone.layers[-1].layers[3:])
 
 
 def difference(found, expected):
-    """The largest difference, in standard deviations of the features, which tell galaxies apart."""
+    """The largest difference in units of the features' standard deviation, so that it means something."""
     found, expected = np.asarray(found), np.asarray(expected)
     assert found.shape == expected.shape
     assert expected.std(axis=0).mean() > 0.01 * expected.std() > 0
@@ -49,12 +49,12 @@ def difference(found, expected):
 def refused(path, *words):
     with pytest.raises(UserError) as error:
         zoobot_checkpoint_backbone(path)
-    sentence = str(error.value)
-    assert str(path) in sentence
+    message = str(error.value)
+    assert str(path) in message
     for word in words:
-        assert word in sentence
-    assert "\n" not in sentence
-    return sentence
+        assert word in message
+    assert "\n" not in message
+    return message
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -85,14 +85,14 @@ def test_a_checkpoint_keeps_the_order_of_its_layers(backbone, variables, edge, t
     assert difference(found(images), expected(images)) < 1e-6
 
 
-def test_a_head_of_several_dense_layers_is_left_out(variables, tmp_path):
+def test_a_head_of_several_dense_layers_is_not_used(variables, tmp_path):
     dense = {"layer_with_weights-1/kernel": np.ones((1280, 64)), "layer_with_weights-1/bias": np.ones(64)}
     dense |= {"layer_with_weights-2/kernel": np.ones((64, 1)), "layer_with_weights-2/bias": np.ones(1)}
     write_checkpoint(tmp_path / "checkpoint", {**variables, **dense})
     assert zoobot_checkpoint_backbone(tmp_path, 32).output_shape == (None, 1280)
 
 
-def test_no_checkpoint_is_a_sentence(variables, tmp_path):
+def test_a_missing_checkpoint_is_one_message(variables, tmp_path):
     refused(tmp_path / "nothing", "no TensorFlow checkpoint", "nothing.index")
     refused(tmp_path, "no TensorFlow checkpoint", "checkpoint.index")
     small = {STEM: variables[STEM]}
@@ -101,10 +101,10 @@ def test_no_checkpoint_is_a_sentence(variables, tmp_path):
     refused(tmp_path, "2 checkpoints (first, second)", "name one of them")
 
 
-def test_a_checkpoint_of_something_else_is_a_sentence(variables, tmp_path):
+def test_a_checkpoint_of_another_model_is_one_message(variables, tmp_path):
     def of(changed, *words):
         write_checkpoint(tmp_path / "other", changed)
-        return refused(tmp_path / "other", "no checkpoint of Zoobot's EfficientNetB0", *words)
+        return refused(tmp_path / "other", "is not a checkpoint of Zoobot's EfficientNetB0", *words)
 
     def without(*keys):
         return {key: value for key, value in variables.items() if not key.startswith(keys)}
@@ -116,12 +116,12 @@ def test_a_checkpoint_of_something_else_is_a_sentence(variables, tmp_path):
     of(without(last), "129 layers", "expected 130", "top_bn is missing")
     of(without(TOP_BETA), "top_bn", last[:-1], "has no beta")
     of({**variables, TOP_BETA: np.ones(1536)}, "beta of top_bn", "[1536]", "expected [1280]")
-    of({**variables, f"{last}scale": np.ones(3)}, "top_bn", "scale", "left over")
+    of({**variables, f"{last}scale": np.ones(3)}, "top_bn", "has an unknown scale")
     after = {"layer_with_weights-1/kernel": np.ones((3, 3, 1280, 8))}
-    of({**variables, **after}, "layer_with_weights-1/kernel is left over")
+    of({**variables, **after}, "layer_with_weights-1/kernel is unknown after")
 
 
-def test_damaged_files_are_a_sentence(variables, tmp_path):
+def test_damaged_files_are_one_message(variables, tmp_path):
     write_checkpoint(tmp_path / "checkpoint", variables)
     (data,) = tmp_path.glob("checkpoint.data-*")
     index, kept = tmp_path / "checkpoint.index", data.read_bytes()
@@ -150,7 +150,7 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "models"
 
 
-# One of each scaling: by itself, -1 to 1, ImageNet's mean and deviation, blue-green-red.
+# One architecture of each scaling: its own layers, -1 to 1, ImageNet's mean and deviation, blue-green-red.
 @pytest.mark.parametrize(
     ("name", "file"),
     [
@@ -160,13 +160,13 @@ def cache(tmp_path, monkeypatch):
         ("VGG16", "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"),
     ],
 )
-def test_imagenet_weights_of_the_cache_see_what_they_were_trained_with(name, file, cache, monkeypatch):
+def test_imagenet_weights_of_the_cache_see_pixels_as_in_their_training(name, file, cache, monkeypatch):
     rng = seeded()
     application = getattr(keras.applications, name)
     random = application(include_top=False, weights=None, input_shape=(64, 64, 3))
     randomise(random, images_of(64, 3, rng), rng)
     random.save(cache / file)
-    # Keras would not take a file of another checksum than the published one's.
+    # Keras would refuse a file with another checksum than the published one.
     monkeypatch.setattr("keras.src.utils.file_utils.validate_file", lambda *args, **named: True)
     images = images_of(64, 3, rng)
     backbone = imagenet_backbone(name, 64, 3)
@@ -177,22 +177,22 @@ def test_imagenet_weights_of_the_cache_see_what_they_were_trained_with(name, fil
     assert difference(backbone(images), expected) < 1e-4
 
 
-def test_imagenet_without_a_network_says_which_file_belongs_where(cache):
-    def sentence():
+def test_imagenet_without_a_network_says_which_file_to_copy_where(cache):
+    def assert_message():
         with pytest.raises(UserError, match="cannot be downloaded") as error:
             imagenet_backbone("EfficientNetB0", 32, 3)
-        told = str(error.value)
-        assert f"put it to {cache}/efficientnetb0_notop.h5" in told
-        assert re.search(r"get https://\S+/efficientnetb0_notop.h5 ", told)
-        assert "\n" not in told
+        message = str(error.value)
+        assert f"copy it to {cache}/efficientnetb0_notop.h5" in message
+        assert re.search(r"download https://\S+/efficientnetb0_notop.h5 ", message)
+        assert "\n" not in message
 
-    sentence()
-    # A file of another checksum counts as damaged.
+    assert_message()
+    # A file with another checksum is treated as damaged.
     (cache / "efficientnetb0_notop.h5").write_bytes(b"half of it")
-    sentence()
+    assert_message()
 
 
-def test_imagenet_refuses_what_it_has_no_weights_for(cache):
+def test_imagenet_refuses_images_and_backbones_without_weights(cache):
     with pytest.raises(UserError, match="needs colour images .* set image.color to true"):
         imagenet_backbone("EfficientNetB0", 32, 1)
     with pytest.raises(UserError, match="train.backbone: tiny; choose one of .*EfficientNetB0"):
@@ -200,16 +200,16 @@ def test_imagenet_refuses_what_it_has_no_weights_for(cache):
     with pytest.raises(UserError, match="EfficientNetB0 .* 16 px images .*at least 32"):
         imagenet_backbone("EfficientNetB0", 16, 3)
     (cache / "mobilenet_1_0_224_tf_no_top.h5").write_bytes(b"no such file")
-    with pytest.raises(UserError, match="damaged, delete it and try again"):
+    with pytest.raises(UserError, match="damaged, delete it and retry"):
         imagenet_backbone("MobileNet", 32, 3)
 
 
-def test_a_new_head_trains_on_such_a_backbone_and_the_model_loads_again(variables, tmp_path):
+def test_a_new_head_trains_on_a_checkpoint_s_backbone_and_the_model_loads_again(variables, tmp_path):
     write_checkpoint(tmp_path / "checkpoint", variables)
     backbone = zoobot_checkpoint_backbone(tmp_path, 32)
     ring = [Label("ring")]
     network = join(backbone, labels_head(1280, ring, {}, [], 0.2))
-    # Tracing such a step takes longer than the step.
+    # Tracing this step takes longer than running it.
     network.compile("adam", LabelsLoss(ring), run_eagerly=True)
     images, truth = images_of(32, 1, seeded(), 4), np.array([[0.0], [1.0], [1.0], [0.0]])
     before = [weight.copy() for weight in backbone.get_weights()]

@@ -1,4 +1,4 @@
-"""Parity: timm's weights give the features here that they give in timm."""
+"""Parity: timm's weights give the same features here as in timm."""
 
 import functools
 from types import SimpleNamespace
@@ -17,7 +17,7 @@ TOLERANCE = 1e-4
 
 @functools.cache
 def missing():
-    """Why timm cannot be asked; empty where it can."""
+    """Why timm cannot be imported; empty if it can."""
     try:
         timm_models.load_timm()
     except ImportError as error:
@@ -26,11 +26,11 @@ def missing():
 
 
 def seen_by_timm(name, channels, edge):
-    """timm's model, or a skip aloud; mean and standard deviation, and the features."""
+    """timm's model, its mean and standard deviation, and its features; without timm a skip."""
     if missing():
         pytest.skip(f"SKIPPED, NOT TESTED: weights as timm saves them; make env-parity ({missing()})")
     keras.utils.clear_session()
-    # A folder says what the encoder was trained with; timm's default in colour.
+    # timm's default mean and deviation; a grey encoder has their averages over the colours.
     own = timm_models.preprocessing(3)
     own = own if channels == 3 else [np.mean(own[0]), np.mean(own[1])]
     model = timm_models.random_model(name, channels)
@@ -55,7 +55,7 @@ def test_features_of_weights_that_timm_saved_are_timm_s(tmp_path, name, channels
 @pytest.mark.parametrize(("channels", "edge"), [(3, 98), (1, 64)])
 @pytest.mark.parametrize("name", timm_models.SMALL)
 def test_features_are_timm_s_at_the_other_size(name, channels, edge):
-    """Without the way through files, which is the same for every size."""
+    """Without writing files, which is the same for every size."""
     model, own, theirs = seen_by_timm(name, channels, edge)
     backbone = build_backbone(name, edge, channels, *own)
     set_timm_weights(backbone, name, {key: value.numpy() for key, value in model.state_dict().items()})
@@ -63,12 +63,12 @@ def test_features_are_timm_s_at_the_other_size(name, channels, edge):
 
 
 def with_stored_levels(name, channels, edge):
-    """A backbone of ours with the weights that timm's model had, drawn anew, and timm's features."""
+    """Our backbone with the weights of timm's model, drawn again from the seed, and timm's features."""
     keras.utils.clear_session()
     levels, theirs = timm_models.stored_features(name, channels, edge)
     backbone = build_backbone(name, edge, channels, *timm_models.preprocessing(channels))
     wanted = timm_names(backbone).items()
-    # timm has convolutions of one pixel, which draw the same numbers as dense layers.
+    # Convolutions of one pixel in timm draw the same numbers as dense layers here.
     shapes = {key: tuple(np.array(v.shape)[np.argsort(axes)]) for key, (v, axes) in wanted}
     set_timm_weights(backbone, name, timm_models.random_tensors(shapes, name, levels))
     return backbone, theirs
@@ -79,15 +79,15 @@ def features(backbone, channels, edge):
 
 
 @pytest.mark.parametrize(("name", "channels", "edge"), timm_models.STORED)
-def test_features_are_those_that_timm_once_gave(name, channels, edge):
-    """The same without timm: the weights are drawn anew, the features are stored."""
+def test_features_are_those_that_timm_gave_and_the_repository_stores(name, channels, edge):
+    """The same without timm: the weights are drawn again, the features are stored."""
     backbone, theirs = with_stored_levels(name, channels, edge)
     assert timm_models.difference(features(backbone, channels, edge), theirs) < TOLERANCE
 
 
 @pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0"])
-def test_the_measure_of_difference_would_see_a_wrong_epsilon(name):
-    """The oracle can fail: BatchNorm's epsilon of keras.applications is far outside the tolerance."""
+def test_a_wrong_epsilon_is_noticed(name):
+    """The test can fail: with BatchNorm's epsilon of keras.applications features differ far too much."""
     backbone, theirs = with_stored_levels(name, 1, 98)
     for layer in backbone.layers:
         if isinstance(layer, keras.layers.BatchNormalization):

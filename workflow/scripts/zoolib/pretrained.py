@@ -1,7 +1,6 @@
-"""Published encoders as model folders: their weights in a Keras backbone, and how they want to see galaxies.
+"""Stage pretrained: published encoders become model folders, with a backbone and its image settings, no head.
 
-The sources are those of `sources.kind_of_source`. What comes out is a model folder like any other, with a
-backbone and without a head.
+`sources.kind_of_source` lists the kinds of sources.
 """
 
 import json
@@ -25,12 +24,12 @@ from zoolib.weights.hub import Repository
 from zoolib.weights.keras import imagenet_backbone, zoobot_checkpoint_backbone
 from zoolib.weights.timm import set_timm_weights
 
-# How Zoobot shows its galaxies: 300 pixels, of which the middle 0.75 are seen, at 224 pixels.
+# How Zoobot's encoders see galaxies: images of 300 pixels, of which the middle 0.75 are shown, at 224 pixels.
 CONVENTION = {"size": 300, "crop": 0.75, "final_size": 224, "color": True, "encoding": "png"}
-# A pickle under another name: of PyTorch since 1.6 (a zip), and before.
+# How the pickles of PyTorch begin: since version 1.6 (a zip), and before.
 PICKLED = (b"PK\x03\x04", b"\x80\x02")
 UNKNOWN = "not stated"
-# The first convolution of the architectures of the zoo: its axes are (out, channels, height, width).
+# Names of the first convolution in the architectures of the zoo; its axes are (out, channels, height, width).
 FIRST = ("stem.0.weight", "conv1.weight", "conv_stem.weight")
 SMALLEST = 32
 
@@ -39,14 +38,14 @@ def import_backbone(source, output, image=None, backbone=None):
     """Write a model folder with a pretrained backbone and no head.
 
     Args:
-        source: a text that `sources.kind_of_source` knows, and no model folder.
+        source: any source of `sources.kind_of_source` but a model folder.
         output: attributes model, about: the files to write.
-        image: the `image` section of the run that it is to see; None for the encoder's own.
+        image: the `image` section of the run whose galaxies it will see; None for the encoder's own.
         backbone: name of a backbone of `keras.applications`, for `imagenet`.
 
     Raises:
-        UserError: what cannot be got or read, an architecture that is not supported, weights that do not fit,
-            an encoder that sees other channels than the run's images have.
+        UserError: the source cannot be downloaded or read, its architecture is not supported, its weights do
+            not fit, or it needs another number of channels than the run's images have.
     """
     kind = kind_of_source(source, "pretrained")
     try:
@@ -57,9 +56,9 @@ def import_backbone(source, output, image=None, backbone=None):
         else:
             network, seen, origin = _of_timm(source, kind, image)
     except UserError as error:
-        # Its backbone is its own, whatever the key says.
-        told = str(error).removeprefix("train.backbone: ")
-        raise (error if told == str(error) else UserError(f"{source}: {told}")) from None
+        # The backbone is the encoder's own: the key train.backbone is not the cause.
+        message = str(error).removeprefix("train.backbone: ")
+        raise (error if message == str(error) else UserError(f"{source}: {message}")) from None
     if image and seen["color"] != image["color"]:
         wanted = "colour images (3 channels)" if seen["color"] else "grey images (1 channel)"
         raise UserError(
@@ -106,11 +105,11 @@ def _of_timm(source, kind, image):
     repository = Repository(source) if kind == "hub" else None
     fetch = repository.fetch if repository else Path(source).joinpath
     settings = read_timm_config(fetch(config), source)
-    # Before its weights are asked for, which may be hundreds of megabytes.
+    # Checked before the weights are downloaded, which may be hundreds of megabytes.
     if settings["architecture"] not in ZOO:
         raise UserError(
-            f"{source}: its architecture is '{settings['architecture']}', which is not supported; there are"
-            f" {', '.join(ZOO)}; choose an encoder of one of these."
+            f"{source}: its architecture is '{settings['architecture']}', which is not supported; expected"
+            f" one of {', '.join(ZOO)}; choose another encoder."
         )
     path = fetch(weights)
     tensors = read_tensors(path, source)
@@ -136,7 +135,7 @@ def _origin(backbone, licence, revision=None):
 
 
 def _licence(repository, source):
-    """What the model card says."""
+    """The licence that the model card states."""
     card = "README.md"
     if repository:
         path = repository.fetch(card) if repository.has(card) else None
@@ -145,13 +144,13 @@ def _licence(repository, source):
     try:
         licence = (path and metadata_load(path) or {}).get("license") or UNKNOWN
         return ", ".join(map(str, licence)) if isinstance(licence, list) else str(licence)
-    # A card is written by hand: any YAML error.
+    # A card is written by hand and can have any error of YAML.
     except Exception:
         return UNKNOWN
 
 
 def read_timm_config(path, source):
-    """What timm's config.json says of an encoder.
+    """Read timm's config.json of an encoder.
 
     Args:
         path: of config.json.
@@ -159,15 +158,15 @@ def read_timm_config(path, source):
 
     Returns:
         {"architecture", "input_size" (channels, height, width), "crop_pct", "mean", "std", "interpolation"};
-        None where it is silent.
+        None for each that the file does not have.
 
     Raises:
-        UserError: no JSON, or not timm's.
+        UserError: the file is not JSON, or not what timm writes.
     """
     try:
         config = json.loads(Path(path).read_text())
         architecture = str(config["architecture"]).partition(".")[0]
-        # timm wrote all keys at the top before version 0.9.
+        # Before version 0.9 timm wrote all keys at the top level.
         found = config.get("pretrained_cfg", config)
         numbers = {key: found.get(key) for key in ("input_size", "mean", "std")}
         settings = {key: value and [float(number) for number in value] for key, value in numbers.items()}
@@ -203,7 +202,7 @@ def _is_square(size):
 
 
 def read_tensors(path, source):
-    """The weights in a safetensors file.
+    """Read the weights in a safetensors file.
 
     Args:
         path: of model.safetensors.
@@ -213,21 +212,21 @@ def read_tensors(path, source):
         {timm's name: float32 array}.
 
     Raises:
-        UserError: damaged, or a pickle under this name.
+        UserError: the file is damaged, or is a pickle with this name.
     """
     try:
         tensors = {name: np.asarray(values, "float32") for name, values in load_file(path).items()}
-    # Of numbers that numpy does not have (bfloat16) it says KeyError or TypeError.
+    # Numbers that numpy does not have (bfloat16) are a KeyError or a TypeError.
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         with open(path, "rb") as file:
             begin = file.read(4)
         if begin.startswith(PICKLED):
             raise UserError(
-                f"{source}: its model.safetensors is a pickle under another name, and opening one can run any"
+                f"{source}: its model.safetensors is a pickle under another name, and opening it can run any"
                 " program; convert it (docs/pretrained.md)."
             ) from None
         raise UserError(
-            f"{source}: its model.safetensors cannot be read ({error}); it is damaged or holds other numbers"
+            f"{source}: its model.safetensors cannot be read ({error}); it is damaged or has other numbers"
             " than float32 and float16; get it again, or choose another encoder."
         ) from None
     for name, values in tensors.items():
@@ -240,22 +239,22 @@ def read_tensors(path, source):
 
 
 def timm_preprocessing(settings, tensors):
-    """How an encoder wants to see images; Zoobot's own convention where its config is silent.
+    """The image settings of an encoder; where its config says nothing, Zoobot's own.
 
-    timm resamples an image so that its middle `crop_pct` has the model's size. So does this, with a margin
-    that is the same number of whole pixels on both sides: then the middle is cut out without resampling it
-    again. The mean of a grey encoder is that of the three channels, and so is its standard deviation.
+    timm resamples an image so that its middle `crop_pct` has the model's size. These settings do the same,
+    with a margin of the same whole number of pixels on both sides: then the middle is cut out without
+    resampling it again. Mean and standard deviation of a grey encoder are averages over the three channels.
 
     Args:
         settings: from `read_timm_config`.
-        tensors: {timm's name: array}; those of the first convolution say how many channels there are.
+        tensors: {timm's name: array}; the first convolution says how many channels there are.
 
     Returns:
         ({"image": the `image` section, "mean", "std" (a list, one number a channel, or None),
         "interpolation"}, channels).
 
     Raises:
-        UserError: means for another number of channels, or another number than 1 or 3.
+        UserError: the numbers of means and of channels differ, or there are neither 1 nor 3 channels.
     """
     edge = int(settings["input_size"][-1]) if settings["input_size"] else CONVENTION["final_size"]
     if settings["crop_pct"]:
@@ -273,7 +272,7 @@ def timm_preprocessing(settings, tensors):
         if len(shape) != 4 or shape[1] not in (1, 3):
             raise UserError(
                 f"model.safetensors: the weight '{name}' has the shape {shape}, expected four axes, the"
-                " second 1 (grey) or 3 (colour) channels long; choose another encoder."
+                " second of length 1 (grey) or 3 (colour); choose another encoder."
             )
         channels = shape[1]
     image["color"] = channels == 3

@@ -1,1 +1,1 @@
-"""Tables, images and shards: what galaxies are, where their pixels lie, and how they are divided."""
+"""Tables, images and shards: votes and labels of galaxies, where their pixels are, and their splits."""

@@ -1,1 +1,1 @@
-"""Published weights, read into the layers of `learning`."""
+"""Published weights, put into the layers of `learning`."""

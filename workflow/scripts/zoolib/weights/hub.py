@@ -1,6 +1,6 @@
-"""Repositories of Hugging Face: one revision of one, from the network or the library's cache.
+"""Repositories of Hugging Face: files of one revision, from the network or from the library's cache.
 
-`huggingface_hub` follows the environment: HF_HOME (where the cache is), HF_HUB_OFFLINE, HF_TOKEN and
+`huggingface_hub` reads environment variables: HF_HOME (where the cache is), HF_HUB_OFFLINE, HF_TOKEN and
 HF_ENDPOINT (https://huggingface.co/docs/huggingface_hub/package_reference/environment_variables).
 """
 
@@ -27,7 +27,7 @@ PICKLE = "pytorch_model.bin"
 
 
 class Repository:
-    """A repository at one revision: the first file that is fetched decides which commit that is.
+    """A repository at one revision; all files come from the commit that the first file came from.
 
     Args:
         source: `hf://organisation/name` or `hf://organisation/name@revision`.
@@ -42,7 +42,7 @@ class Repository:
         self.commit = None
 
     def fetch(self, file):
-        """Download a file, or take it from the cache.
+        """Download a file, or find it in the cache.
 
         Args:
             file: its name, e.g. `config.json`.
@@ -51,7 +51,7 @@ class Repository:
             Its path in the cache.
 
         Raises:
-            UserError: no such repository, revision or file, no network, a token that is missing or refused.
+            UserError: no such repository, revision or file, no network, a missing or invalid token.
         """
         try:
             about = hf_hub_download(self.name, file, revision=self.commit or self.revision, dry_run=True)
@@ -63,7 +63,7 @@ class Repository:
         except RemoteEntryNotFoundError:
             raise UserError(self._without(file)) from None
         except (OSError, HTTPError) as error:
-            # An address may hold a user's name and password.
+            # An address may contain a user name and a password.
             why = re.sub(r"//[^/@\s]*@", "//", self._why(error))
             raise UserError(f"{self.source}: {why}") from None
         if not self.commit:
@@ -78,7 +78,7 @@ class Repository:
             file: its name.
 
         Returns:
-            bool; False too where nobody can be asked.
+            bool; False too if the server cannot be reached.
         """
         try:
             hf_hub_download(self.name, file, revision=self.commit or self.revision, dry_run=True)
@@ -89,7 +89,7 @@ class Repository:
     def _without(self, file):
         if file.endswith(".safetensors") and self.has(PICKLE):
             return (
-                f"{self.source}: has its weights in a pickle ({PICKLE}), not in {file}, and opening one can"
+                f"{self.source}: has its weights in a pickle ({PICKLE}), not in {file}, and opening it can"
                 f" run any program; try hf://{self.name}@refs/pr/1, where a conversion is often offered, or"
                 " convert it yourself (docs/pretrained.md)."
             )
@@ -100,29 +100,27 @@ class Repository:
 
     def _why(self, error):
         at = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
-        token = "the token in use may not read it" if get_token() else "set HF_TOKEN"
+        token = "use a token that may read it" if get_token() else "set HF_TOKEN"
         if isinstance(error, GatedRepoError):
-            return f"its owner lets in only who has asked; ask at {at}/{self.name}, and {token}."
+            return f"its owner must grant access; request it at {at}/{self.name}, and {token}."
         if isinstance(error, RepositoryNotFoundError):
             return f"{at} has no such repository, or it is private; fix the name, or, if private, {token}."
         if isinstance(error, RevisionNotFoundError):
-            return f"has no revision '{self.revision}', expected a branch, a tag or a commit; fix it."
+            return f"has no revision '{self.revision}', expected a branch, a tag or a commit; fix the name."
         if isinstance(error, LocalEntryNotFoundError):
             if is_offline_mode():
-                return (
-                    "is not in the cache, and HF_HUB_OFFLINE is set; unset it, or fetch it once with network."
-                )
+                return "is not in the cache, and HF_HUB_OFFLINE is set; unset it, or run once with a network."
             why = " ".join(str(error.__cause__).split())[:100]
-            return f"{at} cannot be reached ({why}), and the cache has no copy; run it with a network."
+            return f"{at} cannot be reached ({why}), and the cache has no copy; run with a network."
         if isinstance(error, HfHubHTTPError) and error.response.status_code == 401:
-            return f"{at} refuses the token in use; fix or unset HF_TOKEN."
+            return f"{at} refuses the token; fix or unset HF_TOKEN."
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         return f"the download from {at} failed ({reason}); run the same command again."
 
 
 def _meter(desc, total=None, **_):
-    """The library's progress, as lines of the log."""
+    """The library's progress meter, as lines of the log."""
     meter = progress(None, f"downloading {desc}", total, "B")
-    # Xet has two at once, and tqdm would move the cursor for the second.
+    # The library's Xet downloads show two meters, and tqdm would move the cursor for the second.
     meter.pos = 0
     return meter

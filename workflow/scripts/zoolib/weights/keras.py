@@ -1,4 +1,4 @@
-"""Published weights that are Keras's own: Zoobot's TensorFlow checkpoints, and those of ImageNet."""
+"""Published weights in Keras's formats: Zoobot's TensorFlow checkpoints, and those of ImageNet."""
 
 import os
 import re
@@ -12,14 +12,14 @@ from zoolib.job.logs import UserError, log
 from zoolib.learning.backbones import build_backbone
 from zoolib.learning.blocks import nested_layers
 
-# What Zoobot's TensorFlow version trained at: 300 pixels, cropped to 224.
+# Zoobot's TensorFlow version was trained on images of 300 pixels, cropped to 224.
 ZOOBOT_EDGE = 224
-# Keras 2 numbers the layers of a model, and of the models nested in it, in the order in which they are
-# passed; an optimiser's variables have other names, or .OPTIMIZER_SLOT in them.
+# Keras 2 numbers the layers of a model, and of the models nested in it, in the order of the data flow; the
+# variables of an optimiser have other names, or .OPTIMIZER_SLOT in them.
 LAYER_VARIABLE = re.compile(r"((?:layer_with_weights-\d+/)+)(\w+)/\.ATTRIBUTES/VARIABLE_VALUE")
 STEM_KERNEL = (3, 3, 32)
 HEAD = {"kernel", "bias"}
-# What a Keras 2 layer calls a variable that Keras 3 calls otherwise.
+# Variables that have another name in Keras 3 than in Keras 2.
 RENAMED = {"depthwise_kernel": "kernel"}
 FETCH = "train.pretrained: imagenet"
 
@@ -27,23 +27,23 @@ FETCH = "train.pretrained: imagenet"
 def zoobot_checkpoint_backbone(path, edge=ZOOBOT_EDGE):
     """The EfficientNetB0 of a checkpoint that Zoobot's TensorFlow version wrote.
 
-    Its network is that of `keras.applications` at the same weights: ZeroPadding2D before a `valid`
-    convolution pads as `same` does, at odd and at even sizes. Its input was pixels / 255 and nothing else,
-    as here, where an untrained Normalization changes nothing. The head, the state of the optimiser and of the
-    augmentations are left out; the log says so.
+    Its network is that of `keras.applications` with the same weights: ZeroPadding2D before a `valid`
+    convolution pads as `same` does, for odd and even sizes. Its input was pixels / 255 and nothing else. Here
+    it is the same, because an untrained Normalization changes nothing. The head and the states of the
+    optimiser and of the augmentations are not used; the log says so.
 
     Args:
-        path: the prefix that was given to `save_weights`, e.g. `zoobot/checkpoint`, beside which
-            `checkpoint.index` and `checkpoint.data-00000-of-00001` lie; or their folder.
+        path: the prefix that was given to `save_weights`, e.g. `zoobot/checkpoint` for the files
+            `checkpoint.index` and `checkpoint.data-00000-of-00001`; or their folder.
         edge: pixels of the backbone's input.
 
     Returns:
-        keras.Model named `backbone`, (galaxies, edge, edge, channels) float32 0-255 -> (galaxies, 1280);
-        grey checkpoints, of the mean of three colours, have 1 channel, colour ones 3.
+        keras.Model named `backbone`, (galaxies, edge, edge, channels) float32 0-255 -> (galaxies, 1280); 1
+        channel for a grey checkpoint (the mean of three colours), 3 for one in colour.
 
     Raises:
-        UserError: no checkpoint there, a damaged one, or one of another model; names what is missing, left
-            over, or of another shape.
+        UserError: there is no checkpoint, or it is damaged or of another model; the message names what is
+            missing, unknown, or of another shape.
 
     Source: https://github.com/mwalmsley/zoobot/tree/v0.0.3/zoobot/tensorflow/estimators
     """
@@ -84,7 +84,7 @@ def _prefix(path):
     if inside:
         names = ", ".join(file.stem for file in inside)
         raise UserError(
-            f"{path}: holds {len(inside)} checkpoints ({names}), expected one; name one of them, such as"
+            f"{path}: has {len(inside)} checkpoints ({names}), expected one; name one of them, such as"
             f" {inside[0].with_suffix('')}."
         )
     raise UserError(
@@ -100,7 +100,7 @@ def _open(prefix):
     try:
         reader = tf.train.load_checkpoint(str(prefix))
         return reader, reader.get_variable_to_shape_map()
-    # TensorFlow's own errors, or whichever of Python's its C++ calls the same.
+    # TensorFlow's own errors, or Python's errors that its C++ code raises instead.
     except Exception as error:
         raise _damaged(prefix, f"{prefix.name}.index", error) from None
 
@@ -113,22 +113,22 @@ def _read(prefix, reader, keys):
 
 
 def _damaged(prefix, file, error):
-    told = " ".join(str(error).split())[:200]
+    reason = " ".join(str(error).split())[:200]
     return UserError(
-        f"{prefix}: the checkpoint cannot be read ({file}: {told}); a file of it is missing or damaged:"
+        f"{prefix}: the checkpoint cannot be read ({file}: {reason}); one of its files is missing or damaged:"
         " get all its files again."
     )
 
 
 def _another(prefix, why):
     return UserError(
-        f"{prefix}: is no checkpoint of Zoobot's EfficientNetB0: {why}; choose a checkpoint that Zoobot's"
-        " TensorFlow version wrote of an EfficientNetB0."
+        f"{prefix}: is not a checkpoint of Zoobot's EfficientNetB0: {why}; choose a checkpoint of an"
+        " EfficientNetB0 that Zoobot's TensorFlow version wrote."
     )
 
 
 def _layers_with_weights(shapes):
-    """[{name of a variable: its key}], a layer after the other."""
+    """[{name of a variable: its key}], one dict a layer, in the order of the layers."""
     layers = {}
     for key in shapes:
         if match := LAYER_VARIABLE.fullmatch(key):
@@ -143,7 +143,7 @@ def _is_trained(layer):
 
 
 def _as_many(found, layers, prefix):
-    """The found layers that are the backbone's."""
+    """Those of the found layers that belong to the backbone."""
     if len(found) < len(layers):
         first = layers[len(found)].name
         raise _another(
@@ -153,13 +153,13 @@ def _as_many(found, layers, prefix):
 
 
 def _keys_of(layer, here, shapes, prefix):
-    """The keys of a layer's weights in the order of these, each of the right shape."""
+    """The keys of a layer's weights in the order of the weights, each of the right shape."""
     place = _short(next(iter(here.values()))).rpartition("/")[0]
     names = [weight.name for weight in layer.weights]
     if missing := [name for name in names if name not in here]:
         raise _another(prefix, f"{layer.name} ({place}) has no {missing[0]}, only {', '.join(sorted(here))}")
-    if left := sorted(set(here) - set(names)):
-        raise _another(prefix, f"{layer.name} ({place}) has a {left[0]}, which is left over")
+    if unknown := sorted(set(here) - set(names)):
+        raise _another(prefix, f"{layer.name} ({place}) has an unknown {unknown[0]}")
     for weight in layer.weights:
         shape = list(shapes[here[weight.name]])
         if shape != list(weight.shape):
@@ -172,37 +172,38 @@ def _keys_of(layer, here, shapes, prefix):
 
 
 def _head(rest, shapes, last, prefix):
-    """What a log says of the layers after the backbone, which must be dense."""
+    """What the log says of the layers after the backbone, which must be dense."""
     for here in rest:
         if set(here) != HEAD or len(shapes[here["kernel"]]) != 2:
             key = _short(next(iter(here.values())))
-            raise _another(prefix, f"{key} is left over after its last layer, {last.name}")
+            raise _another(prefix, f"{key} is unknown after its last layer, {last.name}")
     answers = [f"{shapes[here['kernel']][1]} outputs" for here in rest]
     return f"the head's dense layer(s) ({', '.join(answers)})" if answers else "no head"
 
 
 def _short(key):
-    """A key of a checkpoint without what all of them end in."""
+    """A key of a checkpoint without the ending that all keys have."""
     return key.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE")
 
 
 def imagenet_backbone(name, edge, channels):
     """A backbone of `keras.applications` with the weights that Keras publishes for ImageNet.
 
-    They come from Keras's cache, `~/.keras/models` or `$KERAS_HOME/models`, and are downloaded where they are
-    not there. Pixels are scaled as each architecture was trained with (its `preprocess_input`).
+    They come from Keras's cache, `~/.keras/models` or `$KERAS_HOME/models`, or are downloaded. Pixels are
+    scaled as in the training of each architecture (its `preprocess_input`).
 
     Args:
         name: a class of `keras.applications`, such as `EfficientNetB0`.
         edge: pixels of the model's input.
-        channels: 3; the weights are of colour images.
+        channels: 3; the weights are for colour images.
 
     Returns:
         keras.Model named `backbone`, (galaxies, edge, edge, 3) float32 0-255 -> (galaxies, features).
 
     Raises:
-        UserError: not three channels, no such architecture, one that refuses this input size, or weights that
-            can neither be found nor downloaded (says which file belongs where).
+        UserError: not three channels, no such architecture, an architecture that refuses this input size, or
+            weights that are not in the cache and cannot be downloaded (the message says which file to put
+            where).
 
     Source: https://keras.io/api/applications/
     """
@@ -215,13 +216,13 @@ def imagenet_backbone(name, edge, channels):
     if not callable(application):
         known = ", ".join(sorted(n for n in dir(keras.applications) if n[0].isupper()))
         raise UserError(
-            f"{FETCH}: there are no weights of ImageNet for train.backbone: {name}; choose one of {known}."
+            f"{FETCH}: there are no ImageNet weights for train.backbone: {name}; choose one of {known}."
         )
     try:
         network = application(
             include_top=False, weights="imagenet", input_shape=(edge, edge, channels), pooling="avg"
         )
-    # A download that fails is a bare Exception or any error of a connection, a size refused a ValueError.
+    # A failed download raises a plain Exception or any error of connections, a wrong size a ValueError.
     except Exception as error:
         raise _no_imagenet(name, edge, error) from None
     inputs = keras.Input((edge, edge, channels), name="image")
@@ -229,32 +230,32 @@ def imagenet_backbone(name, edge, channels):
 
 
 def _no_imagenet(name, edge, error):
-    told = " ".join(str(error).split())[:300]
+    reason = " ".join(str(error).split())[:300]
     cache = Path(os.environ.get("KERAS_HOME", "~/.keras"), "models")
-    if address := re.search(r"URL fetch failure on (\S+/([^/\s]+)): ", told):
+    if address := re.search(r"URL fetch failure on (\S+/([^/\s]+)): ", reason):
         return UserError(
-            f"{FETCH}: the weights of {name} are not in Keras's cache and cannot be downloaded ({told}); on a"
-            f" computer with a network, get {address.group(1)} and put it to {cache / address.group(2)},"
-            " whole: a file of another checksum is downloaded again."
+            f"{FETCH}: the weights of {name} are not in Keras's cache and cannot be downloaded ({reason}); on"
+            f" a computer with a network, download {address.group(1)} and copy it to"
+            f" {cache / address.group(2)}; a damaged file would be downloaded again."
         )
     return UserError(
-        f"{FETCH}: {name} with the weights of ImageNet cannot be had for {edge} px images ({told}); choose"
-        f" another size or backbone, or, where a file in {cache} is damaged, delete it and try again."
+        f"{FETCH}: {name} with ImageNet weights does not work for {edge} px images ({reason}); choose"
+        f" another size or backbone, or, if a file in {cache} is damaged, delete it and retry."
     )
 
 
 def _as_trained(network, application, inputs):
-    """The images scaled as the network saw them in training, by one layer; as they are where it scales them.
+    """The images scaled as in the network's training, by one layer; unchanged if the network scales them.
 
-    Architectures differ in what they subtract and divide by, and some have their colours as blue, green, red.
-    What Keras's own function makes of black and of pure colours tells all of it.
+    Architectures differ in what they subtract and divide by, and some have the order blue, green, red. The
+    output of Keras's own function for black and for pure colours shows all of this.
     """
     preprocess = sys.modules[application.__module__].preprocess_input
     black_and_colours = 255 * np.eye(4, 3, k=-1, dtype="float32").reshape(4, 1, 1, 3)
     seen = preprocess(black_and_colours)[:, 0, 0]
     offset, scale = seen[0], (seen[1:] - seen[0]) / 255
     if scale[0, 2]:
-        # Turned in the first kernel, for which no layer is needed.
+        # The first kernel is reversed instead of the colours, so that no layer is needed.
         first = next(layer for layer in nested_layers(network) if isinstance(layer, keras.layers.Conv2D))
         first.kernel.assign(keras.ops.flip(first.kernel, axis=2))
         offset, scale = offset[::-1], scale[:, ::-1]

@@ -1,4 +1,4 @@
-"""Weights that timm (https://github.com/huggingface/pytorch-image-models) keeps, put into our backbones."""
+"""Weights of timm (https://github.com/huggingface/pytorch-image-models), put into our backbones."""
 
 import numpy as np
 from keras import layers
@@ -6,7 +6,7 @@ from keras import layers
 from zoolib.job.logs import UserError
 from zoolib.learning.blocks import nested_layers
 
-# PyTorch has the channels first; the order of its axes in Keras's arrays.
+# PyTorch has the channels first; this is the order of its axes in Keras's arrays.
 AXES = {layers.Conv2D: (2, 3, 1, 0), layers.DepthwiseConv2D: (2, 3, 0, 1), layers.Dense: (1, 0)}
 NAMES = {
     "kernel": "weight",
@@ -16,37 +16,37 @@ NAMES = {
     "moving_mean": "running_mean",
     "moving_variance": "running_var",
 }
-# A model that was published whole has a classifier, which a backbone ends before.
+# A complete published model has a classifier, which is not part of a backbone.
 CLASSIFIERS = ("head.fc.", "fc.", "classifier.")
 
 
 def set_timm_weights(backbone, name, tensors):
-    """Put weights of timm's into a backbone of the zoo.
+    """Put timm's weights into a backbone of the zoo.
 
-    The layers of the zoo are called what timm calls its modules, so that nothing needs a table. A
-    classifier among the weights, and the number of batches that BatchNorm has seen, are left out.
+    The layers of the zoo have the names of timm's modules, so no table of names is needed. A classifier among
+    the weights, and the number of batches that BatchNorm has seen, are not used.
 
     Args:
-        backbone: of `build_backbone(name, …)`; it is changed.
-        name: of the architecture, for the message.
+        backbone: from `build_backbone(name, …)`; it is changed.
+        name: of the architecture, for messages.
         tensors: {timm's name: numpy array}.
 
     Raises:
-        UserError: a weight missing, left over or of another shape; nothing has been changed then.
+        UserError: a weight is missing, unknown or of another shape; the backbone is not changed then.
     """
     wanted = timm_names(backbone)
     given = {key for key in tensors if not key.endswith(".num_batches_tracked")}
     given = {key for key in given if not key.startswith(CLASSIFIERS)}
-    missing, strange = sorted(set(wanted) - given), sorted(given - set(wanted))
+    missing, unknown = sorted(set(wanted) - given), sorted(given - set(wanted))
     if missing:
         raise UserError(
             f"{name}: the weights have no '{missing[0]}' ({len(missing)} of {len(wanted)} are missing);"
-            f" they are not timm's weights of a whole {name}, choose others."
+            f" they are not timm's weights of a complete {name}; choose others."
         )
-    if strange:
+    if unknown:
         raise UserError(
-            f"{name}: the weights have '{strange[0]}', which {name} has not ({len(strange)} are left over);"
-            " they belong to another architecture, choose others."
+            f"{name}: the weights have '{unknown[0]}', which {name} does not have ({len(unknown)} are"
+            " unknown); they belong to another architecture; choose others."
         )
     values = {
         key: _in_order(key, tensors[key], axes, name, variable) for key, (variable, axes) in wanted.items()
@@ -56,10 +56,10 @@ def set_timm_weights(backbone, name, tensors):
 
 
 def timm_names(backbone):
-    """What timm calls the weights of a backbone.
+    """The names of a backbone's weights in timm.
 
     Args:
-        backbone: of `build_backbone`, a name in `backbones.ZOO`.
+        backbone: from `build_backbone`, of a name in `backbones.ZOO`.
 
     Returns:
         {timm's name: (keras.Variable, the order of timm's axes in it)}.
@@ -67,7 +67,7 @@ def timm_names(backbone):
     found = {}
     for layer in nested_layers(backbone):
         for variable in layer.weights:
-            # Layer scale is a number a channel by itself, not the weight of a module.
+            # timm's layer scale, one number a channel, is a parameter of its own and not a module's weight.
             own = isinstance(layer, layers.EinsumDense)
             key = layer.name if own else f"{layer.name}.{NAMES[variable.name]}"
             axes = AXES.get(type(layer)) if variable.name == "kernel" else None
@@ -76,13 +76,13 @@ def timm_names(backbone):
 
 
 def _in_order(key, tensor, axes, name, variable):
-    """A tensor of timm's as Keras has it."""
-    # Some ConvNeXts have convolutions of one pixel where others have dense layers.
+    """One of timm's tensors with its axes in Keras's order."""
+    # Some ConvNeXts have convolutions of one pixel, others have dense layers instead.
     kept = tensor.reshape(tensor.shape[:2]) if tensor.shape[2:] == (1, 1) and len(axes) == 2 else tensor
     expected = tuple(np.array(variable.shape)[np.argsort(axes)].tolist())
     if tuple(kept.shape) != expected:
         raise UserError(
-            f"{name}: the weight '{key}' has the shape {tuple(tensor.shape)}, expected {expected}; it is of"
-            " another architecture or of another number of channels (greyscale has 1, colour 3)."
+            f"{name}: the weight '{key}' has the shape {tuple(tensor.shape)}, expected {expected}; it belongs"
+            " to another architecture or number of channels (greyscale has 1, colour 3); choose others."
         )
     return kept.transpose(axes)

@@ -1,1 +1,1 @@
-"""The record: over HTTP, and inside its zip archives."""
+"""Downloads over HTTP, Zenodo records, and images inside zip archives."""
