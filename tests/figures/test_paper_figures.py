@@ -220,7 +220,7 @@ def test_the_miniatures_real_tables(tmp_path, tree, published, real_data):
     assert "GZD-1 and 2: 6 galaxies, median 30 votes, 50% with 30 or more" in told["figure_02"]
     assert "GZD-5: 1,457 galaxies, median 27 votes" in told["figure_02"]
     assert "Too few galaxies for this figure (2 of pre_active, 1 of active_priority" in told["figure_03"]
-    assert "(3 with debiased fractions; it needs 10" in told["figure_10"]
+    assert "(3 with debiased fractions; it needs 20 or more)" in told["figure_10"]
     assert "0 galaxies (paper: 43,672)" in told["figure_20"]
     # The record's own fractions are those of its votes.
     own = paper_tables.read_record_table(folder / "gz_decals_volunteers_5.csv", tree)

@@ -1,1 +1,1 @@
-"""The figures of the report, one module each; they read files that earlier rules made."""
+"""The figures of the report, one module for each; they read files that earlier rules wrote."""

@@ -1,4 +1,4 @@
-"""Augmentations: the same galaxies as they are stored, and as training sees them under each list of steps."""
+"""Augmentations: the same galaxies as they are stored, and as training sees them with each list of steps."""
 
 from collections import Counter
 
@@ -12,25 +12,25 @@ from zoolib.learning import datasets
 from zoolib.learning.augment import augment, draw_numbers
 
 DOTS_AN_INCH = 100
-# In pixels of the picture.
+# In pixels of the figure.
 TILE, GAP, BETWEEN, MARGIN, HEADER = 150, 8, 22, 210, 84
 
 
 def draw_augmentations(shards, sidecars, image, augmentations, seed, output, galaxies=6, draws=2):
-    """Draw the first galaxies of some shards as they are stored and, below, under each augmentation.
+    """Draw the first galaxies of some shards as they are stored and, below, with each augmentation.
 
     Args:
-        shards: `.tfrecord` files, or the `.parquet` lists that stand in for them.
+        shards: `.tfrecord` files, or the `.parquet` lists that are used in their place.
         sidecars: their JSON sidecars.
         image: the `image` section of the configuration.
-        augmentations: a list of {"name", "steps"}; the run trains with the first.
+        augmentations: a list of {"name", "steps"}; the run trains with the first one.
         seed: whole number.
         output: PNG to write.
-        galaxies: how many, side by side; fewer if there are fewer.
-        draws: rows an augmentation.
+        galaxies: number of galaxies side by side; fewer if the shards have fewer.
+        draws: number of rows for each augmentation.
 
     Raises:
-        UserError: shards of another size, or an image that cannot be read.
+        UserError: the shards have another size, or an image cannot be read.
     """
     abouts = [read_sidecar(path, None, image) for path in sidecars]
     if str(shards[0]).endswith(".parquet"):
@@ -40,7 +40,7 @@ def draw_augmentations(shards, sidecars, image, augmentations, seed, output, gal
         store = datasets.from_shards(shards, counts, image, len(abouts[0]["columns"]))
     with datasets.images_read(store):
         names, pixels, _ = next(iter(datasets.stored_batches(store, galaxies, stop=galaxies)))
-    groups = [("As stored", "the whole image", [pixels.numpy()])]
+    groups = [("As stored", "the complete image", [pixels.numpy()])]
     for augmentation in augmentations:
         rows = []
         for number in range(draws):
@@ -48,21 +48,24 @@ def draw_augmentations(shards, sidecars, image, augmentations, seed, output, gal
                 draw_numbers(augmentation, seed, tf.constant(number, tf.int64), name) for name in names
             ]
             rows.append(augment(augmentation, pixels, tf.stack(numbers), image).numpy())
-        groups.append((in_words(augmentation["name"]), _told(augmentation), rows))
-    told = f"{draws} draws of each list of steps; this run trains with the first, {augmentations[0]['name']}"
-    _draw(groups, told, output)
+        groups.append((in_words(augmentation["name"]), _steps(augmentation), rows))
+    subtitle = (
+        f"{draws} random views for each list of steps; this run trains with the first list,"
+        f" {augmentations[0]['name']}"
+    )
+    _draw(groups, subtitle, output)
 
 
-def _told(augmentation):
-    """The names of the steps, one a line."""
+def _steps(augmentation):
+    """The names of the steps, one on each line."""
     counts = Counter(name for step in augmentation["steps"] for name in step)
     return "\n".join(
         f"{in_words(name)}{f' × {count}' if count > 1 else ''}" for name, count in counts.items()
     )
 
 
-def _draw(groups, told, output):
-    """Groups of rows of images at whole pixels: (name, explanation, [(galaxies, edge, edge, channels)])."""
+def _draw(groups, subtitle, output):
+    """Draw groups of rows of images: (name, explanation, [(galaxies, edge, edge, channels)])."""
     across = len(groups[0][2][0])
     width = MARGIN + across * (TILE + GAP) + GAP
     height = HEADER + sum(len(rows) * (TILE + GAP) + BETWEEN for _, _, rows in groups)
@@ -72,8 +75,8 @@ def _draw(groups, told, output):
         def write(x, y, text, **settings):
             figure.text(x / width, 1 - y / height, text, va="top", **settings)
 
-        write(20, 22, "What training sees of the same galaxies", fontsize=19)
-        write(20, 54, told, fontsize=12, color=FAINT)
+        write(20, 22, "The same galaxies as training sees them", fontsize=19)
+        write(20, 54, subtitle, fontsize=12, color=FAINT)
         top = HEADER
         for name, explanation, rows in groups:
             write(20, top + 4, name, fontsize=15)

@@ -1,4 +1,4 @@
-"""Draw coverage: how often intervals hold the truth and the votes, beside the mass that they claim."""
+"""Draw coverage: how often intervals hold the truth and the votes, beside their mass."""
 
 import pandas as pd
 from matplotlib.ticker import PercentFormatter
@@ -7,7 +7,7 @@ from zoolib.figures.style import COLORS, FAINT, drawing
 from zoolib.job.words import in_words
 from zoolib.scores.calibration import ENOUGH, MEASUREMENTS
 
-# Measure: what its panel shows, and the deviation in points that passes for right.
+# Measure: the title of its panel, and the deviation in percentage points that is accepted.
 PANELS = {
     "truth": ("True probabilities\nin credible intervals", 5),
     "votes": ("Volunteers' votes\nin predictive intervals", 3),
@@ -19,8 +19,8 @@ def draw_calibration(coverage, calibration, outputs):
     """Draw the deviations of all questions, and figure 19 of Walmsley et al. 2022.
 
     Args:
-        coverage: CSV of `calibration.calibrate`.
-        calibration: the other CSV.
+        coverage: CSV of `calibrate`.
+        calibration: the other CSV of `calibrate`.
         outputs: paths to write the figure to.
     """
     covered, intervals = pd.read_csv(coverage), pd.read_csv(calibration)
@@ -35,7 +35,7 @@ def draw_calibration(coverage, calibration, outputs):
         for panel in panels[1:-1]:
             panel.set_yticklabels([])
         figure_19(panels[-1], intervals)
-        panels[-1].set_title("Figure 19 of Walmsley et al. 2022,\nby its algorithm")
+        panels[-1].set_title("Predictive intervals as in\nfigure 19 of Walmsley et al. 2022")
         name_marks(figure, panels[0])
 
 
@@ -50,21 +50,21 @@ def name_marks(figure, panel):
         *panel.get_legend_handles_labels(),
         loc="outside lower left",
         ncols=len(MARKERS),
-        title="Stated mass of the intervals. Open: the question counts for fewer than"
-        f" {ENOUGH} galaxies. Shaded: what passes for right.",
+        title=f"Stated mass of the intervals. Open marks: fewer than {ENOUGH} galaxies."
+        " Shaded: accepted deviations.",
         title_fontsize=12,
         alignment="left",
     )
 
 
 def deviations(panel, covered, title, band):
-    """Draw how far the share inside lies from the mass, a row for each question, a mark for each mass.
+    """Draw how far the share inside is from the mass: one row for each question, one mark for each mass.
 
     Args:
         panel: matplotlib axes.
-        covered: rows of one measure of the table of coverage, one a question and stated mass.
+        covered: rows of one measure of the table of coverage, one for each question and stated mass.
         title: of the panel.
-        band: deviation in points that passes for right; it is shaded.
+        band: accepted deviation in percentage points; it is shaded.
     """
     questions = list(covered["question"].unique())
     panel.axvspan(-band, band, color="#e8e8e8", lw=0)
@@ -90,7 +90,7 @@ def deviations(panel, covered, title, band):
     panel.tick_params(axis="y", length=0)
     panel.grid(axis="x")
     panel.set_axisbelow(True)
-    panel.set_xlabel("share inside − mass (points)")
+    panel.set_xlabel("share inside − mass (percentage points)")
     panel.set_title(title)
 
 
@@ -99,7 +99,7 @@ def figure_19(panel, intervals):
 
     Args:
         panel: matplotlib axes.
-        intervals: the table `calibration` of `calibration.calibrate`.
+        intervals: the table `calibration` of `calibrate`.
     """
     panel.plot([0, 1], [0, 1], color=FAINT, lw=1)
     shown = intervals[intervals["intervals"] >= MEASUREMENTS]
@@ -115,10 +115,10 @@ def figure_19(panel, intervals):
             label=f"{in_words(question)}, {votes}",
         )
     if shown.empty:
-        sentence = f"No bin holds {MEASUREMENTS} intervals:\ntoo few galaxies for this figure."
-        panel.text(0.55, 0.2, sentence, ha="center", color=FAINT)
+        message = f"No bin has {MEASUREMENTS} intervals:\ntoo few galaxies for this figure."
+        panel.text(0.55, 0.2, message, ha="center", color=FAINT)
     else:
-        # Below the axes: the curves may pass anywhere.
+        # Below the axes, because the curves may be anywhere.
         panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize=10, columnspacing=1)
     for axis in (panel.xaxis, panel.yaxis):
         axis.set_major_formatter(PercentFormatter(1))

@@ -1,18 +1,15 @@
-"""Confusion matrices: what the volunteers said beside what the model says, a panel a question."""
+"""Confusion matrices: the answers of the volunteers and of the model, one panel for each question."""
 
 import math
 
 import numpy as np
 import pandas as pd
 
-from zoolib.figures.style import FAINT, INK, SEQUENTIAL, drawing, say
+from zoolib.config.published import SUBSETS
+from zoolib.figures.style import FAINT, INK, SEQUENTIAL, drawing, write_message
 from zoolib.job.words import in_words
 
 PANELS_A_ROW = 5
-SUBSETS = {
-    "all": "All relevant galaxies",
-    "confident": "Galaxies with confident volunteers",
-}
 
 
 def draw_confusion(confusion, subset, outputs, truth="Volunteers say"):
@@ -20,7 +17,7 @@ def draw_confusion(confusion, subset, outputs, truth="Volunteers say"):
 
     Args:
         confusion: CSV with the columns question, subset, true, predicted, count.
-        subset: `all` or `confident`.
+        subset: which galaxies, `all` or `confident`.
         outputs: paths to write, svg or png.
         truth: label of the vertical axis.
     """
@@ -34,7 +31,7 @@ def draw_confusion(confusion, subset, outputs, truth="Volunteers say"):
     size = (max(4.2 * across, 5.5), 4.9 * down + 0.7)
     with drawing(outputs, figsize=size, layout="constrained") as figure:
         if not questions:
-            say(figure, "No question was compared.")
+            write_message(figure, "No question was compared.")
             return
         if across > 1:
             figure.suptitle(SUBSETS[subset], fontsize=18)
@@ -49,11 +46,11 @@ def draw_confusion(confusion, subset, outputs, truth="Volunteers say"):
 
 
 def draw_matrix(panel, question, rows):
-    """Draw one confusion matrix: numbers are galaxies, colours shares of those that are truly so.
+    """Draw one confusion matrix: numbers are galaxies, colours are shares of the galaxies of a row.
 
     Args:
         panel: matplotlib axes.
-        question: its title.
+        question: its name.
         rows: of a table of confusions, with the columns true, predicted, count.
     """
     answers = list(dict.fromkeys(rows["true"]))
@@ -76,6 +73,6 @@ def draw_matrix(panel, question, rows):
         panel.set_xticks(range(len(names)), names)
     panel.tick_params(length=0, labelsize=12)
     panel.spines[:].set_visible(False)
-    told = f"{right / total:.1%} of {total:,} agree" if total else "no galaxies"
+    subtitle = f"{right / total:.1%} of {total:,} agree" if total else "no galaxies"
     panel.set_title(f"{in_words(question)}\n", fontsize=15)
-    panel.text(0.5, 1.03, told, transform=panel.transAxes, ha="center", color=FAINT, fontsize=12)
+    panel.text(0.5, 1.03, subtitle, transform=panel.transAxes, ha="center", color=FAINT, fontsize=12)

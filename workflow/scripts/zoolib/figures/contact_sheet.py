@@ -1,4 +1,4 @@
-"""A contact sheet: every figure of a run on one PNG, so that all of them can be looked at together.
+"""A contact sheet: all figures of a run on one PNG, to look at them together.
 
 `python -m zoolib.figures.contact_sheet results/<run> sheet.png`, from `workflow/scripts`.
 """
@@ -15,10 +15,10 @@ ACROSS = 4
 
 
 def draw_contact_sheet(folder, output):
-    """Put every PNG of a folder, subfolders included, on one page.
+    """Draw every PNG of a folder and its subfolders on one page.
 
     Args:
-        folder: of a run's results; figures that are SVG lie beside a PNG of the same name.
+        folder: the results of a run; every SVG has a PNG of the same name beside it.
         output: PNG to write.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Galleries: the galaxies of which a model is surest, with what the volunteers said of them."""
+"""Galleries: the galaxies of which a model is surest, with the volunteers' votes."""
 
 from pathlib import Path
 
@@ -9,11 +9,10 @@ from zoolib.figures.style import FAINT, drawing
 from zoolib.job.logs import UserError, log
 from zoolib.job.words import in_words
 from zoolib.posteriors.files import read_described
+from zoolib.posteriors.summary import RELEVANT
 
-# Galaxies that most volunteers would be asked the question for.
-LIKELY_ASKED = 0.5
 DOTS_AN_INCH = 100
-# In pixels of the picture, so that an image's pixels are drawn as they are.
+# In pixels of the figure, so that the pixels of an image are drawn without another scaling.
 TILE, GAP, CAPTION, MARGIN, HEADER = 200, 12, 46, 190, 84
 
 
@@ -26,7 +25,7 @@ def draw_galleries(descriptions, catalog, outputs, across=6):
         descriptions: Parquet parts of the flat catalogue of posteriors.
         catalog: catalogue (Parquet) that says where the images are, and the votes if it has any.
         outputs: PNG files to write, each named after a question, e.g. `…/bar.png`.
-        across: galaxies an answer.
+        across: galaxies for each answer.
 
     Raises:
         UserError: a file is not named after a question of the tree.
@@ -47,23 +46,23 @@ def draw_galleries(descriptions, catalog, outputs, across=6):
             (in_words(answer), _surest(galaxies, question, column, across))
             for answer, column in zip(question.answers, question.columns, strict=True)
         ]
-        told = (
-            f"Highest expected vote fraction, with its {about['credible_level']:.0%} interval, where most"
-            f" volunteers would be asked this (galaxies: {len(likely):,})"
+        subtitle = (
+            f"The highest expected vote fractions, with {about['credible_level']:.0%} intervals, among the"
+            f" galaxies where most volunteers would be asked this question ({len(likely):,})"
         )
-        draw_tiles(rows, in_words(question.name), told, output, across)
+        draw_tiles(rows, in_words(question.name), subtitle, output, across)
 
 
 def draw_surest(descriptions, catalog, answers, title, output, across=8):
-    """Draw the galaxies with the highest expected vote fraction for some answers, of whatever questions.
+    """Draw the galaxies with the highest expected vote fraction for some answers of any questions.
 
     Args:
         descriptions: Parquet parts of the flat catalogue of posteriors.
         catalog: catalogue (Parquet) that says where the images are, and the votes if it has any.
-        answers: {what a row is called: column of the answer, such as `bar_strong`}.
-        title: of the picture.
+        answers: {name of a row: column of the answer, such as `bar_strong`}.
+        title: title of the figure.
         output: PNG to write.
-        across: galaxies an answer.
+        across: galaxies for each answer.
     """
     described, about = read_described(descriptions)
     galaxies = _join(described, catalog)
@@ -71,18 +70,18 @@ def draw_surest(descriptions, catalog, answers, title, output, across=8):
     rows = []
     for name, column in answers.items():
         likely = len(_likely_asked(galaxies, owner[column]))
-        # Without a line break in it, a name is broken at its first space.
+        # A name without a line break gets one at its first space.
         name = name if "\n" in name else name.replace(" ", "\n", 1)
         rows.append((f"{name}\n({likely:,})", _surest(galaxies, owner[column], column, across)))
-    told = (
-        f"Highest expected vote fraction, with its {about['credible_level']:.0%} interval, where most"
-        " volunteers would be asked the question (in brackets: of how many galaxies)"
+    subtitle = (
+        f"The highest expected vote fractions, with {about['credible_level']:.0%} intervals, among the"
+        " galaxies where most volunteers would be asked the question (number in brackets)"
     )
-    draw_tiles(rows, title, told, output, across)
+    draw_tiles(rows, title, subtitle, output, across)
 
 
 def _likely_asked(galaxies, question):
-    return galaxies[galaxies[f"{question.name}_asked"] >= LIKELY_ASKED]
+    return galaxies[galaxies[f"{question.name}_asked"] >= RELEVANT]
 
 
 def _surest(galaxies, question, column, across):
@@ -94,8 +93,8 @@ def _join(described, catalog):
     galaxies = described.merge(pd.read_parquet(catalog), on="id_str", suffixes=("", "_catalog"))
     if galaxies.empty:
         raise UserError(
-            f"{catalog}: has none of the {len(described)} galaxies that were predicted; the gallery needs the"
-            " catalogue that the predictions were made for."
+            f"{catalog}: has none of the {len(described)} galaxies that were predicted; give the catalogue"
+            " that the predictions were made for."
         )
     return galaxies
 
@@ -107,18 +106,18 @@ def _posterior_and_votes(row, question, column):
     if column not in row:
         return posterior, ""
     asked = sum(row[other] for other in question.columns)
-    return posterior, f"{row[column]:g} of {asked:g} votes" if asked else "nobody was asked"
+    return posterior, f"{row[column]:g} of {asked:g} votes" if asked else "no votes"
 
 
 def draw_tiles(rows, title, subtitle, output, across):
-    """Draw rows of galaxies, each pixel of an image a pixel of the picture or averaged into one.
+    """Draw rows of galaxies, with two lines of text below each.
 
     Args:
         rows: [(name of the row, [(row of a catalogue, first line, second line) for each galaxy])].
-        title: of the picture.
-        subtitle: below it.
+        title: title of the figure.
+        subtitle: text below the title.
         output: PNG to write.
-        across: galaxies that a row has room for.
+        across: most galaxies in a row.
     """
     width = MARGIN + across * (TILE + GAP)
     height = HEADER + len(rows) * (TILE + CAPTION + GAP)
@@ -135,7 +134,7 @@ def draw_tiles(rows, title, subtitle, output, across):
             shown = name if "\n" in name else name.replace(" ", "\n", 1)
             write(20, top + TILE / 2, shown, va="center", fontsize=15)
             if not tiles:
-                write(MARGIN, top + TILE / 2, "no such galaxy here", va="center", color=FAINT)
+                write(MARGIN, top + TILE / 2, "no such galaxy", va="center", color=FAINT)
             for position, (row, first, second) in enumerate(tiles):
                 left = MARGIN + position * (TILE + GAP)
                 place = (left / width, 1 - (top + TILE) / height, TILE / width, TILE / height)
@@ -147,13 +146,13 @@ def draw_tiles(rows, title, subtitle, output, across):
 
 
 def tile_pixels(row):
-    """Read the whole image of a galaxy in its colours, as large as a tile.
+    """Read the complete image of a galaxy in colour, in the size of a tile.
 
     Args:
-        row: of a catalogue, a dict.
+        row: row of a catalogue, a dict.
 
     Returns:
-        (pixels, pixels, 3), 0 to 255; one grey pixel where the image cannot be read.
+        (pixels, pixels, 3), 0 to 255; one grey pixel if the image cannot be read.
     """
     try:
         return load_row(row, TILE, color=True)

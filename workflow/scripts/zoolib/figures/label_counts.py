@@ -1,4 +1,4 @@
-"""Score against the number of labels, finetuned and from scratch: the figure of arXiv:2110.12735."""
+"""Score against number of labels, finetuned and from scratch, as in the figure of arXiv:2110.12735."""
 
 import numpy as np
 import pandas as pd
@@ -10,33 +10,33 @@ from zoolib.job.words import in_words
 
 STARTS = {"finetuned": (COLORS[0], "o-"), "scratch": (COLORS[1], "s--")}
 NAMES = {"finetuned": "finetuned", "scratch": "from scratch"}
-# Scores that are better the smaller they are.
-ERRORS = {"rmse": "Root mean squared error", "log_loss": "Loss (nats a galaxy)"}
+# Names of the scores for which smaller is better.
+ERRORS = {"rmse": "Root mean squared error", "log_loss": "Loss (nats per galaxy)"}
 
 
 def draw_label_counts(table, outputs, published=None):
-    """Draw the mean over seeds, their standard deviation, and every fit as a dot; a panel a label.
+    """Draw mean and standard deviation over seeds, and every fit as a dot; one panel for each label.
 
     Args:
-        table: CSV of `task_scores.evaluate_label_counts`.
+        table: CSV of `evaluate_label_counts`.
         outputs: paths to write, svg or png.
-        published: YAML with the curves of others, drawn faintly beside the labels that it is about.
+        published: YAML with published curves; they are drawn in grey, in the panels of their labels.
     """
     scores = pd.read_csv(table)
     if published:
         with open(published) as file:
             published = yaml.safe_load(file)
-    # Of votes, all questions together are what is trained on.
+    # A training on votes minimises the loss of all questions together.
     together = scores["label"] == "all questions"
     chosen = scores[together] if together.any() else scores
     panels = [part for _, part in chosen.groupby("label", sort=False)]
     with drawing(outputs, figsize=(8.5 * len(panels), 7.2), layout="constrained") as figure:
         for panel, part in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
             _draw_label(panel, part, published)
-        # What several panels have in common is told once.
+        # A line that several panels have is in the legend once.
         legends = [panel.get_legend_handles_labels() for panel in figure.axes]
-        told = {name: line for lines, names in legends for line, name in zip(lines, names, strict=True)}
-        figure.legend(told.values(), told.keys(), loc="outside lower left", ncols=2)
+        entries = {name: line for lines, names in legends for line, name in zip(lines, names, strict=True)}
+        figure.legend(entries.values(), entries.keys(), loc="outside lower left", ncols=2)
 
 
 def _draw_label(panel, part, published):
@@ -53,17 +53,19 @@ def _draw_label(panel, part, published):
         by_count = fits.groupby("labels")["value"]
         mean, deviation = by_count.mean(), by_count.std(ddof=1).fillna(0)
         seeds = by_count.count().max()
-        told = f"{NAMES[start]}, {seeds} seeds" if seeds > 1 else NAMES[start]
+        legend = f"{NAMES[start]}, {seeds} seeds" if seeds > 1 else NAMES[start]
         panel.fill_between(mean.index, mean - deviation, mean + deviation, color=color, alpha=0.15, lw=0)
-        panel.plot(mean.index, mean, line, color=color, lw=2.5, ms=8, label=told)
+        panel.plot(mean.index, mean, line, color=color, lw=2.5, ms=8, label=legend)
         panel.plot(fits["labels"], fits["value"], ".", color=color, ms=6, alpha=0.6)
-    panel.axhline(part["constant"].mean(), color=FAINT, lw=1, label="one answer for all galaxies")
+    panel.axhline(
+        part["constant"].mean(), color=FAINT, lw=1, label="constant: the same answer for all galaxies"
+    )
     panel.set_xscale("log")
     panel.set_xlim(counts[0] / 1.6, counts[-1] * 1.6)
     panel.xaxis.set_major_locator(FixedLocator(counts))
     panel.xaxis.set_minor_locator(NullLocator())
     panel.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    panel.set_xlabel("Labelled galaxies to learn from")
+    panel.set_xlabel("Labelled training galaxies")
     panel.set_ylabel(ERRORS.get(score, in_words(score)))
     panel.set_title(in_words(name), loc="left", fontsize=18)
     panel.grid(axis="y")

@@ -1,4 +1,4 @@
-"""Learning curves: training and validation loss of every member, epoch by epoch, and of every question."""
+"""Learning curves: training and validation loss against epoch, for every model and every question."""
 
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
@@ -6,7 +6,7 @@ from matplotlib.ticker import MaxNLocator
 from zoolib.figures.style import COLORS, FAINT, INK, drawing
 from zoolib.job.words import in_words
 
-# Small panels side by side, one a question.
+# Small panels in a row; each has one question.
 ACROSS = 5
 
 
@@ -14,11 +14,11 @@ def draw_learning_curves(histories, names, outputs, title, loss="Loss (nats per 
     """Draw the losses of one or several trainings.
 
     Args:
-        histories: CSV files with the columns epoch, loss, val_loss; loss_{question} and
-            val_loss_{question} where a tree was learned; stage where a training had several.
-        names: what the legend calls each.
+        histories: CSV files with the columns epoch, loss, val_loss; also loss_{question} and
+            val_loss_{question} for a tree, and stage if a training had several.
+        names: their names in the legend.
         outputs: paths to write, svg or png.
-        title: of the figure.
+        title: title of the figure.
         loss: label of the vertical axis.
     """
     tables = [pd.read_csv(path) for path in histories]
@@ -45,7 +45,7 @@ def draw_learning_curves(histories, names, outputs, title, loss="Loss (nats per 
             small = figure.add_subplot(grid[1 + number // ACROSS, number % ACROSS])
             _draw_question(small, tables, question)
             if number % ACROSS == 0:
-                small.set_ylabel("per galaxy asked", fontsize=12)
+                small.set_ylabel("nats per galaxy asked", fontsize=12)
 
 
 def _draw_question(panel, tables, question):
@@ -53,7 +53,8 @@ def _draw_question(panel, tables, question):
         color = COLORS[index % len(COLORS)]
         panel.plot(table["epoch"], table[f"loss_{question}"], color=color, ls=":", lw=1.5)
         panel.plot(table["epoch"], table[f"val_loss_{question}"], color=color, lw=1.8)
-    # The first epochs of validation, before BatchNorm's statistics have settled, would flatten the rest.
+    # Without a limit, the high validation losses of the first epochs, before the statistics of BatchNorm have
+    # settled, would flatten the rest.
     seen = pd.concat(table[[f"loss_{question}", f"val_loss_{question}"]].stack() for table in tables)
     low, high = seen.min(), seen.quantile(0.95)
     if high > low:
@@ -66,10 +67,10 @@ def _draw_question(panel, tables, question):
 
 
 def _draw_training(panel, history, color, name):
-    # A point is all there is to see of a training of one epoch.
+    # A training of one epoch is a single point.
     marker = "." if len(history) == 1 else None
     stages = history.get("stage", pd.Series("", index=history.index))
-    # Each stage goes on from the best weights of the one before.
+    # Each stage continues from the best weights of the stage before.
     best = [history.loc[of_stage["val_loss"].idxmin()] for _, of_stage in history.groupby(stages, sort=False)]
     label = f"{name}, best {best[-1]['val_loss']:.3f}"
     panel.plot(history["epoch"], history["loss"], color=color, ls=":", lw=2, marker=marker)

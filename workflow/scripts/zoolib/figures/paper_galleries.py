@@ -1,4 +1,4 @@
-"""Pictures of galaxies that volunteers and models see differently, or are undecided about."""
+"""Galleries of galaxies on which volunteers and models differ, or on which the model is unsure."""
 
 import itertools
 
@@ -6,22 +6,22 @@ import numpy as np
 from scipy import special
 
 from zoolib.figures.gallery import draw_tiles
-from zoolib.figures.style import drawing, say
+from zoolib.figures.style import drawing, write_message
 from zoolib.job.words import in_words
 from zoolib.posteriors.summary import log_predictive
 
-# Votes whose entropy is meant, as in the paper.
+# Number of votes whose entropy is computed, as in the paper.
 ASKED = 10
 BINS = 5
 
 
 def draw_two_or_cannot_tell(held, output, across=6):
-    """Draw spirals of two arms by one and of uncountable arms by the other (figure 17).
+    """Draw spirals with two arms, or with arms that cannot be counted (figure 17 of Walmsley et al. 2022).
 
     Args:
-        held: `paper.HeldOut`.
+        held: `HeldOut`.
         output: PNG to write.
-        across: galaxies a row.
+        across: galaxies in a row.
     """
     question = held.question("spiral-arm-count")
     two, lost = (question.answers.index(answer) for answer in ("2", "cant-tell"))
@@ -34,12 +34,15 @@ def draw_two_or_cannot_tell(held, output, across=6):
         tiles = []
         for galaxy in found[:across]:
             mine = f"2: {fractions[galaxy, two]:.2f}, can't tell: {fractions[galaxy, lost]:.2f}"
-            theirs = f"votes {votes[galaxy, two]:g} and {votes[galaxy, lost]:g} of {votes[galaxy].sum():g}"
+            theirs = f"{votes[galaxy, two]:g} and {votes[galaxy, lost]:g} of {votes[galaxy].sum():g} votes"
             tiles.append((held.galaxies.iloc[galaxy].to_dict(), mine, theirs))
         names = [in_words(question.answers[answer]) for answer in (true, called)]
         rows.append((f"Votes:\n{names[0]}\nModel:\n{names[1]}\n({len(found):,})", tiles))
-    told = f"Galaxies whose arms most volunteers were asked to count ({relevant.sum():,}), by both answers"
-    draw_tiles(rows, "Two arms, or can't tell", told, output, across)
+    subtitle = (
+        f"Galaxies where most volunteers were asked for the number of arms ({relevant.sum():,}), by the first"
+        " choice of the volunteers and of the model"
+    )
+    draw_tiles(rows, "Two arms, or can't tell", subtitle, output, across)
 
 
 def vote_entropies(values, kind, asked=ASKED):
@@ -51,7 +54,7 @@ def vote_entropies(values, kind, asked=ASKED):
         asked: number of votes.
 
     Returns:
-        (galaxies,) in nats: of the mixture of all samples, over all ways that the votes can fall.
+        (galaxies,) in nats: the entropy of the mixture of all samples, over all possible votes.
     """
     answers = values.shape[1]
     entropy = np.zeros(len(values))
@@ -63,18 +66,18 @@ def vote_entropies(values, kind, asked=ASKED):
 
 
 def draw_entropies(held, output, across=6):
-    """Draw galaxies from those that the model is sure of to those that it is not (figure 18).
+    """Draw galaxies from the surest to the least sure prediction (figure 18 of Walmsley et al. 2022).
 
     Args:
-        held: `paper.HeldOut`.
+        held: `HeldOut`.
         output: PNG to write.
-        across: galaxies a row.
+        across: galaxies in a row.
     """
     question = held.tree.questions[0]
     entropy = vote_entropies(held.values[:, question.slice], held.kind)
     if len(entropy) < BINS:
         with drawing([output], figsize=(10, 4)) as figure:
-            say(figure, f"Too few galaxies ({len(entropy)}; this figure needs {BINS}).")
+            write_message(figure, f"Too few galaxies ({len(entropy)}; this figure needs {BINS}).")
         return
     featured = 1
     votes, fractions = held.votes[:, question.slice], held.fractions[:, question.slice]
@@ -88,8 +91,8 @@ def draw_entropies(held, output, across=6):
             tiles.append((held.galaxies.iloc[galaxy].to_dict(), mine, theirs))
         low, high = entropy[of_bin[[0, -1]]]
         rows.append((f"{low:.2f} to\n{high:.2f} nats", tiles))
-    told = (
-        f"Entropy of {ASKED} votes on '{in_words(question.name)}' as the model predicts them, a fifth of the"
-        f" {len(entropy):,} galaxies a row"
+    subtitle = (
+        f"Entropy of {ASKED} votes on '{in_words(question.name)}', as the model predicts them; each row has a"
+        f" fifth of the {len(entropy):,} galaxies"
     )
-    draw_tiles(rows, "From the surest to the least sure", told, output, across)
+    draw_tiles(rows, "From the surest to the least sure", subtitle, output, across)

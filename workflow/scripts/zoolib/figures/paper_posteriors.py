@@ -1,24 +1,24 @@
-"""Posteriors of single galaxies, split by model and pass: what votes each sample expects."""
+"""Posteriors of single galaxies, split by model and pass: the votes that each sample expects."""
 
 import numpy as np
 from scipy import stats
 
 from zoolib.figures.gallery import tile_pixels
-from zoolib.figures.style import COLORS, FAINT, INK, drawing, say
+from zoolib.figures.style import COLORS, FAINT, INK, drawing, write_message
 from zoolib.job.words import in_words
 
-# Behind words that a line would cross.
+# A white box behind text that a line would cross.
 BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
 
 
 def vote_predictions(values, total, kind):
-    """What one answer's votes will be, by each posterior sample.
+    """Probabilities of the number of votes for one answer, by each posterior sample.
 
-    Of a Dirichlet's concentrations α the votes for one answer are beta-binomial, with α and Σα - α;
-    of probabilities they are binomial (Walmsley et al. 2022, equation 6).
+    With the concentrations α of a Dirichlet, the votes for one answer are beta-binomial with α and
+    Σα - α; with probabilities they are binomial (Walmsley et al. 2022, equation 6).
 
     Args:
-        values: (2, samples): the answer's and the sum of all others'.
+        values: (2, samples): the value of the answer, and the sum of all others.
         total: number of votes.
         kind: `concentrations` or `probabilities`.
 
@@ -33,18 +33,18 @@ def vote_predictions(values, total, kind):
 
 
 def spread_galaxies(held, question, answer, count):
-    """Some galaxies from where no volunteer gives an answer to where all do.
+    """Choose galaxies from those where no volunteer gives an answer to those where all do.
 
-    They are chosen by their votes alone, so that nothing prefers galaxies that the model is right about.
+    Only the votes decide, so that galaxies for which the model is right are not preferred.
 
     Args:
-        held: `paper.HeldOut`.
+        held: `HeldOut`.
         question: a `Question` of its tree.
         answer: position of the answer in the question.
-        count: how many.
+        count: number of galaxies.
 
     Returns:
-        Positions in `held`, fewer where there are not so many, by rising vote fraction.
+        Positions in `held`, by rising vote fraction; fewer than `count` if there are not so many.
     """
     relevant = np.flatnonzero(held.relevant(question))
     votes = held.votes[relevant][:, question.slice]
@@ -59,11 +59,11 @@ def draw_posteriors(held, name, answers, outputs, count=6):
     """Draw posteriors by model and pass beside the galaxies (Walmsley et al. 2022, figures 11 and 12).
 
     Args:
-        held: `paper.HeldOut`.
-        name: of the question.
+        held: `HeldOut`.
+        name: name of the question.
         answers: which of its answers to draw, e.g. ["yes"].
         outputs: paths to write, png.
-        count: galaxies.
+        count: number of galaxies.
     """
     question = held.question(name)
     positions = [question.answers.index(answer) for answer in answers]
@@ -74,7 +74,9 @@ def draw_posteriors(held, name, answers, outputs, count=6):
     size = (2.7 * sum(widths), 2.7 * down + 1.3)
     with drawing(outputs, figsize=size, layout="constrained") as figure:
         if not len(galaxies):
-            say(figure, f"No galaxy has enough votes on '{in_words(name)}'; lower evaluate.min_votes.")
+            write_message(
+                figure, f"No galaxy has enough votes on '{in_words(name)}'; lower evaluate.min_votes."
+            )
             return
         panels = figure.subplots(down, len(widths), squeeze=False, width_ratios=widths)
         cells = panels.reshape(down * across, -1)
@@ -94,12 +96,10 @@ def draw_posteriors(held, name, answers, outputs, count=6):
         labels[0] += (
             f" ({samples // held.members} passes each)" if held.members > 1 else f" ({samples} passes)"
         )
-        labels += ["their mixture", "what the volunteers said"]
+        labels += ["mixture of all", "the volunteers' votes"]
         figure.legend(lines, labels, loc="outside upper left", ncols=len(lines), fontsize=13)
-        told = (
-            f": votes for {in_words(answers[0]).lower()}" if len(answers) == 1 else ": votes for each answer"
-        )
-        figure.supxlabel(f"{in_words(name)}{told}", fontsize=16)
+        drawn = in_words(answers[0]).lower() if len(answers) == 1 else "each answer"
+        figure.supxlabel(f"{in_words(name)}: votes for {drawn}", fontsize=16)
 
 
 def _draw_galaxy(row, held, galaxy, question, positions):
@@ -119,6 +119,6 @@ def _draw_galaxy(row, held, galaxy, question, positions):
         panel.set_ylim(0, None)
         panel.set_yticks([])
         panel.spines["left"].set_visible(False)
-        told = f"{votes[position]:g} of {total} votes"
+        given = f"{votes[position]:g} of {total} votes"
         place = {"transform": panel.transAxes, "ha": "right", "va": "top", "bbox": BEHIND}
-        panel.text(0.98, 0.98, told, fontsize=11, color=FAINT, **place)
+        panel.text(0.98, 0.98, given, fontsize=11, color=FAINT, **place)

@@ -1,4 +1,4 @@
-"""The paper's figures of what models say about galaxies that they have not learned from."""
+"""The paper's figures of galaxies that no model was trained on."""
 
 from zoolib.figures.gallery import draw_surest
 from zoolib.figures.paper_galleries import draw_entropies, draw_two_or_cannot_tell
@@ -21,10 +21,10 @@ def draw_predictions(predictions, catalog, descriptions, min_votes, published, o
 
     Args:
         predictions: HDF5 of the evaluated galaxies.
-        catalog: catalogue (Parquet) with their votes and the places of their images.
+        catalog: catalogue (Parquet) that says their votes and where the images are.
         descriptions: Parquet parts of their flat catalogue.
-        min_votes: votes on the first question of the galaxies that are compared with the volunteers.
-        published: what is published of the figures, {"figure_15", "figure_16"}.
+        min_votes: fewest votes on the first question, for galaxies that are compared with the volunteers.
+        published: published numbers of the figures, {"figure_15", "figure_16"}.
         outputs: {"figure_11", "figure_12", "figure_15", "figure_16", "figure_17", "figure_18",
             "galleries": paths to write}; svg for 15 and 16, png for all.
     """

@@ -1,17 +1,18 @@
-"""How far predicted vote fractions are from the volunteers', answer by answer and vote by vote."""
+"""How far predicted vote fractions are from the volunteers', for each answer and number of volunteers."""
 
 import numpy as np
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from scipy import stats
 
-from zoolib.figures.style import COLORS, FAINT, INK, drawing, say
+from zoolib.figures.style import COLORS, FAINT, INK, drawing, write_message
 from zoolib.job.words import in_words
 
-# Volunteers that a model is compared with.
+# Largest number of volunteers that a model is compared with.
 MOST = 20
-# Fewer galaxies than this are no measurement; so many of the most-voted stand in where a survey lacks them.
+# Fewer galaxies than the first number are too few. Where a survey has too few galaxies with many votes, so
+# many of its galaxies with most votes are used.
 FEWEST, STAND_IN = 20, 100
-# Behind numbers that a line would cross.
+# A white box behind numbers that a line would cross.
 BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
 
 
@@ -19,10 +20,11 @@ def fraction_deviations(held):
     """Mean absolute deviation of expected from voted fractions, for each answer.
 
     Args:
-        held: `paper.HeldOut`.
+        held: `HeldOut`.
 
     Returns:
-        (galaxies that each question counts for, a list), (answers,) deviations; NaN without galaxies.
+        (list of the numbers of galaxies that each question counts for, (answers,) deviations; NaN without
+        galaxies).
     """
     deviations, counts = np.full(len(held.tree.columns), np.nan), []
     for question in held.tree.questions:
@@ -40,14 +42,14 @@ def draw_deviations(held, published, outputs):
     """Draw the mean absolute deviation of each answer (Walmsley et al. 2022, figure 15).
 
     Args:
-        held: `paper.HeldOut`.
-        published: {"deviation": what the paper's are typically below}.
+        held: `HeldOut`.
+        published: {"deviation": the value that the deviations of the paper are typically below}.
         outputs: paths to write, svg or png.
     """
     counts, deviations = fraction_deviations(held)
     with drawing(outputs, figsize=(10, 13), layout="constrained") as figure:
         if not any(counts):
-            say(figure, "No galaxy has enough votes for this figure; lower evaluate.min_votes.")
+            write_message(figure, "No galaxy has enough votes for this figure; lower evaluate.min_votes.")
             return
         panel = figure.subplots()
         place, ticks, names = 0.0, [], []
@@ -68,20 +70,22 @@ def draw_deviations(held, published, outputs):
         panel.tick_params(axis="y", length=0)
         panel.set_ylim(place - 0.9, -0.8)
         panel.axvline(published["deviation"], color=INK, ls=":", lw=1.5, zorder=0.5)
-        panel.text(published["deviation"], -0.9, "typical of the paper: below this", ha="center", fontsize=12)
+        panel.text(
+            published["deviation"], -0.9, "typical in the paper: less than this", ha="center", fontsize=12
+        )
         panel.set_xlabel("Mean absolute deviation of the predicted from the voted fraction")
 
 
 def expected_volunteer_error(votes, drawn):
     """How far the fractions of a few volunteers are from those of all, on average.
 
-    A few of the volunteers, whichever: their votes for an answer follow a hypergeometric
-    distribution, so the mean absolute deviation is summed exactly. Nobody's vote stands for equal
-    fractions.
+    The few are drawn at random from all volunteers. Their votes for an answer follow a hypergeometric
+    distribution, so the mean absolute deviation is an exact sum. Without volunteers all fractions are
+    equal.
 
     Args:
         votes: (galaxies, answers) of all volunteers, at least `drawn` for each galaxy.
-        drawn: how many volunteers.
+        drawn: number of volunteers.
 
     Returns:
         The mean over galaxies and answers.
@@ -97,14 +101,14 @@ def expected_volunteer_error(votes, drawn):
 
 
 def most_voted(volunteers, more_votes_than):
-    """Which galaxies have so many votes that their fractions can stand for the truth.
+    """Which galaxies have so many votes that their fractions can serve as the truth.
 
     Args:
         volunteers: (galaxies,) votes on the first question.
         more_votes_than: the paper's limit.
 
     Returns:
-        (galaxies,) boolean: those above the limit, or where they are too few the most-voted of all.
+        (galaxies,) boolean: those above the limit or, if they are too few, those with the most votes.
     """
     above = volunteers > more_votes_than
     if above.sum() >= FEWEST or len(volunteers) <= FEWEST:
@@ -117,9 +121,9 @@ def draw_volunteers(held, published, outputs):
     """Draw the error of the model beside that of a few volunteers (Walmsley et al. 2022, figure 16).
 
     Args:
-        held: `paper.HeldOut`.
-        published: {"more_votes_than", "galaxies", "worth"}: the paper's limit, how many it has above it,
-            and how many volunteers its model is worth.
+        held: `HeldOut`.
+        published: {"more_votes_than", "galaxies", "worth"}: the paper's limit, its number of galaxies
+            above the limit, and how many volunteers its model is worth.
         outputs: paths to write, svg or png.
     """
     volunteers = held.votes[:, held.tree.questions[0].slice].sum(axis=1)
@@ -129,7 +133,7 @@ def draw_volunteers(held, published, outputs):
     down = -(-len(questions) // across)
     with drawing(outputs, figsize=(4 * across, 3.9 * down + 0.8), layout="constrained") as figure:
         if chosen.sum() < FEWEST:
-            say(
+            write_message(
                 figure,
                 f"Too few galaxies ({chosen.sum()} with more than {published['more_votes_than']} votes;"
                 f" this figure needs {FEWEST}).",
@@ -159,8 +163,8 @@ def _draw_question(panel, held, question, chosen):
     panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     if used.sum() < FEWEST:
         panel.set_yticks([])
-        told = f"too few galaxies ({used.sum()})"
-        panel.text(0.5, 0.5, told, transform=panel.transAxes, ha="center", color=FAINT)
+        message = f"too few galaxies ({used.sum()})"
+        panel.text(0.5, 0.5, message, transform=panel.transAxes, ha="center", color=FAINT)
         return
     asked = np.arange(MOST + 1)
     errors = np.array([expected_volunteer_error(votes[used], drawn) for drawn in asked])

@@ -1,4 +1,4 @@
-"""The paper's figures that need no model: classifications, active learning, debiasing, bulges and winding."""
+"""The paper's figures that need only tables: votes, active learning, debiasing, bulges and winding."""
 
 import re
 
@@ -7,11 +7,11 @@ import pandas as pd
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from zoolib.data.tables import read_table
-from zoolib.figures.style import COLORS, FAINT, INK, SEQUENTIAL, drawing, say
+from zoolib.figures.style import COLORS, FAINT, INK, SEQUENTIAL, drawing, write_message
 
-# Fewer galaxies than this make no histogram.
+# Fewest galaxies for a histogram.
 FEWEST = 10
-# From here on a density says more than points.
+# From this number of galaxies on, a density is drawn instead of points.
 MANY = 1000
 MOST_VOTES = 85
 GROUPS = {
@@ -23,7 +23,7 @@ OTHERS = "Other or unknown"
 FEATURED = "smooth-or-featured_featured-or-disk"
 # Galaxies between these redshifts have debiased fractions (section 4.3.2).
 REDSHIFTS = (0.02, 0.15)
-# Votes on a question that make a fraction worth averaging.
+# Fewest votes on a question for its fraction to be averaged.
 ASKED = 10
 DEBIASED = {FEATURED: "Featured or disk", "has-spiral-arms_yes": "Spiral arms", "bar_no": "No bar"}
 # The cuts of section 6 and the weights of equations 8 and 9.
@@ -40,7 +40,7 @@ SUFFIX = re.compile("_(debiased|fraction|total-votes)$")
 
 
 def read_record_table(path, tree=None):
-    """Read what the figures need of a record's table, without its long columns.
+    """Read the columns of a record's table that the figures need.
 
     Args:
         path: CSV or Parquet: volunteers' votes, published posteriors, or a flat catalogue of this
@@ -48,9 +48,9 @@ def read_record_table(path, tree=None):
         tree: `DecisionTree` of the votes; None for a table of fractions alone.
 
     Returns:
-        pandas.DataFrame with the columns that are there of upload_group, petro_theta, redshift, and for
-        each answer its votes, `_fraction` and `_debiased`; and `total`, votes on the first question,
-        where the table has votes. The table's own names of the answers become ours.
+        pandas.DataFrame with upload_group, petro_theta and redshift, and for each answer its votes,
+        `_fraction` and `_debiased`, as far as the table has them; and `total`, votes on the first
+        question, if the table has votes. The answers have the names of the tree, not of the table.
     """
     needed = {column.rsplit("_", 1)[0] for column in (*CUTS, *DEBIASED)} | {"bulge-size", "spiral-winding"}
     found = {}
@@ -79,16 +79,16 @@ def read_record_table(path, tree=None):
 
 
 def draw_tables(votes, tree, title, earlier, models, published, outputs):
-    """Draw the paper's figures that need tables alone (Walmsley et al. 2022, figures 2, 3, 10 and 20).
+    """Draw the paper's figures that need only tables (Walmsley et al. 2022, figures 2, 3, 10 and 20).
 
     Args:
         votes: tables with the votes of the run's catalogues.
         tree: their `DecisionTree`.
-        title: what the run's campaign is called.
+        title: name of the campaign of the run.
         earlier: {title: table of an earlier campaign, for figure 2}; may be empty.
-        models: {what they are called: (tables with the fractions that models expect, galaxies that the
-            paper has in figure 20, or None where it has no such panel)}.
-        published: what is published of the figures, {"figure_20": …}.
+        models: {title: (tables with the fractions that models expect, number of galaxies in the paper's
+            figure 20, or None if the paper has no such panel)}.
+        published: published numbers of the figures, {"figure_20": …}.
         outputs: {"figure_02", "figure_03", "figure_10", "figure_20": paths to write, svg or png}.
     """
     own = _read_all(votes, tree)
@@ -109,7 +109,7 @@ def draw_classifications(campaigns, outputs):
     """Draw how many volunteers classified each galaxy (figure 2).
 
     Args:
-        campaigns: {name: table with total and perhaps upload_group}.
+        campaigns: {name: table with total, and with upload_group if known}.
         outputs: paths to write.
     """
     size = (10, 1 + 3.6 * len(campaigns))
@@ -143,7 +143,7 @@ def draw_classifications(campaigns, outputs):
 
 
 def draw_selection(table, outputs):
-    """Draw which galaxies active learning chose, beside random ones (figure 3).
+    """Draw the galaxies that active learning chose beside random ones (figure 3).
 
     Args:
         table: with upload_group, petro_theta and the featured fraction.
@@ -156,11 +156,12 @@ def draw_selection(table, outputs):
     with drawing(outputs, figsize=(12, 5.2), layout="constrained") as figure:
         missing = [name for name in ("upload_group", *measures) if name not in table]
         if missing:
-            say(figure, f"The table has no column {missing[0]}.")
+            write_message(figure, f"The table has no column {missing[0]}.")
             return
         groups = {name: table[table["upload_group"] == name] for name in ("pre_active", "active_priority")}
         if min(map(len, groups.values())) < FEWEST:
-            say(figure, _too_few(", ".join(f"{len(rows)} of {name}" for name, rows in groups.items())))
+            found = ", ".join(f"{len(rows)} of {name}" for name, rows in groups.items())
+            write_message(figure, _too_few(found, f"{FEWEST} or more of each"))
             return
         for panel, (column, (label, edges)) in zip(figure.subplots(1, 2), measures.items(), strict=True):
             for color, (name, rows) in zip(COLORS, groups.items(), strict=False):
@@ -178,7 +179,7 @@ def draw_selection(table, outputs):
 
 
 def draw_debiasing(table, outputs):
-    """Draw mean vote fractions with redshift, as voted and debiased (figure 10).
+    """Draw mean vote fractions against redshift, as voted and debiased (figure 10).
 
     Args:
         table: with redshift, votes, and the fractions `_fraction` and `_debiased`.
@@ -188,10 +189,12 @@ def draw_debiasing(table, outputs):
         missing = ["redshift"] if "redshift" not in table else []
         missing += [f"{column}_debiased" for column in DEBIASED if f"{column}_debiased" not in table]
         if missing:
-            say(figure, f"The table has no column {missing[0]}.")
+            write_message(figure, f"The table has no column {missing[0]}.")
             return
-        if table[f"{FEATURED}_debiased"].notna().sum() < 2 * FEWEST:
-            say(figure, _too_few(f"{table[f'{FEATURED}_debiased'].notna().sum()} with debiased fractions"))
+        known = table[f"{FEATURED}_debiased"].notna().sum()
+        if known < 2 * FEWEST:
+            needed = f"{2 * FEWEST} or more"
+            write_message(figure, _too_few(f"{known} with debiased fractions", needed))
             return
         for panel, (column, name) in zip(figure.subplots(1, len(DEBIASED)), DEBIASED.items(), strict=True):
             _draw_redshift(panel, table, column, name)
@@ -212,7 +215,7 @@ def _draw_redshift(panel, table, column, name):
     if len(used) < 2 * FEWEST:
         panel.text(0.5, 0.5, "too few galaxies", transform=panel.transAxes, ha="center", color=FAINT)
         return
-    # As many galaxies in each bin.
+    # Bins of equal numbers of galaxies.
     order = np.array_split(np.argsort(used["redshift"].to_numpy()), min(8, len(used) // (2 * FEWEST)))
     styles = {"_fraction": (COLORS[0], "o--", "as voted"), "_debiased": (COLORS[1], "s-", "debiased")}
     redshift = [used["redshift"].iloc[rows].mean() for rows in order]
@@ -226,13 +229,13 @@ def _draw_redshift(panel, table, column, name):
 
 
 def chosen_by_volunteers(table):
-    """The galaxies whose volunteers' fractions figure 20 uses: those chosen before active learning.
+    """The galaxies of the volunteers' panel of figure 20: those drawn before active learning.
 
     Args:
-        table: with upload_group, if it has one.
+        table: table of votes, with upload_group if known.
 
     Returns:
-        The rows; all where the table does not say how they were chosen.
+        The rows; all of them if the table has no upload_group.
     """
     return table[table["upload_group"] == "pre_active"] if "upload_group" in table else table
 
@@ -244,7 +247,7 @@ def bulge_and_winding(table):
     for galaxies that pass the cuts of section 6.
 
     Args:
-        table: with fractions, `{question}_{answer}_fraction`.
+        table: table with the fractions `{question}_{answer}_fraction`.
 
     Returns:
         Two arrays (galaxies that pass,), B and W.
@@ -257,10 +260,10 @@ def bulge_and_winding(table):
 
 
 def draw_bulges(sources, outputs):
-    """Draw how tightly the arms are wound in galaxies of small and large bulges (figure 20).
+    """Draw how tightly the arms are wound, against the size of the bulge (figure 20).
 
     Args:
-        sources: {name: (table with fractions, galaxies that the paper has there, or None)}.
+        sources: {name: (table with fractions, number of galaxies in the paper, or None)}.
         outputs: paths to write.
     """
     size = (5.4 * len(sources) + 0.8, 5.6)
@@ -269,8 +272,8 @@ def draw_bulges(sources, outputs):
         for panel, (name, (table, published)) in zip(panels, sources.items(), strict=True):
             bulge, winding = bulge_and_winding(table)
             known = np.isfinite(bulge) & np.isfinite(winding)
-            told = f" (paper: {published:,})" if published else ""
-            panel.set_title(f"{name}\n{len(bulge):,} galaxies{told}", loc="left")
+            beside = f" (paper: {published:,})" if published else ""
+            panel.set_title(f"{name}\n{len(bulge):,} galaxies{beside}", loc="left")
             panel.set_xlabel("Bulge size B")
             panel.set_xlim(0, 1)
             panel.set_ylim(0, 1)
@@ -294,11 +297,11 @@ def _draw_density(panel, bulge, winding):
     panel.plot(centres, middle, "o-", color=COLORS[1], lw=2.5, label="median and quartiles")
     panel.fill_between(centres, low, high, color=COLORS[1], alpha=0.2, lw=0)
     slope = pd.Series(bulge).corr(pd.Series(winding), method="spearman")
-    told = f"rank correlation {slope:+.2f}".replace("-", "−")
+    correlation = f"rank correlation {slope:+.2f}".replace("-", "−")
     behind = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 2}
-    panel.text(0.97, 0.03, told, transform=panel.transAxes, ha="right", color=INK, bbox=behind)
+    panel.text(0.97, 0.03, correlation, transform=panel.transAxes, ha="right", color=INK, bbox=behind)
     panel.legend(loc="upper left", frameon=True, facecolor="white", edgecolor="none", framealpha=0.8)
 
 
-def _too_few(found):
-    return f"Too few galaxies for this figure ({found}; it needs {FEWEST} or more of each)."
+def _too_few(found, needed):
+    return f"Too few galaxies for this figure ({found}; it needs {needed})."

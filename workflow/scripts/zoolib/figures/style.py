@@ -1,4 +1,4 @@
-"""How every figure looks: large enough to be read in a talk, and colour-blind safe."""
+"""The style of all figures: large enough to be read in a talk, and safe for colour-blind readers."""
 
 import contextlib
 from pathlib import Path
@@ -10,9 +10,9 @@ from zoolib.job.logs import log, whole
 
 matplotlib.use("Agg")
 
-# The palette of Okabe & Ito, https://jfly.uni-koeln.de/color/, without its yellow: too pale for lines.
+# The palette of Okabe & Ito, https://jfly.uni-koeln.de/color/, without yellow, which is too pale for lines.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-# White to blue: legible under dark and under white numbers, in print and to the colour-blind.
+# White to blue: dark and white numbers on it can be read, in print and by colour-blind readers.
 SEQUENTIAL = "Blues"
 INK = "#222222"
 FAINT = "#777777"
@@ -36,14 +36,14 @@ SETTINGS = {
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
     "figure.dpi": 100,
-    # Names inside an SVG are random otherwise, and equal figures would be different files.
+    # Without a salt, names inside an SVG are random, and equal figures would be different files.
     "svg.hashsalt": "zoo",
 }
 
 
 @contextlib.contextmanager
 def drawing(outputs, **settings):
-    """Make a figure in the common style, and save it when it is drawn.
+    """Open a figure in the common style, and save it at the end of the `with` block.
 
     Args:
         outputs: paths to write it to; the suffix of each is its format (svg, png).
@@ -66,16 +66,16 @@ def drawing(outputs, **settings):
             plt.close(figure)
 
 
-def say(figure, sentence):
-    """Write one sentence in the middle of a figure that has nothing to show."""
-    figure.text(0.5, 0.5, sentence, ha="center", va="center", wrap=True, color=FAINT)
+def write_message(figure, message):
+    """Write a message in the middle of a figure that has nothing to show."""
+    figure.text(0.5, 0.5, message, ha="center", va="center", wrap=True, color=FAINT)
 
 
 def by_name(outputs):
-    """The files of each figure of a rule that draws several.
+    """The files of each figure, for a rule that draws several figures.
 
     Args:
-        outputs: paths; one figure's files differ in their suffix alone.
+        outputs: paths; the files of one figure differ only in their suffix.
 
     Returns:
         {name of the figure: [its paths]}.

@@ -1,4 +1,4 @@
-"""The galaxies of which a finetuned model is surest, least sure, and most wrong."""
+"""The galaxies of which a finetuned model is surest and least sure, and its worst mistakes."""
 
 import numpy as np
 from scipy.special import entr
@@ -9,17 +9,17 @@ from zoolib.scores.outcomes import outcomes, read_galaxies
 
 
 def draw_task_gallery(galaxies, title, output, across=6):
-    """Draw three rows of test galaxies for each label, or each question of a tree.
+    """Draw rows of test galaxies for each label, or each question of a tree.
 
-    Surest is a model where its probabilities have the lowest entropy, or its samples of a number the
-    smallest spread; the worst mistakes are the wrong calls with the lowest probability of the label, or
-    the largest errors.
+    A model is surest where its probabilities have the lowest entropy, or where its samples of a number
+    have the smallest spread. The worst mistakes are the wrong predictions with the lowest probability of
+    the label, or the largest errors.
 
     Args:
-        galaxies: Parquet of `task_scores.evaluate_task`.
-        title: of the picture.
+        galaxies: Parquet of `evaluate_task`.
+        title: title of the figure.
         output: PNG to write.
-        across: galaxies a row.
+        across: galaxies in a row.
     """
     labels, table = read_galaxies(galaxies)
     tested = table[table["split"] == "test"].reset_index(drop=True)
@@ -29,11 +29,11 @@ def draw_task_gallery(galaxies, title, output, across=6):
     ]
     for outcome in shown:
         for name, places in choose(outcome, across).items():
-            tiles = [(tested.loc[outcome.rows[place]].to_dict(), *_told(outcome, place)) for place in places]
+            tiles = [(tested.loc[outcome.rows[place]].to_dict(), *_lines(outcome, place)) for place in places]
             name = name if len(shown) == 1 else f"{in_words(outcome.name)}:\n{name.lower()}"
             rows.append((name, tiles))
-    told = f"What the model says, and below it what the galaxy is labelled (test galaxies: {len(tested):,})"
-    draw_tiles(rows, in_words(title), told, output, across)
+    subtitle = f"First line: prediction of the model. Second line: label. Test galaxies: {len(tested):,}"
+    draw_tiles(rows, in_words(title), subtitle, output, across)
 
 
 def choose(outcome, count):
@@ -41,10 +41,10 @@ def choose(outcome, count):
 
     Args:
         outcome: `Outcome`.
-        count: galaxies a row.
+        count: galaxies in a row.
 
     Returns:
-        {name of a row: places of galaxies in the outcome}, in the order in which they are shown.
+        {name of a row: positions of galaxies in the outcome}, in the order in which they are shown.
     """
     every = np.arange(len(outcome.rows))
     if outcome.kind == "regression":
@@ -65,7 +65,7 @@ def choose(outcome, count):
     return {f"Surest {yes}": order[::-1][:count], f"Surest {no}": order[:count], **rows}
 
 
-def _told(outcome, place):
+def _lines(outcome, place):
     """The two lines below a galaxy."""
     value, spread = outcome.predicted[place], outcome.spread[place]
     if outcome.kind == "regression":

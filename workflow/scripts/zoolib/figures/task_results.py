@@ -1,4 +1,4 @@
-"""What a finetuned model says beside what its galaxies are: confusions, curves, numbers against numbers."""
+"""Predictions of a finetuned model beside the labels: confusion matrices, curves, number against number."""
 
 import numpy as np
 import pandas as pd
@@ -6,7 +6,7 @@ from matplotlib.ticker import PercentFormatter
 from sklearn.metrics import precision_recall_curve, roc_auc_score, roc_curve
 
 from zoolib.figures.confusion import draw_matrix
-from zoolib.figures.style import COLORS, FAINT, drawing, say
+from zoolib.figures.style import COLORS, FAINT, drawing, write_message
 from zoolib.job.words import in_words
 from zoolib.scores.metrics import calibration_curve, coverage
 from zoolib.scores.outcomes import outcomes, read_galaxies
@@ -17,11 +17,11 @@ LEVELS = np.linspace(0.05, 0.95, 19)
 
 
 def draw_task_confusion(galaxies, confusion, outputs):
-    """Draw confusion matrices of classes, and predicted against true numbers of regressions.
+    """Draw confusion matrices of classes and, for regressions, label against prediction.
 
     Args:
-        galaxies: Parquet of `task_scores.evaluate_task`.
-        confusion: its CSV of confusions.
+        galaxies: Parquet of `evaluate_task`.
+        confusion: CSV of confusions of `evaluate_task`.
         outputs: paths to write, svg or png.
     """
     table = pd.read_csv(
@@ -33,7 +33,7 @@ def draw_task_confusion(galaxies, confusion, outputs):
     down = -(-len(shown) // across) or 1
     with drawing(outputs, figsize=(5.2 * across, 5.4 * down), layout="constrained") as figure:
         if not shown:
-            say(figure, "No test galaxy was predicted.")
+            write_message(figure, "No test galaxy was predicted.")
             return
         panels = figure.subplots(down, across, squeeze=False).ravel()
         for panel, outcome in zip(panels, shown, strict=False):
@@ -48,14 +48,14 @@ def draw_task_confusion(galaxies, confusion, outputs):
 
 
 def draw_task_curves(galaxies, outputs):
-    """Draw what is behind the scores, a row of panels for each label.
+    """Draw curves that explain the scores, one row of panels for each label.
 
-    Of classes: receiver operating characteristic, precision against recall, and calibration. Of numbers:
-    errors against the label, and how many labels lie in the intervals of the samples. Of votes: expected
-    against the volunteers' fractions.
+    For classes: receiver operating characteristic, precision against recall, and calibration. For numbers:
+    error against label, and the share of labels inside the intervals of the samples. For votes: expected
+    fractions against those of the volunteers.
 
     Args:
-        galaxies: Parquet of `task_scores.evaluate_task`.
+        galaxies: Parquet of `evaluate_task`.
         outputs: paths to write, svg or png.
     """
     found = _tested(galaxies)
@@ -66,7 +66,7 @@ def draw_task_curves(galaxies, outputs):
     size = (5.4 * across, 5 * max(down, 1) + 0.3)
     with drawing(outputs, figsize=size, layout="constrained") as figure:
         if not found:
-            say(figure, "No test galaxy was predicted.")
+            write_message(figure, "No test galaxy was predicted.")
             return
         panels = figure.subplots(down, across, squeeze=False)
         for row, outcome in zip(panels, labels, strict=False):
@@ -97,7 +97,7 @@ def _title(outcome):
 
 
 def _classes(outcome):
-    """(name, is it so, its probability, style) of each class that some galaxies are and some are not."""
+    """(name, truth, probability, style) of each class that some galaxies belong to and others do not."""
     chosen = [1] if outcome.kind == "binary" else range(len(outcome.classes))
     for index in chosen:
         truth = outcome.truth == index
@@ -119,18 +119,18 @@ def _draw_characteristic(panel, outcome):
         false, true, _ = roc_curve(truth, probability)
         area = roc_auc_score(truth, probability)
         panel.plot(false, true, lw=2.5, label=f"{in_words(name)}, area {area:.3f}", **style)
-    _squared(panel, "false alarms (share of the others)", "found (share of its galaxies)")
+    _squared(panel, "false positive rate", "true positive rate")
     _legend(panel, "lower right")
 
 
 def _draw_precision(panel, outcome):
     for name, truth, probability, style in _classes(outcome):
         precision, recall, _ = precision_recall_curve(truth, probability)
-        # The last point is scikit-learn's own, no galaxy's.
+        # scikit-learn adds the last point; it belongs to no galaxy.
         panel.plot(recall[:-1], precision[:-1], lw=2.5, drawstyle="steps-post", label=in_words(name), **style)
         panel.axhline(truth.mean(), lw=1, **style)
     _squared(panel, "recall", "precision")
-    _legend(panel, "lower left", "thin: calling all galaxies so")
+    _legend(panel, "lower left", "thin: all galaxies put in the class")
 
 
 def _draw_calibration(panel, outcome):
@@ -141,7 +141,7 @@ def _draw_calibration(panel, outcome):
     else:
         probabilities = outcome.predicted
         truth, probability = probabilities.argmax(axis=1) == outcome.truth, probabilities.max(axis=1)
-        across, up = "probability of the most probable class", "share that is right"
+        across, up = "probability of the most probable class", "share of right predictions"
     curve = calibration_curve(truth, probability)
     errors = [curve["share"] - curve["low"], curve["high"] - curve["share"]]
     panel.errorbar(
@@ -156,7 +156,7 @@ def _draw_calibration(panel, outcome):
     for row in curve.itertuples():
         panel.text(row.probability, -0.09, f"{row.galaxies:,}", ha="center", fontsize=10, color=FAINT)
     error = np.average((curve["share"] - curve["probability"]).abs(), weights=curve["galaxies"])
-    panel.set_title(f"calibration error {error:.3f} (bars: chance, 95 %)", loc="left", fontsize=12)
+    panel.set_title(f"calibration error {error:.3f} (bars: 95 % intervals)", loc="left", fontsize=12)
     _squared(panel, across, up)
     panel.set_ylim(-0.11, 1.02)
 
@@ -172,8 +172,8 @@ def _draw_numbers(panel, outcome):
     panel.plot(ends, ends, color=FAINT, lw=1, zorder=0)
     panel.set(xlim=ends, ylim=ends)
     panel.set_title(f"{in_words(outcome.name)}\n", fontsize=15)
-    told = f"{len(truth):,} galaxies, scatter {np.std(value - truth):.3g}"
-    panel.text(0.5, 1.03, told, transform=panel.transAxes, ha="center", color=FAINT, fontsize=12)
+    subtitle = f"{len(truth):,} galaxies, scatter {np.std(value - truth):.3g}"
+    panel.text(0.5, 1.03, subtitle, transform=panel.transAxes, ha="center", color=FAINT, fontsize=12)
 
 
 def _draw_errors(panel, outcome):
@@ -191,7 +191,7 @@ def _draw_errors(panel, outcome):
         color=COLORS[1],
         lw=2.5,
         capsize=4,
-        label="median, 68 %",
+        label="median and central 68 %",
     )
     panel.set(xlabel=f"{in_words(outcome.name)}, label", ylabel="model − label")
     panel.grid(axis="y")
@@ -202,11 +202,11 @@ def _draw_coverage(panel, outcome):
     panel.plot([0, 1], [0, 1], color=FAINT, lw=1)
     actual = [coverage(outcome.ranks, level).mean() for level in LEVELS]
     if np.isnan(actual).any():
-        panel.text(0.5, 0.5, "one sample has no interval", ha="center", color=FAINT)
+        panel.text(0.5, 0.5, "a single sample has no interval", ha="center", color=FAINT)
     panel.plot(LEVELS, actual, "o-", color=COLORS[0], lw=2.5)
     for axis in (panel.xaxis, panel.yaxis):
         axis.set_major_formatter(PercentFormatter(1))
-    _squared(panel, "mass of the samples' interval", "share of labels inside")
+    _squared(panel, "mass of the interval of the samples", "share of labels inside")
 
 
 def _draw_fractions(panel, outcome):
@@ -234,6 +234,6 @@ def _alpha(truth):
 def _legend(panel, place, title=None):
     handles, names = panel.get_legend_handles_labels()
     if not handles:
-        panel.text(0.5, 0.5, "all test galaxies are alike", ha="center", color=FAINT)
+        panel.text(0.5, 0.5, "all test galaxies have the same label", ha="center", color=FAINT)
         return
     panel.legend(handles, names, loc=place, title=title, title_fontsize=11, ncols=1 if len(names) < 8 else 2)

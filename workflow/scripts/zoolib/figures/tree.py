@@ -1,4 +1,4 @@
-"""Decision trees as figures: a box a question, with its answers, and arrows to what each leads to."""
+"""Decision trees as figures: a box for each question and arrows from its answers to further questions."""
 
 import textwrap
 
@@ -10,17 +10,17 @@ from zoolib.job.words import in_words
 
 # In inches.
 WIDTH, LINE, ACROSS, DOWN, MARGIN, HEADER = 2.15, 0.27, 0.75, 0.3, 0.3, 0.95
-# Kept free for an arrow that passes by the questions of a level.
+# Height of a lane for an arrow that passes the questions of a level.
 LANE = 0.2
 LETTERS_A_LINE = 19
-# Questions of one colour are asked after as many others (as in the paper's figure 4).
+# The colour says how many questions come before (as in the paper's figure 4).
 LEVELS = ("#d9d9d9", "#b8e0d2", "#b5d3ec", "#d8c6e6", "#f5d2b3", "#f3c3c9")
 
 
 def draw_tree(tree, outputs):
     """Draw a decision tree (Walmsley et al. 2022, figures 4 and A1).
 
-    Questions that everybody is asked stand at the left; each step to the right is one question later.
+    Questions that all volunteers are asked are at the left; each step to the right is one question later.
 
     Args:
         tree: a `DecisionTree`; a question may follow several answers.
@@ -34,8 +34,8 @@ def draw_tree(tree, outputs):
         panel.set(xlim=(-MARGIN, width + MARGIN), ylim=(height + MARGIN, -HEADER))
         panel.text(0, 0.3 - HEADER, tree.title, fontsize=18, va="center")
         plural = "s" if len(tree.questions) > 1 else ""
-        told = f"{len(tree.questions)} question{plural}, {len(tree.columns)} answers"
-        panel.text(0, 0.62 - HEADER, told, fontsize=12, va="center", color=FAINT)
+        subtitle = f"{len(tree.questions)} question{plural}, {len(tree.columns)} answers"
+        panel.text(0, 0.62 - HEADER, subtitle, fontsize=12, va="center", color=FAINT)
         ends = {}
         for question in tree.questions:
             ends |= _draw_question(panel, question, *places[question.name])
@@ -47,7 +47,7 @@ def draw_tree(tree, outputs):
 
 
 def _places(tree):
-    """{question: (level, top)}, {(answer, question): lanes between them}, and the size of all together."""
+    """{question: (level, top)}, {(answer, question): lanes between them}, and the size of the tree."""
     owner = {column: question.name for question in tree.questions for column in question.columns}
     levels = {}
     for question in tree.questions:
@@ -58,7 +58,7 @@ def _places(tree):
         if question.name in places:
             return
         level = levels[question.name]
-        # As high as there is room, so that the questions of a level stand in the order of the arrows.
+        # As high as there is space, so that the questions of a level are in the order of the arrows.
         top = max(top, free[level])
         places[question.name] = level, top
         free[level] = top + _height(question) + DOWN
@@ -66,7 +66,7 @@ def _places(tree):
             for following in (other for other in tree.questions if column in other.after):
                 passed = range(level + 1, levels[following.name])
                 lanes[column, following.name] = [(_left(other), lane(other, top)) for other in passed]
-                # Of several parents the one just before it says where it stands.
+                # The parent in the level before decides where a question stands.
                 if not passed:
                     place(following, top)
 
@@ -114,7 +114,7 @@ def _draw_question(panel, question, level, top):
 
 
 def _draw_arrow(panel, start, lanes, end):
-    """An S from an answer to a question, by the lanes where it passes other questions."""
+    """Draw an S-shaped arrow from an answer to a question; lanes lead it past other questions."""
     points, codes = [start], [Path.MOVETO]
     stops = [point for left, y in lanes for point in ((left, y), (left + WIDTH, y))] + [end]
     for number, (x, y) in enumerate(stops):
