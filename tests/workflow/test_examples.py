@@ -84,7 +84,7 @@ def test_several_labels_of_different_kinds_are_one_model(demo, tmp_path):
     truth = pd.read_parquet(demo / "download/truth.parquet").query("disc == 1").head(120)
     truth = truth.assign(bar=(truth["bar_strength"] > truth["bar_strength"].median()).astype(int))
     truth[["id_str", "bar", "arms", "axis_ratio"]].to_csv(tmp_path / "mine.csv", index=False)
-    result = finetune.finetune(
+    result = api.finetune(
         name="several",
         table=tmp_path / "mine.csv",
         archives=sorted((demo / "download").glob("*.zip")),
