@@ -99,7 +99,7 @@ def served(tmp_path, monkeypatch, caplog):
 
 @pytest.fixture
 def waits(monkeypatch):
-    """The waits that were asked for; nobody waits."""
+    """The seconds of each wait of a download; the tests do not wait."""
     waited = []
     monkeypatch.setattr(client, "pause", waited.append)
     return waited

@@ -1,4 +1,4 @@
-"""Downloads end with the right bytes or one sentence, whatever the server and the network do."""
+"""Downloads end with the right bytes or one error message, whatever the server and the network do."""
 
 import hashlib
 import os
@@ -67,7 +67,7 @@ def test_a_real_table_is_downloaded(zenodo, tmp_path):
     assert all(agent.startswith("zoo-pipeline/") for agent in zenodo.agents)
 
 
-def test_it_says_how_much_will_come(served, target, caplog):
+def test_the_log_says_how_much_is_still_to_come(served, target, caplog):
     target.parent.mkdir(parents=True)
     (target.parent / PARTS[0]).write_bytes((served.folder / PARTS[0]).read_bytes())
     (target.parent / f".{PARTS[1]}.part").write_bytes(b"x" * 100_000)
@@ -90,7 +90,7 @@ def test_a_cut_connection_is_resumed(served, target, waits):
     assert all(last == size - 1 for _, _, last in served.ranges) and served.ranges[0][1] > 700_000
 
 
-def test_any_number_of_cuts_is_survived_while_there_is_progress(served, target, waits):
+def test_a_download_survives_any_number_of_cuts_while_there_is_progress(served, target, waits):
     served.cuts = [100_000] * (2 * ATTEMPTS)
     get(target)
     assert_whole(served, target)
@@ -116,7 +116,7 @@ def test_a_killed_download_is_resumed(served, target):
     assert served.ranges == [(TABLE, kept, target.stat().st_size - 1)]
 
 
-def test_the_wait_that_the_server_asks_for_is_kept(served, target):
+def test_the_client_waits_as_long_as_the_server_asks(served, target):
     served.fail(429, Retry_After=2)
     began = time.monotonic()
     get(target)
@@ -133,7 +133,7 @@ def test_waits_grow_until_it_works(served, target, waits):
     assert waits == [1, 2, 4, 40]
 
 
-def test_dates_and_rate_limits_tell_the_wait_too(served, target, waits):
+def test_a_date_or_a_rate_limit_sets_the_wait_too(served, target, waits):
     served.fail(503, Retry_After=time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 30)))
     served.fail(429, X_RateLimit_Reset=int(time.time()) + 20, X_RateLimit_Remaining=0)
     get(target)
@@ -160,7 +160,7 @@ def test_a_server_that_keeps_failing_ends_with_what_to_do(served, target, waits,
     assert served.ranges[0][1] > 700_000
 
 
-def test_a_server_that_closes_its_doors_is_not_waited_for(served, target, waits):
+def test_a_server_that_asks_for_a_day_is_not_waited_for(served, target, waits):
     served.fail(429, Retry_After=86400)
     with pytest.raises(UserError, match="asks to wait 1440 minutes"):
         get(target)
@@ -187,7 +187,7 @@ def test_wrong_bytes_are_not_kept(served, target):
     assert_nothing(target)
 
 
-def test_bytes_spoilt_on_disk_are_not_kept(served, target):
+def test_damaged_bytes_on_disk_are_not_kept(served, target):
     target.parent.mkdir(parents=True)
     target.with_name(f".{TABLE}.part").write_bytes(b"something else")
     with pytest.raises(UserError, match="was removed; run the same command again"):
@@ -215,7 +215,7 @@ def test_no_such_record(served, target):
     assert_nothing(target)
 
 
-def test_a_record_that_is_another_or_none(served, target):
+def test_an_answer_with_another_record_or_no_record(served, target):
     served.record["id"] = 5
     served.record["conceptrecid"] = "6"
     with pytest.raises(UserError, match="record 99990001 is not there"):
@@ -228,14 +228,14 @@ def test_a_record_that_is_another_or_none(served, target):
         download_file(5, TABLE, target)
 
 
-def test_a_file_that_the_record_has_not(served, target):
+def test_a_file_that_the_record_does_not_have(served, target):
     with pytest.raises(
         UserError, match=r"record 99990001 has no file 'votes\.csv'; it has gz_decals.*part1\.zip"
     ):
         get(target.with_name("votes.csv"))
 
 
-def test_a_file_that_the_server_has_not(served, target):
+def test_a_file_that_the_server_does_not_have(served, target):
     served.missing.add(TABLE)
     with pytest.raises(UserError, match=rf"{TABLE} is not there: .* answers 404"):
         get(target)
@@ -266,7 +266,7 @@ def test_a_full_disk_is_refused_before_it_starts(served, target, monkeypatch):
     assert served.served == {}
 
 
-def test_a_disk_that_fills_up_is_one_sentence(served, target):
+def test_a_disk_that_fills_up_is_one_message(served, target):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
     try:
@@ -279,7 +279,7 @@ def test_a_disk_that_fills_up_is_one_sentence(served, target):
     assert_whole(served, target)
 
 
-def test_the_other_address_is_asked_for_the_rest(served, target, waits):
+def test_the_rest_is_requested_from_the_other_address(served, target, waits):
     served.whole_only, served.cuts = {"content"}, [1_000_000]
     get(target)
     assert_whole(served, target)
@@ -314,7 +314,7 @@ def test_two_processes_do_not_write_one_file(served, target):
     assert served.requests[TABLE] == 1
 
 
-def test_two_downloads_at_most_at_a_time(served, target, monkeypatch):
+def test_at_most_two_downloads_at_a_time(served, target, monkeypatch):
     for number in range(4):
         (served.folder / f"{number}.zip").write_bytes(bytes([number]) * 500_000)
     with ZenodoServer(served.folder) as server:
@@ -330,7 +330,7 @@ def test_two_downloads_at_most_at_a_time(served, target, monkeypatch):
             assert target.with_name(f"{number}.zip").read_bytes() == bytes([number]) * 500_000
 
 
-def test_what_a_run_needs():
+def test_which_files_a_run_needs():
     config = {
         "zenodo": {"sample": None},
         "catalogs": [{"table": "v.parquet", "archives": ["a.zip", "b.zip"]}, {"table": "my/own.csv"}],

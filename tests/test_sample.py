@@ -1,4 +1,4 @@
-"""A sample costs its galaxies' bytes alone, follows from its seed, and goes on where it stopped."""
+"""A sample downloads only its galaxies' bytes, depends only on its seed, and continues where it stopped."""
 
 import hashlib
 import zipfile
@@ -30,14 +30,16 @@ def most_bytes(sizes, parts=2):
     return sum(sizes) + len(sizes) * (HEADER + EXTRA + 100) + parts * TAIL
 
 
-def test_a_sample_of_real_galaxies_costs_their_bytes_alone(zenodo, tmp_path):
+def test_a_sample_of_real_galaxies_downloads_only_their_bytes(zenodo, tmp_path):
     names = [f"gz_decals_dr5_png_part{n}.zip" for n in (1, 2)]
     table, archive = draw(zenodo, tmp_path / "s", galaxies=20, archives=names)
     rows = pd.read_csv(table)
     images = contents(archive)
     assert len(rows) == 20 and sorted(images) == sorted(f"{n[:4]}/{n}.png" for n in rows["iauname"])
     assert all(image[:8] == b"\x89PNG\r\n\x1a\n" for image in images.values())
-    with pytest.raises(UserError, match=r"56 of its galaxies have an image .* zenodo\.sample asks for 2000"):
+    with pytest.raises(
+        UserError, match=r"56 of its galaxies have an image .* zenodo\.sample is 2000; set it to 56"
+    ):
         draw(zenodo, tmp_path / "s", galaxies=2000, archives=names)
     zenodo.forget()
     draw(zenodo, tmp_path / "again", galaxies=20, archives=names)
@@ -62,7 +64,7 @@ def test_a_sample_keeps_rows_and_images_as_they_are(served, tmp_path):
     assert sorted(path.name for path in archive.parent.iterdir()) == [TABLE, "sample.zip"]
 
 
-def test_a_sample_follows_from_its_seed_alone(served, tmp_path):
+def test_a_sample_depends_only_on_its_seed(served, tmp_path):
     rows = pd.read_csv(served.folder / TABLE, dtype=str)
     shuffled = tmp_path / "shuffled" / "votes.parquet"
     shuffled.parent.mkdir()
@@ -76,8 +78,8 @@ def test_a_sample_follows_from_its_seed_alone(served, tmp_path):
     assert set(contents(other)) != set(contents(one))
 
 
-def test_a_sample_is_no_part_of_one_split(served, tmp_path):
-    # The catalogue is split by the hash of "seed:id"; a sample by that hash would be training alone.
+def test_a_sample_has_galaxies_of_every_split(served, tmp_path):
+    # The catalogue is split by the hash of "seed:id"; a sample by this hash would be in the training split.
     table, _ = draw(served, tmp_path / "s", galaxies=30)
     places = [
         int(hashlib.sha256(f"1:{name}".encode()).hexdigest()[:8], 16) / 16**8
@@ -86,7 +88,7 @@ def test_a_sample_is_no_part_of_one_split(served, tmp_path):
     assert max(places) > 0.9 and min(places) < 0.2
 
 
-def test_a_sample_goes_on_where_it_stopped(served, tmp_path, monkeypatch):
+def test_a_sample_continues_where_it_stopped(served, tmp_path, monkeypatch):
     monkeypatch.setattr("zoolib.zenodo.archives.GAP", -1)
     monkeypatch.setattr("zoolib.zenodo.archives.LONGEST", 0)
     part = Client.part
@@ -103,8 +105,8 @@ def test_a_sample_goes_on_where_it_stopped(served, tmp_path, monkeypatch):
     assert sum(served.requests.values()) == 10
     parts = list((tmp_path / "s" / ".sample.zip.parts").iterdir())
     assert len(parts) == 7 and not (tmp_path / "s" / "sample.zip").exists()
-    # A spoilt image is fetched again.
-    parts[0].write_bytes(b"spoilt")
+    # A damaged image is fetched again.
+    parts[0].write_bytes(b"damaged")
     monkeypatch.setattr(Client, "part", part)
     served.forget()
     _, archive = draw(served, tmp_path / "s")
@@ -113,7 +115,7 @@ def test_a_sample_goes_on_where_it_stopped(served, tmp_path, monkeypatch):
     assert archive.read_bytes() == again.read_bytes()
 
 
-def test_a_sample_keeps_to_the_rate_limit(served, tmp_path):
+def test_a_sample_respects_the_rate_limit(served, tmp_path):
     served.limit = (6, 1.0)
     draw(served, tmp_path / "s", galaxies=12)
     assert served.refused == 0 and sum(served.requests.values()) > 6
@@ -135,7 +137,7 @@ def test_a_sample_needs_byte_ranges(served, tmp_path):
         UserError, match=r"200 instead of 206.*complete file of 1\.1 GB.*nothing was downloaded"
     ):
         draw(served, tmp_path / "s")
-    # What had filled the buffers of the connection when it was closed.
+    # The bytes that were in the buffers of the connection when it was closed.
     assert sum(served.served.values()) < 50_000_000
     assert not (tmp_path / "s" / "sample.zip").exists()
 
@@ -144,7 +146,7 @@ def test_a_sample_from_the_other_address(served, tmp_path):
     served.whole_only = {"content"}
     _, archive = draw(served, tmp_path / "s")
     assert len(contents(archive)) == 12
-    # Each archive is asked at the wrong address once.
+    # Each archive is requested from the wrong address once.
     assert len(served.ranges) == sum(served.requests.values()) - 1 - 2
 
 

@@ -1,6 +1,6 @@
-"""A real HTTP server that speaks Zenodo's API over a folder, with the faults that the real one has.
+"""A real HTTP server with Zenodo's API for the files of a folder, and with the faults of the real Zenodo.
 
-`python tests/support/zenodo_server.py FOLDER [PORT]` serves until it is interrupted; point ZENODO_URL at the
+`python tests/support/zenodo_server.py FOLDER [PORT]` serves until it is interrupted; set ZENODO_URL to the
 address that it prints.
 """
 
@@ -20,7 +20,7 @@ BLOCK = 1 << 16
 RECORD = re.compile(r"/api/records/(\d+)$")
 CONTENT = re.compile(r"/api/records/(\d+)/files/([^/]+)/content$")
 PAGE = re.compile(r"/records/(\d+)/files/([^/]+)$")
-# The files of a record that tests make up.
+# The files of the record that tests make.
 TABLE, PARTS = "gz_decals_volunteers_5.csv", ["part1.zip", "part2.zip"]
 
 
@@ -29,21 +29,21 @@ class ZenodoServer:
 
     Attributes:
         url: the address, for ZENODO_URL.
-        record: the JSON of the record; a test may change what it says.
-        requests: {file name, or "record": how many requests came for it}.
+        record: the JSON of the record; a test may change it.
+        requests: {file name, or "record": number of requests for it}.
         served: {file name: bytes of bodies sent}.
         ranges: [(file name, first byte, last byte)] of the answers 206, in order.
-        agents: the User-Agents seen.
-        failures: answers to give instead of the file, one a request: (status, headers).
-        cuts: bytes after which the connection is cut, one a request.
+        agents: the User-Agents of all requests.
+        failures: answers instead of the file, (status, headers), one for each request.
+        cuts: bytes after which the connection is cut, one number for each request.
         whole_only: routes that ignore ranges: "content", "page".
         shift: bytes by which the answers to ranges begin too late.
-        corrupt: names of files whose bytes are sent wrong.
-        missing: names of files that are listed in the record and are not there.
-        limit: (requests, seconds): the rate limit to announce and to enforce, or None.
-        refused: requests over that limit, answered 429.
-        pause: seconds to wait before each 64 kB, to have time for interrupting it.
-        most_at_once: how many files were being sent at the same time, at most.
+        corrupt: names of files that are sent with wrong bytes.
+        missing: names of files that the record lists and the server does not have.
+        limit: (requests, seconds), the rate limit to announce and to enforce, or None.
+        refused: number of requests over this limit, which are answered with 429.
+        pause: seconds to wait before each 64 kB, so that a test can interrupt the download.
+        most_at_once: the largest number of files that were sent at the same time.
     """
 
     def __init__(self, folder, port=0):
@@ -74,7 +74,7 @@ class ZenodoServer:
         self.thread.join()
 
     def entry(self, name):
-        """What the record's JSON says of a file; a test may change it."""
+        """A file's entry in the record's JSON; a test may change it."""
         return next((file for file in self.record["files"] if file["key"] == name), None)
 
     def fail(self, status, times=1, **headers):
@@ -83,7 +83,7 @@ class ZenodoServer:
         self.failures += [(status, headers)] * times
 
     def forget(self):
-        """Start counting afresh."""
+        """Start counting from 0."""
         self.requests.clear()
         self.served.clear()
         self.ranges.clear()
@@ -108,22 +108,22 @@ class ZenodoServer:
         with self.lock:
             ends, left = self.window
             if time.time() >= ends:
-                # Zenodo tells the end of the window in whole seconds.
+                # Zenodo announces the end of the window in whole seconds.
                 ends, left = float(int(time.time() + seconds) + 1), most
             self.window = (ends, max(left - 1, 0))
-        told = {
+        announced = {
             "X-RateLimit-Limit": most,
             "X-RateLimit-Remaining": max(left - 1, 0),
             "X-RateLimit-Reset": int(ends),
         }
-        return told, left > 0
+        return announced, left > 0
 
 
 class _Quiet(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request, client_address):
-        # A client that goes away is what the tests are about.
+        # The tests are about clients that disconnect.
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 

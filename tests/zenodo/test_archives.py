@@ -1,4 +1,4 @@
-"""Images are found and read in zips of any layout, on disk and from afar."""
+"""Images are found and read in zips of any layout, on disk and on a server."""
 
 import multiprocessing
 import os
@@ -18,7 +18,7 @@ def write_zip(path, members, compression=zipfile.ZIP_DEFLATED, **options):
 
 
 class Far:
-    """A file that is read by ranges, with the ranges noted."""
+    """A file that is read by ranges, and that stores these ranges."""
 
     def __init__(self, path):
         self.path, self.size, self.asked = path, path.stat().st_size, []
@@ -54,7 +54,7 @@ def test_index_finds_both_layouts_of_the_real_record(real_data):
         assert read_member(archive, member)[:8] == b"\x89PNG\r\n\x1a\n"
 
 
-def test_what_is_no_image_is_left_out(tmp_path):
+def test_files_that_are_not_images_are_ignored(tmp_path):
     path = write_zip(
         tmp_path / "a.zip",
         {"top/": b"", "top/readme.txt": b"x", "__MACOSX/top/._J1.png": b"x", "top/J1.PNG": b"y"},
@@ -62,7 +62,7 @@ def test_what_is_no_image_is_left_out(tmp_path):
     assert index([path]) == {"J1.PNG": (str(path), "top/J1.PNG")}
 
 
-def test_the_same_image_twice_counts_once_and_another_of_the_name_is_an_error(tmp_path):
+def test_the_same_image_twice_counts_once_and_another_image_of_this_name_is_an_error(tmp_path):
     one = write_zip(tmp_path / "one.zip", {"J1.png": b"galaxy"})
     two = write_zip(tmp_path / "two.zip", {"top/J1.png": b"galaxy"})
     assert index([one, two])["J1.png"].archive == str(one)
@@ -74,7 +74,7 @@ def test_the_same_image_twice_counts_once_and_another_of_the_name_is_an_error(tm
 
 
 @pytest.mark.parametrize(
-    ("content", "sentence"),
+    ("content", "message"),
     [
         (None, "there is no such archive"),
         (b"", "zero bytes"),
@@ -82,7 +82,7 @@ def test_the_same_image_twice_counts_once_and_another_of_the_name_is_an_error(tm
         ("cut", "not a zip file"),
     ],
 )
-def test_a_broken_archive_is_one_sentence(tmp_path, content, sentence):
+def test_a_broken_archive_is_one_message(tmp_path, content, message):
     path = tmp_path / "part1.zip"
     if content == "cut":
         whole = write_zip(path, images(3)).read_bytes()
@@ -90,11 +90,11 @@ def test_a_broken_archive_is_one_sentence(tmp_path, content, sentence):
     elif content is not None:
         path.write_bytes(content)
     for call in (lambda: index([path]), lambda: read_member(path, "J1.png")):
-        with pytest.raises(UserError, match=f"part1.zip: .*{sentence}"):
+        with pytest.raises(UserError, match=f"part1.zip: .*{message}"):
             call()
 
 
-def test_a_damaged_or_absent_member_is_one_sentence(tmp_path):
+def test_a_damaged_or_missing_member_is_one_message(tmp_path):
     path = write_zip(tmp_path / "a.zip", {"J1.png": b"g" * 1000, "J2.png": b"h" * 1000}, zipfile.ZIP_STORED)
     content = bytearray(path.read_bytes())
     content[200] ^= 1
@@ -104,7 +104,7 @@ def test_a_damaged_or_absent_member_is_one_sentence(tmp_path):
     assert read_member(path, "J2.png") == b"h" * 1000
     with pytest.raises(UserError, match=r"a\.zip: has no member 'J3\.png'"):
         read_member(path, "J3.png")
-    # Another archive of that name is not mistaken for the old one.
+    # A new archive of the same name is noticed.
     write_zip(path, {"J3.png": b"new"})
     assert read_member(path, "J3.png") == b"new"
 
@@ -113,7 +113,7 @@ def _reads(path, members):
     return all(read_member(path, name) == content for name, content in members.items())
 
 
-def test_threads_and_forked_processes_read_at_once(tmp_path):
+def test_threads_and_forked_processes_read_at_the_same_time(tmp_path):
     members = images(40, size=300_000)
     path = str(write_zip(tmp_path / "a.zip", members))
     assert _reads(path, members)
@@ -123,7 +123,7 @@ def test_threads_and_forked_processes_read_at_once(tmp_path):
         assert all(processes.starmap(_reads, [(path, members)] * 10))
 
 
-def test_a_remote_member_costs_one_request_and_its_own_bytes(tmp_path):
+def test_a_remote_member_costs_one_request_and_only_its_bytes(tmp_path):
     members = images(300)
     far = Far(write_zip(tmp_path / "a.zip", members))
     archive = far.open()
@@ -148,12 +148,12 @@ def test_neighbours_share_a_request(tmp_path):
     groups = archive.requests([*infos[3:6], infos[20]])
     assert [len(group) for group in groups] == [3, 1]
     assert sum(1 for group in groups for _ in archive.read(group)) == 4
-    # Up to the next member, not into it.
+    # Each request ends where the next member begins.
     offsets = [info.header_offset for info in infos]
     assert far.asked == [(offsets[3], offsets[6]), (offsets[20], offsets[21])]
 
 
-def test_neighbours_are_not_joined_without_end(tmp_path):
+def test_the_length_of_a_request_is_limited(tmp_path):
     far = Far(write_zip(tmp_path / "a.zip", images(12, size=1_000_000), zipfile.ZIP_STORED))
     archive = far.open()
     assert [len(group) for group in archive.requests(archive.infos())] == [4, 4, 4]
@@ -169,8 +169,8 @@ def test_a_long_list_of_contents_is_one_more_request(tmp_path):
 
 @pytest.mark.parametrize("extra", [100, 3000])
 def test_odd_headers_are_read(tmp_path, extra):
-    # A comment at the end, an extra field before the data that the list of contents does not have (in
-    # part longer than the margin), and lengths that follow the data.
+    # A comment at the end, an extra field before the data that is not in the list of contents (once longer
+    # than the margin), and lengths that follow the data.
     content = os.urandom(5000)
     path = tmp_path / "a.zip"
     with open(path, "wb") as file, zipfile.ZipFile(file, "w") as packed:
@@ -216,8 +216,8 @@ def test_more_members_than_a_plain_zip_can_count(tmp_path):
     assert len(far.open().infos()) == 65_600
 
 
-def test_a_remote_file_that_is_no_archive_is_one_sentence(tmp_path):
+def test_a_remote_file_that_is_not_an_archive_is_one_message(tmp_path):
     path = tmp_path / "part1.zip"
     path.write_bytes(b"no archive" * 100)
-    with pytest.raises(UserError, match=r"part1\.zip: is no whole zip archive on the server"):
+    with pytest.raises(UserError, match=r"part1\.zip: is not a complete zip archive on the server"):
         Far(path).open()

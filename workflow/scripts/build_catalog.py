@@ -1,4 +1,4 @@
-"""Make the catalogue of each split from tables of votes and from images."""
+"""Make the catalogue of each split from tables of votes and images."""
 
 from zoolib.catalog import build_catalog
 from zoolib.job.logs import log_to

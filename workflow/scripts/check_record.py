@@ -1,4 +1,4 @@
-"""Count in a record's tables what is known of it."""
+"""Check that the tables of a record have the expected numbers of rows."""
 
 from zoolib.check_record import check_record
 from zoolib.job.logs import log_to

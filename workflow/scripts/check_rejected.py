@@ -1,4 +1,4 @@
-"""Collect the rejected images of all shards, and stop if they are too many."""
+"""Collect the rejected images of all shards, and stop if there are too many."""
 
 from zoolib.job.logs import log_to
 from zoolib.shards import check_rejected

@@ -1,4 +1,4 @@
-"""List the galaxies of a target, once for all chunks."""
+"""List the galaxies of a target; all chunks use this list."""
 
 from zoolib.data.listing import list_galaxies
 from zoolib.job.logs import log_to

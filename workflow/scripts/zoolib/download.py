@@ -141,24 +141,24 @@ def download_url(address, sha256, output):
 
 
 def sample_record(record, table, archives, galaxies, seed, output_table, output_archive):
-    """Make a small record out of a large one: some galaxies, their votes and their images.
+    """Make a small record from some galaxies of a large one, with their votes and images.
 
-    The images are read out of the remote zips by byte ranges, at the pace that the server allows.
-    Those that came lie in `.<archive>.parts/` until all are there, and an interrupted sample goes on
-    with the others. The same seed gives the same galaxies, and the same bytes.
+    The images are read out of the remote zips by byte ranges, as fast as the server allows. They are
+    collected in `.<archive>.parts/`, so that an interrupted sample continues with the missing images. The
+    same seed gives the same galaxies, and the same bytes.
 
     Args:
         record: id of the Zenodo record.
         table: the volunteers' table (CSV or Parquet), already on disk.
         archives: names of the record's image archives.
-        galaxies: how many to draw, among those with an image.
+        galaxies: how many to draw, from those with an image.
         seed: any whole number.
-        output_table: the rows of the table that were drawn, in the same form and order.
+        output_table: the rows of the drawn galaxies, in the format and order of the table.
         output_archive: a zip in the record's layout (`J###/J….png`).
 
     Raises:
-        UserError: no such record or archive, fewer galaxies than asked for, too little room, a server
-            that sends no parts of files or keeps failing.
+        UserError: no such record or archive, too few galaxies, too little room, a server that does not send
+            parts of files or keeps failing.
     """
     found, client = resolve(record), Client(zenodo())
     files = [found.file(name) for name in archives]
@@ -171,7 +171,7 @@ def sample_record(record, table, archives, galaxies, seed, output_table, output_
     output_archive = Path(output_archive)
     parts = output_archive.with_name(f".{output_archive.name}.parts")
     parts.mkdir(parents=True, exist_ok=True)
-    # They are there twice for a moment: one by one, and in the archive.
+    # For a moment each image exists twice: as a file, and in the archive.
     size = 2 * sum(info.file_size for _, info in wanted.values())
     require_room(parts, size, "the images of the sample", client.origin.room)
     _fetch_images(wanted, parts)
@@ -211,11 +211,11 @@ def _image_names(table):
 
 
 def _draw(candidates, galaxies, seed, table):
-    # Not the hash that splits a catalogue: the first of that one all belong to the training split.
+    # Not the hash that splits a catalogue: its smallest values are all in the training split.
     if len(candidates) < galaxies:
         raise UserError(
             f"{table}: {len(candidates)} of its galaxies have an image in the record's archives, and"
-            f" zenodo.sample asks for {galaxies}; set it to {len(candidates)} or fewer."
+            f" zenodo.sample is {galaxies}; set it to {len(candidates)} or less."
         )
     order = sorted(candidates, key=lambda key: hashlib.sha256(f"sample:{seed}:{key}".encode()).digest())
     return {key: candidates[key] for key in order[:galaxies]}
@@ -257,7 +257,7 @@ def _write_rows(table, identifier, drawn, output):
             keep = pc.is_in(pc.cast(rows[identifier], pa.string()), pa.array(sorted(drawn), pa.string()))
             pq.write_table(rows.filter(keep), partial)
             return
-        # As text: numbers read and written again would not be the same.
+        # As text: numbers that are read and written again may change.
         with (
             open(table, newline="", encoding="utf-8") as source,
             open(partial, "w", newline="", encoding="utf-8") as target,

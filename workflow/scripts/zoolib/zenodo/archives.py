@@ -1,4 +1,4 @@
-"""Images in zip archives, read without unpacking: from local files, or piece by piece from afar."""
+"""Images in zip archives, read without unpacking: from local files, or piece by piece from a server."""
 
 import io
 import os
@@ -11,18 +11,18 @@ from typing import NamedTuple
 from zoolib.job.logs import UserError, log
 
 IMAGES = (".png", ".jpg", ".jpeg", ".fits", ".fits.gz", ".fits.fz")
-# What a damaged member makes the standard library raise; RuntimeError is a password.
+# What the standard library raises for a damaged member; RuntimeError means a password.
 DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError)
-# The end of an archive that is read first: the longest comment, and the records that precede it.
+# Bytes at the end of an archive that are read first: the longest comment, and the records before it.
 TAIL = (1 << 16) + 1024
-# Bytes of the fixed part of the header before a member, and room for its extra fields.
+# Bytes of the fixed part of the header before a member, and of its extra fields as far as they are expected.
 HEADER, EXTRA = 30, 512
-# Members closer than this share a request, up to a length that is no great loss when interrupted.
+# Members with a smaller gap share a request, up to a length that can be lost when a request is interrupted.
 GAP, LONGEST = 1 << 12, 1 << 22
 
 
 class Member(NamedTuple):
-    """Where an image lies.
+    """Where an image is.
 
     Attributes:
         archive: path of the zip.
@@ -34,7 +34,7 @@ class Member(NamedTuple):
 
 
 def index(paths):
-    """Find the images in archives by their base names: the folders inside differ from part to part.
+    """Find the images in archives by their base names, because the folders inside differ from part to part.
 
     Args:
         paths: zip files, the parts of one record.
@@ -43,14 +43,14 @@ def index(paths):
         {base name: Member}, in the order of the parts.
 
     Raises:
-        UserError: a part is no readable zip, or two different images share a base name.
+        UserError: a part is not a readable zip, or two different images have the same base name.
     """
     found = by_base_name([(path, read_infos(path)) for path in map(str, paths)])
     return {name: Member(path, info.filename) for name, (path, info) in found.items()}
 
 
 def read_infos(path):
-    """The contents of a local archive.
+    """List the contents of a local archive.
 
     Args:
         path: of the zip.
@@ -59,7 +59,7 @@ def read_infos(path):
         A list of `zipfile.ZipInfo`.
 
     Raises:
-        UserError: no such archive, or no readable one.
+        UserError: the archive is missing or not readable.
     """
     try:
         return _opened(str(path)).infolist()
@@ -70,7 +70,7 @@ def read_infos(path):
 def by_base_name(contents):
     """Merge the contents of several archives.
 
-    An image that is there twice with the same size and checksum counts once.
+    An image that is there twice, with the same size and checksum, counts once.
 
     Args:
         contents: [(archive, list of `zipfile.ZipInfo`)].
@@ -79,22 +79,22 @@ def by_base_name(contents):
         {base name: (archive, ZipInfo)}.
 
     Raises:
-        UserError: two different images share a base name.
+        UserError: two different images have the same base name.
     """
     found, repeated = {}, 0
     for archive, infos in contents:
         for info in infos:
             name = info.filename.rsplit("/", 1)[-1]
-            # macOS adds a hidden twin of each file.
+            # macOS adds a hidden file beside each file of a zip.
             if not name.lower().endswith(IMAGES) or name.startswith("."):
                 continue
-            other, twin = found.setdefault(name, (archive, info))
-            if twin is info:
+            other, first = found.setdefault(name, (archive, info))
+            if first is info:
                 continue
-            if (twin.CRC, twin.file_size) != (info.CRC, info.file_size):
+            if (first.CRC, first.file_size) != (info.CRC, info.file_size):
                 raise UserError(
-                    f"{archive}: the image '{info.filename}' has the same name as '{twin.filename}' in"
-                    f" {other} and other content; galaxies are found by base name, so rename or remove one"
+                    f"{archive}: the image '{info.filename}' has the same name as '{first.filename}' in"
+                    f" {other}, but another content; galaxies are found by base name, so rename or remove one"
                     " of them."
                 )
             repeated += 1
@@ -106,18 +106,18 @@ def by_base_name(contents):
 def read_member(archive, member):
     """Read one member of a local archive; nothing is unpacked on disk.
 
-    Archives stay open, one handle a process, so that their contents are listed once. Threads may
-    share it.
+    Archives stay open, with one handle in each process, so that their contents are listed once. Threads may
+    share the handle.
 
     Args:
         archive: path of the zip.
-        member: full name inside it, as `index` gives it.
+        member: its complete name inside the zip, from `index`.
 
     Returns:
         The bytes of the member.
 
     Raises:
-        UserError: no such archive or member, or a damaged one.
+        UserError: the archive or the member is missing or damaged.
     """
     try:
         opened = _opened(str(archive))
@@ -131,13 +131,13 @@ def _read(opened, archive, member):
         return opened.read(member)
     except KeyError:
         raise UserError(
-            f"{archive}: has no member '{member}'; make the catalogue again, it was made from another"
-            " archive."
+            f"{archive}: has no member '{member}', because the catalogue was made from another archive; make"
+            " the catalogue again."
         ) from None
     except DAMAGE as error:
         name = getattr(member, "filename", member)
         raise UserError(
-            f"{archive}: the member '{name}' cannot be read ({_words(error)}); it is damaged, download or"
+            f"{archive}: the member '{name}' cannot be read ({_words(error)}); it is damaged, so download or"
             " pack the archive again."
         ) from error
 
@@ -149,7 +149,7 @@ _lock = threading.Lock()
 def _opened(path):
     about = os.stat(path)
     stamp = (about.st_mtime_ns, about.st_size, about.st_ino)
-    # A forked process shares the position in the parent's file, so that it opens its own.
+    # A forked process would share the position in its parent's file, so it opens the file itself.
     key = (os.getpid(), path)
     with _lock:
         if key not in _handles or _handles[key][0] != stamp:
@@ -165,16 +165,16 @@ def _broken(path, error):
     if isinstance(error, FileNotFoundError):
         return UserError(f"{path}: there is no such archive; fix catalogs[].archives or download it.")
     found = (
-        "a file of zero bytes" if Path(path).is_file() and not Path(path).stat().st_size else _words(error)
+        "the file has zero bytes" if Path(path).is_file() and not Path(path).stat().st_size else _words(error)
     )
     return UserError(
-        f"{path}: is no whole zip archive ({found}); remove it and download it again, or fix"
+        f"{path}: is not a complete zip archive ({found}); remove it and download it again, or fix"
         " catalogs[].archives."
     )
 
 
 class RangeFile(io.RawIOBase):
-    """A file somewhere else, as `zipfile` wants it: what is not at hand is fetched by byte ranges.
+    """A file on a server that `zipfile` can read: bytes that are not in memory are fetched by byte ranges.
 
     Args:
         size: its length in bytes.
@@ -188,16 +188,16 @@ class RangeFile(io.RawIOBase):
         self._start, self._bytes = 0, b""
 
     def hold(self, start, stop):
-        """Fetch a piece and keep it at hand, in place of the last one."""
+        """Fetch a piece and keep it in memory, instead of the one before."""
         self._bytes = self._fetch(start, stop)
         self._start = start
 
     def readable(self):
-        """It is."""
+        """Always true."""
         return True
 
     def seekable(self):
-        """It is."""
+        """Always true."""
         return True
 
     def tell(self):
@@ -208,7 +208,7 @@ class RangeFile(io.RawIOBase):
         """Set the position; returns it."""
         start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
         if start + offset < 0:
-            raise OSError("position before the beginning of the file")
+            raise OSError("negative position in the file")
         self._position = start + offset
         return self._position
 
@@ -226,10 +226,10 @@ class RangeFile(io.RawIOBase):
 
 
 class RemoteArchive:
-    """A zip archive somewhere else, read by byte ranges.
+    """A zip archive on a server, read by byte ranges.
 
-    Its end is fetched first (zip64 or not), then its list of contents; a member costs one request,
-    and members that are neighbours share one.
+    First its end is fetched (of zip64 archives too), then its list of contents. A member costs one request;
+    neighbouring members share one.
 
     Args:
         name: what messages call it.
@@ -237,7 +237,7 @@ class RemoteArchive:
         fetch: a function of (start, stop) that returns these bytes.
 
     Raises:
-        UserError: it is no zip archive.
+        UserError: it is not a zip archive.
     """
 
     def __init__(self, name, size, fetch):
@@ -248,8 +248,8 @@ class RemoteArchive:
             self._zip = zipfile.ZipFile(self._file)
         except (zipfile.BadZipFile, OSError) as error:
             raise UserError(
-                f"{name}: is no whole zip archive on the server ({_words(error)}); check zenodo.record and"
-                " catalogs[].archives."
+                f"{name}: is not a complete zip archive on the server ({_words(error)}); check zenodo.record"
+                " and catalogs[].archives."
             ) from error
         infos = sorted(self.infos(), key=lambda info: info.header_offset)
         starts = [info.header_offset for info in infos] + [self._zip.start_dir]
@@ -260,14 +260,13 @@ class RemoteArchive:
         return self._zip.infolist()
 
     def _span(self, info):
-        # How long the header before the data is, only the header itself says: read a margin too, but
-        # not into the next member.
+        # Only the header itself says how long it is: a margin is read too, up to the next member.
         start = info.header_offset
         most = start + HEADER + len(info.filename.encode()) + EXTRA + info.compress_size
         return start, min(most, self._ends[start])
 
     def requests(self, infos):
-        """Put members that are to be read into groups, one request each.
+        """Group members so that each group is read by one request.
 
         Args:
             infos: some of the contents.
@@ -290,13 +289,13 @@ class RemoteArchive:
         """Read one group of members.
 
         Args:
-            group: a list of `ZipInfo`, as `requests` makes them.
+            group: a list of `ZipInfo`, one of those that `requests` returns.
 
         Yields:
             (ZipInfo, its bytes).
 
         Raises:
-            UserError: a damaged member.
+            UserError: a member is damaged.
         """
         self._file.hold(self._span(group[0])[0], self._span(group[-1])[1])
         for info in group:
