@@ -70,10 +70,13 @@ def test_every_make_command_of_the_documents_has_a_target():
     targets = {}
     for folder in ("", "benchmarks"):
         text = (REPO / folder / "Makefile").read_text()
-        targets[folder] = set(itertools.chain(*map(str.split, re.findall(r"^([a-z][\w -]*):", text, re.M))))
+        targets[folder] = set(
+            itertools.chain(*map(str.split, re.findall(r"^([a-z][a-z -]*):(?!=)", text, re.M)))
+        )
     assert "demo" in targets[""] and "study-heads" in targets["benchmarks"]
     seen = set()
-    for page in PAGES:
+    # The changelog names commands that are gone.
+    for page in [page for page in PAGES if page.name != "CHANGELOG.md"]:
         for folder, target in re.findall(r"(?:^|`)make (?:-C (\w+) )?([a-z-]+)", page.read_text(), re.M):
             assert target in targets[folder], f"{page}: make {folder} {target}"
             seen.add(target)

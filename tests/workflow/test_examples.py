@@ -1,4 +1,4 @@
-"""The examples: every one is a valid overlay, learns from a simulated survey, and its model predicts."""
+"""The examples: each is a valid overlay, learns from a simulated survey, and its model predicts."""
 
 import json
 import logging
@@ -51,7 +51,7 @@ def test_an_example_is_learned_and_its_model_predicts(repo, demo, monkeypatch, t
     named = task["strategy"] if isinstance(task["strategy"], str) else task["strategy"]["name"]
     assert (task["name"], named) == (called, strategy)
     small = {"batch_size": 32, "patience": 3}
-    # The others unfreeze something later than that.
+    # These two unfreeze layers in a later epoch.
     small["epochs"] = 9 if strategy in ("freeze_unfreeze", "unfreeze_milestones") else 3
     archives = sorted((demo / "download").glob("*.zip"))
     table = demo / "download" / task["table"]
@@ -60,7 +60,7 @@ def test_an_example_is_learned_and_its_model_predicts(repo, demo, monkeypatch, t
     scores = result.scores[result.scores["split"] == "test"].set_index("score")["value"]
     assert {"log_loss", "rmse"} & set(scores.index)
     assert len(result.galaxies) > 50
-    # As a model folder like any other: every output, and a spread over the draws of dropout.
+    # The model predicts every output, with a spread over the draws of dropout.
     image = tmp_path / "one.png"
     image.write_bytes(_one_image(archives[0]))
     predicted = result.load().predict(image, samples=8)

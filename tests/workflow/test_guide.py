@@ -1,10 +1,11 @@
-"""docs/finetuning.md: every block of YAML, every command and the Python in it are run or checked."""
+"""docs/finetuning.md: its YAML, commands and Python are run or checked."""
 
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from PIL import Image
 from zoolib import api, quick_finetune
 from zoolib.config.strategies import find_strategy
 from zoolib.config.tasks import fit_names
-from zoolib.data.catalogs import SPLITS, read_catalog
+from zoolib.data.fits import read_fit
 from zoolib.data.tasks import build_task
 from zoolib.learning import models
 from zoolib.learning.blocks import blocks_of
@@ -30,14 +31,14 @@ def blocks(repo, language):
 
 
 def commands(repo):
-    """The command lines of the guide, without what stands behind #."""
+    """The command lines of the guide, without their comments."""
     lines = [line.split("  #")[0] for block in blocks(repo, "") for line in block.splitlines()]
     return [shlex.split(line) for line in lines if re.match(r"(\w+=\S+ )*(snakemake|make) ", line)]
 
 
 @pytest.fixture(scope="module")
 def folder(repo, model_folder, tmp_path_factory):
-    """A working folder with what the guide's paths lead to, and the files that it shows."""
+    """A working folder with the files that the guide reads, and those that it shows."""
     folder = tmp_path_factory.mktemp("guide")
     mine = folder / "mine"
     (mine / "images").mkdir(parents=True)
@@ -70,7 +71,7 @@ def folder(repo, model_folder, tmp_path_factory):
 
 @pytest.fixture
 def inside(folder, monkeypatch):
-    """The working folder, as the one where things run, with its Python files on the path."""
+    """The working folder as the current one, with its Python files on the path."""
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(str(folder / "mine"))
     return folder
@@ -88,18 +89,23 @@ def ring(folder):
     return task
 
 
+def completed(task):
+    """A task as a run completes it."""
+    return api._run_of(task).tasks[task["name"]]
+
+
 def test_the_guide_s_keys_make_catalogues_and_plan_trainings(repo, inside, tmp_path, model_folder):
     backbone = models.load_model(model_folder).backbone
     found = pieces(repo)
     assert len(found) >= 18
     seen = set()
     for number, keys in enumerate(found):
-        task, _ = api._completed({**ring(inside), **keys})
+        task = completed({**ring(inside), **keys})
+        names = {"galaxies": "galaxies.parquet", "rejected": "rejected.csv", "summary": "summary.csv"}
+        output = SimpleNamespace(**{name: tmp_path / str(number) / file for name, file in names.items()})
         fits = fit_names(task)
-        out = tmp_path / str(number)
-        catalogs = [out / fit / f"{split}.parquet" for fit in fits for split in SPLITS]
-        build_task(task, fits, 1, catalogs, out / "rejected.csv", out / "summary.csv", 0.0)
-        assert len(read_catalog(catalogs[0]).table) > 15
+        build_task(task, fits, 1, output, 0.0)
+        assert len(read_fit(output.galaxies, fits[0])["train"].table) > 15
         assert find_strategy(task["strategy"]).stages(blocks_of(backbone), task)
         seen.add(str(task["strategy"]))
     assert len(seen) == 7
@@ -107,7 +113,7 @@ def test_the_guide_s_keys_make_catalogues_and_plan_trainings(repo, inside, tmp_p
 
 def test_the_guide_s_files_are_planned_by_its_commands(repo, inside):
     typed = [words for words in commands(repo) if "snakemake" in words]
-    # Python alone may need to be told where the strategy is, which no dry run looks for.
+    # PYTHONPATH is left out: a dry run does not import the strategy.
     typed = {" ".join(words[words.index("snakemake") :]).replace(" -n", "") for words in typed}
     assert len(typed) >= 2
     for line in typed:
@@ -123,7 +129,7 @@ def test_every_file_of_the_guide_is_a_configuration(repo, inside):
     for path in named:
         content = yaml.safe_load(path.read_text())
         for task in content.get("finetune", {}).get("tasks", []):
-            assert api._completed(task)[0]["labels"]
+            assert completed(task)["labels"]
 
 
 def test_make_finetune_understands_the_guide_s_commands(repo, inside):
@@ -133,7 +139,7 @@ def test_make_finetune_understands_the_guide_s_commands(repo, inside):
         overlay, told = quick_finetune.plan(dict(word.split("=", 1) for word in settings))
         (task,) = overlay["finetune"]["tasks"]
         assert task["pretrained"] in ("mine/model", quick_finetune.DEMO)
-        assert told and api._completed({**task, "pretrained": "mine/model"})
+        assert told and completed({**task, "pretrained": "mine/model"})
 
 
 def test_the_guide_s_python_runs(repo, inside, monkeypatch, capsys):
@@ -150,7 +156,7 @@ def test_the_guide_s_python_runs(repo, inside, monkeypatch, capsys):
 def test_the_guide_s_own_strategy_unfreezes_from_the_top(repo, inside, tmp_path, model_folder):
     (keys,) = [keys for keys in pieces(repo) if "my_strategies" in str(keys)]
     names = blocks_of(models.load_model(model_folder).backbone)
-    task, _ = api._completed({**ring(inside), **keys})
+    task = completed({**ring(inside), **keys})
     stages = find_strategy(task["strategy"]).stages(names, task)
     top = [tuple(name for block in names[len(names) - count :] for name in block) for count in range(3)]
     assert [stage.layers for stage in stages] == top
