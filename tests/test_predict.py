@@ -78,12 +78,15 @@ def test_python_users_predict_one_image(stored, model_folder):
     assert described["a_x_low"].iloc[0] < described["a_x_fraction"].iloc[0] < described["a_x_high"].iloc[0]
 
 
-def test_models_that_do_not_belong_together_end_in_a_sentence(stored, model_folder, tmp_path):
+def test_models_that_do_not_fit_together_are_a_message(stored, model_folder, tmp_path):
     about = json.loads((model_folder / "model.json").read_text())
     about["columns"] = about["columns"][::-1]
     (tmp_path / "model.json").write_text(json.dumps(about))
     (tmp_path / "model.keras").write_bytes((model_folder / "model.keras").read_bytes())
-    with pytest.raises(UserError, match="an ensemble has one tree"):
+    with pytest.raises(
+        UserError,
+        match="has other answers or another input than .*, expected the same for all models of an ensemble",
+    ):
         predict.predict_chunk(
             files(stored, "val")[1], [model_folder, tmp_path], 0, 1, 1, 0, 1, SimpleNamespace()
         )
@@ -110,7 +113,7 @@ def test_samples_are_ordered_by_member_then_view_then_draw(stored, tmp_path):
                 np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
-def test_python_users_get_sentences(model_folder, tmp_path):
+def test_python_users_get_messages(model_folder, tmp_path):
     predictor = predict.load(model_folder)
     (tmp_path / "empty.png").write_bytes(b"")
     with pytest.raises(BadImage, match="empty.png"):

@@ -1,4 +1,4 @@
-"""`make finetune`: what it makes of what was typed, its sentences, and one whole run."""
+"""`make finetune`: what it makes of the typed settings, its messages, and one complete run."""
 
 import os
 import shutil
@@ -88,7 +88,9 @@ def test_a_second_round_does_not_overwrite_the_model_it_starts_from(folder):
         (model / file).touch()
     given = {"LABELS": "rings.csv", "IMAGES": "by_class"}
     for spelled in ("results/ring/finetune/ring", "./results/ring/finetune/ring/", str(model)):
-        with pytest.raises(UserError, match="would overwrite .*; choose another name, such as NAME=ring2"):
+        with pytest.raises(
+            UserError, match="would overwrite .*; choose another name for the task, such as NAME=ring2"
+        ):
             plan({**given, "MODEL": spelled})
     assert task_of(**given, MODEL="results/ring/finetune/ring", NAME="ring2")["name"] == "ring2"
 
@@ -99,13 +101,13 @@ def test_shares_are_set_only_where_there_is_no_split(folder):
     assert task_of(LABELS="rings.csv", IMAGES="by_class")["split"] == shares
     for split in ("train", "val", "test"):
         shutil.copytree("by_class", f"divided/{split}")
-    overlay, told = plan({"LABELS": "divided"})
+    overlay, messages = plan({"LABELS": "divided"})
     assert overlay["finetune"]["tasks"][0]["split"] is None
-    assert told[1] == "split: the folders' own, 60 of test, 60 of train, 60 of val"
-    overlay, told = plan({"LABELS": "own_split.csv", "IMAGES": "by_class"})
+    assert messages[1] == "Split from the folders: 60 of test, 60 of train, 60 of val"
+    overlay, messages = plan({"LABELS": "own_split.csv", "IMAGES": "by_class"})
     task = overlay["finetune"]["tasks"][0]
     assert (task["label"], task["split"]) == ("ring", "split")
-    assert told[1] == "split: the table's own, 30 of train, 15 of val, 15 of test"
+    assert messages[1] == "Split from the table: 30 of train, 15 of val, 15 of test"
 
 
 def test_all_images_of_the_table_s_folder_are_predicted(folder):
@@ -144,35 +146,47 @@ def test_the_end_says_what_was_used_and_how_to_go_on(folder):
         scored / "scores.csv", index=False
     )
     shown = quick_finetune.report(overlay, path)
-    assert "55 of 60 rows of labels were used, 5 left out" in shown
-    assert "3 of them could not be used" in shown and "no image 'a.png'." in shown and "second" not in shown
+    assert "Used 55 of 60 rows of labels and left out 5 (" in shown
+    assert "3 rows were rejected" in shown and "no image 'a.png'." in shown and "second" not in shown
     assert "predict.yaml is not written" in shown and "snakemake predict" not in shown
     quick_finetune.write_target(overlay, path.with_name("predict.yaml"))
     rejected[:0].to_csv(model / "rejected.csv", index=False)
     shown = quick_finetune.report(overlay, path)
-    assert "could not be used" not in shown
+    assert "rejected" not in shown
     assert "snakemake predict --configfile results/ring/predict.yaml" in shown
 
 
 @pytest.mark.parametrize(
-    ("given", "sentence"),
+    ("given", "expected"),
     [
-        ({}, "LABELS is not given"),
-        ({"LABLES": "rings.csv"}, "LABLES is no setting of make finetune; it has LABELS, IMAGES"),
-        ({"LABELS": "nothing.csv"}, "LABELS is 'nothing.csv', expected a table, folder or zip that is there"),
-        ({"LABELS": "rings.csv"}, "has no column file_loc that says where the images are, and IMAGES is not"),
-        ({"LABELS": "rings.csv", "IMAGES": "nowhere"}, "IMAGES is 'nowhere', expected a folder or zip"),
+        ({}, "LABELS is missing, expected a table"),
+        ({"LABLES": "rings.csv"}, "LABLES is not a setting of make finetune, expected one of LABELS, IMAGES"),
+        ({"LABELS": "nothing.csv"}, "LABELS is 'nothing.csv', expected an existing table, folder or zip"),
+        (
+            {"LABELS": "rings.csv"},
+            "has no column file_loc with the paths of the images, and IMAGES is missing",
+        ),
+        (
+            {"LABELS": "rings.csv", "IMAGES": "nowhere"},
+            "IMAGES is 'nowhere', expected an existing folder or zip",
+        ),
         (
             {"LABELS": "several.csv", "IMAGES": "by_class"},
-            "the label is not clear, as it has ring, size, arms",
+            "the label is not clear, and besides names and files the table has ring, size, arms",
         ),
         (
             {"LABELS": "rings.csv", "IMAGES": "by_class", "LABEL": "rng"},
-            "there is no column 'rng', as it has",
+            "there is no column 'rng', and besides names and files the table has",
         ),
-        ({"LABELS": "rings.csv", "IMAGES": "by_class", "KIND": "votes"}, "KIND is 'votes', expected binary"),
+        (
+            {"LABELS": "rings.csv", "IMAGES": "by_class", "KIND": "votes"},
+            "KIND is 'votes', expected one of binary",
+        ),
         ({"LABELS": "by_class", "IMAGES": "by_class"}, "IMAGES is for labels in a table"),
-        ({"LABELS": "by_class", "KIND": "binary"}, "KIND is 'binary', and folders of 'by_class' are classes"),
+        (
+            {"LABELS": "by_class", "KIND": "binary"},
+            "KIND is 'binary', but the folders of 'by_class' are classes",
+        ),
         ({"LABELS": "by_class/dark"}, "is not in the folder of a class; expected one folder for each class"),
         (
             {"LABELS": "by_class/dark/g0.png"},
@@ -182,13 +196,16 @@ def test_the_end_says_what_was_used_and_how_to_go_on(folder):
             {"LABELS": "by_class", "MODEL": "by_class"},
             "MODEL is 'by_class', expected a model folder (a folder with model.k",
         ),
-        ({"LABELS": "rings.csv", "IMAGES": "by_class", "NAME": "demo"}, "NAME is 'demo', which is the run"),
+        (
+            {"LABELS": "rings.csv", "IMAGES": "by_class", "NAME": "demo"},
+            "NAME is 'demo', but this is the name",
+        ),
         ({"LABELS": "by_class", "NAME": "my rings"}, "NAME is 'my rings', expected letters, digits, - and _"),
         ({"LABELS": "by_class", "NAME": "-a"}, "NAME is '-a', expected letters, digits"),
-        ({"LABELS": "nameless.csv", "IMAGES": "by_class"}, "nameless.csv: has no column of the galaxies'"),
+        ({"LABELS": "nameless.csv", "IMAGES": "by_class"}, "nameless.csv: has no column with the galaxies'"),
         (
             {"LABELS": "rings.csv", "IMAGES": "by_class", "LABEL": "id_str"},
-            "LABEL is 'id_str', which is kept",
+            "LABEL is 'id_str', but this column name is reserved",
         ),
         (
             {"LABELS": "rings.csv", "IMAGES": "rings.csv"},
@@ -200,11 +217,11 @@ def test_the_end_says_what_was_used_and_how_to_go_on(folder):
         ),
     ],
 )
-def test_what_is_wrong_is_one_sentence(folder, given, sentence):
+def test_what_is_wrong_is_one_message(folder, given, expected):
     with pytest.raises(UserError) as caught:
         plan(given)
-    told = str(caught.value)
-    assert sentence in told and "\n" not in told and told.endswith(".")
+    message = str(caught.value)
+    assert expected in message and "\n" not in message and message.endswith(".")
 
 
 def test_make_passes_on_what_was_typed_and_nothing_else(repo):
@@ -233,7 +250,7 @@ def test_the_demo_s_model_is_made_where_there_is_none(folder, monkeypatch, capsy
     assert quick_finetune.main(["LABELS"]) == 0
     assert asked == [f"{quick_finetune.DEMO}/model.keras", "finetune"]
     shown = capsys.readouterr().out
-    assert "built first: about 5 minutes" in shown and "only simulated galaxies" in shown
+    assert "trained first, in about 5 minutes" in shown and "only simulated galaxies" in shown
 
 
 def run(repo, **given):
@@ -253,7 +270,7 @@ def test_from_folders_to_a_classifier(folder, model_folder):
     shutil.copytree(model_folder, repo / quick_finetune.DEMO)
     status, shown = run(repo, LABELS="mine/by_class", NAME="glow")
     assert status == 0 and "Traceback" not in shown, shown
-    assert "glow: multiclass, 30 of" in shown and "which has seen only simulated galaxies" in shown
+    assert "Label glow: multiclass, 30 of" in shown and "which has seen only simulated galaxies" in shown
     assert "results/glow/evaluate/glow/confusion.png" in shown
     assert (repo / "results/glow/evaluate/glow/confusion.png").is_file()
     scores = pd.read_csv(repo / "results/glow/evaluate/glow/scores.csv")
@@ -274,7 +291,7 @@ def test_from_folders_to_a_classifier(folder, model_folder):
     ]
     done = subprocess.run(command, cwd=repo, capture_output=True, text=True)
     assert done.returncode == 0 and "predict_chunk" in done.stdout
-    # The sentence of a job is the last line.
+    # The message of a job is the last line.
     (repo / "mine/few").mkdir()
     for name in ("a", "b"):
         (repo / "mine/few" / name).mkdir()

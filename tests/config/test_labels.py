@@ -1,4 +1,4 @@
-"""Labels: what a column's cells mean, as numbers, and which cells end in which sentence."""
+"""Labels: what a column's cells mean, as numbers, and which cells lead to which message."""
 
 import json
 
@@ -71,13 +71,13 @@ def test_a_fraction_becomes_yes_no_or_nothing():
 
 
 @pytest.mark.parametrize(
-    ("label", "cells", "sentence"),
+    ("label", "cells", "message"),
     [
         (Label("x"), [1, 2], "mine.csv, row 2: the label 'x' is '2', expected 0 or 1; fix the cell"),
         (Label("x"), [3, 0, 2], r"row 1: .*expected 0 or 1 \(one of 2 such rows\); fix"),
         (Label("x", "multiclass", ("a", "b")), ["a", "c"], "'x' is 'c', expected one of a, b"),
-        (Label("x", "multiclass"), ["a", "a", None], "has the classes a, expected two or more"),
-        (Label("x", "multiclass"), [None, None], "has the classes none, expected two or more"),
+        (Label("x", "multiclass"), ["a", "a", None], "has only the class a, expected two or more"),
+        (Label("x", "multiclass"), [None, None], "has no class, expected two or more"),
         (Label("x", "regression"), [1, "many"], "'x' is 'many', expected a number"),
         (Label("x", "regression"), [1, np.inf], "'x' is 'inf', expected a number"),
         (Label("x", "regression", bounds=(0, 1)), [0, 1.5], "'x' is '1.5', expected a number from 0 to 1"),
@@ -86,11 +86,11 @@ def test_a_fraction_becomes_yes_no_or_nothing():
             [0.2, 12],
             "'x' is '12.0', expected a fraction from 0 to 1",
         ),
-        (Label("y"), None, "mine.csv: has no column 'y', which is to be a label; it has id_str, x"),
+        (Label("y"), None, "mine.csv: has no column 'y' for the label; it has id_str, x; fix"),
     ],
 )
-def test_cells_that_are_no_label_end_in_a_sentence(label, cells, sentence):
-    with pytest.raises(UserError, match=sentence) as caught:
+def test_wrong_cells_are_a_message(label, cells, message):
+    with pytest.raises(UserError, match=message) as caught:
         if cells is None:
             label.encode(pd.DataFrame({"id_str": ["J1"], "x": 1}), "mine.csv", ["row 1"])
         encode(label, cells)
@@ -112,20 +112,20 @@ def test_labels_survive_json(label):
 
 
 @pytest.mark.parametrize(
-    ("label", "values", "sentence"),
+    ("label", "values", "message"),
     [
-        (Label("x"), [1.0, 1.0], "task: all 2 galaxies have x = 1; both 0 and 1 are needed"),
-        (Label("x", "multiclass", ("S", "E")), [1.0, 1.0], "have x = E; two or more classes are needed"),
-        (Label("x", "regression"), [3.5, 3.5], "have x = 3.5; different values are needed"),
+        (Label("x"), [1.0, 1.0], "task: all 2 galaxies have x = 1, expected both 0 and 1; label"),
+        (Label("x", "multiclass", ("S", "E")), [1.0, 1.0], "have x = E, expected two or more classes; label"),
+        (Label("x", "regression"), [3.5, 3.5], "have x = 3.5, expected different values; label"),
     ],
 )
-def test_one_value_alone_cannot_be_learned(label, values, sentence):
+def test_one_value_alone_cannot_be_learned(label, values, message):
     check_learnable([label], pd.DataFrame({"x": [0.0, 1.0]}), "task")
-    with pytest.raises(UserError, match=sentence):
+    with pytest.raises(UserError, match=message):
         check_learnable([label], pd.DataFrame({"x": values}), "task")
 
 
 def test_votes_that_nobody_gave_cannot_be_learned():
     votes = pd.DataFrame({"ring_yes": [0, 0], "ring_no": [0, 0]})
-    with pytest.raises(UserError, match="nobody voted on any of the 2 galaxies"):
+    with pytest.raises(UserError, match="none of the 2 galaxies has a vote"):
         check_learnable([Label("rings", "votes", tree=TREE)], votes, "task")

@@ -19,13 +19,13 @@ def test_the_published_table_counts_whole_galaxies(published, tree):
             assert row["recall"] == row["accuracy"]
 
 
-def test_published_numbers_that_cannot_be_read_are_sentences(tmp_path, published):
+def test_published_numbers_that_cannot_be_read_are_messages(tmp_path, published):
     with pytest.raises(UserError, match="evaluate.published is 'nobody_1999', but there is no file"):
         read_published("nobody_1999", tmp_path)
     broken = json.loads(json.dumps(published))
     del broken["table_1"]["all"]["bar"]["f1"]
     (tmp_path / "broken.yaml").write_text(yaml.safe_dump(broken))
-    with pytest.raises(UserError, match=r"is not understood \(KeyError\('f1'\)\)"):
+    with pytest.raises(UserError, match=r"a key is missing or wrong \(KeyError\('f1'\)\)"):
         read_published("broken", tmp_path)
     (tmp_path / "text.yaml").write_text("just text")
     with pytest.raises(UserError, match="expected a mapping of keys"):
@@ -33,7 +33,7 @@ def test_published_numbers_that_cannot_be_read_are_sentences(tmp_path, published
     broken = json.loads(json.dumps(published))
     broken["rules"] = {"min_votes": 34}
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(broken))
-    with pytest.raises(UserError, match=r"\(KeyError\('confident'\)\); expected .* rules with min_votes and"):
+    with pytest.raises(UserError, match=r"\(KeyError\('confident'\)\), expected .* rules with min_votes and"):
         read_published("rules", tmp_path)
 
 
@@ -41,6 +41,8 @@ def test_rules_that_choose_other_galaxies_are_named(repo, published):
     config = yaml.safe_load((repo / "config" / "config.yaml").read_text())
     entry = {"name": "near", "query": None}
     assert changed_rules(published, config["evaluate"], [entry]) == ""
-    told = changed_rules(published, {"min_votes": 5, "confident": 0.5}, [entry | {"query": "redshift < 0.1"}])
-    assert "evaluate.min_votes is 5 (published: 34); evaluate.confident is 0.5 (published: 0.8)" in told
-    assert told.endswith("; catalogue 'near' has only galaxies with redshift < 0.1.")
+    message = changed_rules(
+        published, {"min_votes": 5, "confident": 0.5}, [entry | {"query": "redshift < 0.1"}]
+    )
+    assert "evaluate.min_votes is 5 (published: 34); evaluate.confident is 0.5 (published: 0.8)" in message
+    assert message.endswith("; catalogue 'near' has only galaxies with redshift < 0.1.")

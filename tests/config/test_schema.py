@@ -1,4 +1,4 @@
-"""The configuration: what is accepted and completed, what is refused in which words, what is documented."""
+"""The configuration: what is accepted and completed, which messages refuse the rest, what is documented."""
 
 import copy
 import re
@@ -194,19 +194,20 @@ CATALOG = "name: a, tree: gz_decals_5, table: gz_decals_volunteers_5.parquet"
 WRONG = {
     "unknown key": (
         "train: {epocs: 3}",
-        "unknown key 'epocs' in train (did you mean 'epochs'?); allowed are augmentation, backbone, ",
+        "unknown key 'epocs' in train (did you mean 'epochs'?), expected one of augmentation, backbone, ",
     ),
     "unknown section": (
         "trian: {}",
-        "unknown key 'trian' at the top level (did you mean 'train'?); allowed are catalogs, ",
+        "unknown key 'trian' at the top level (did you mean 'train'?), expected one of catalogs, ",
     ),
     "key of another section": (
         "batch_size: 32",
-        "unknown key 'batch_size' at the top level (there is train.batch_size and ",
+        "unknown key 'batch_size' at the top level (it exists as train.batch_size and ",
     ),
     "unknown key in a list": (
         "train: {ensembles: [{nam: metrics}]}",
-        "unknown key 'nam' in train.ensembles[0] (did you mean 'name'?); allowed are members, name, splits.",
+        "unknown key 'nam' in train.ensembles[0] (did you mean 'name'?), expected one of members, name, "
+        "splits; fix or remove it.",
     ),
     "text for a number": ("train: {epochs: many}", "train.epochs is 'many', expected a whole number."),
     "fraction": ("train: {epochs: 2.5}", "train.epochs is 2.5, expected a whole number."),
@@ -228,18 +229,24 @@ WRONG = {
     "too large": ("shards: {max_rejected: 1.5}", "shards.max_rejected is 1.5, expected 1 or less."),
     "not above": ("image: {crop: 0}", "image.crop is 0, expected more than 0."),
     "not below": ("train: {dropout: 1}", "train.dropout is 1, expected less than 1."),
-    "not in the list": ("image: {encoding: tiff}", "image.encoding is 'tiff', allowed are png, jpeg, raw."),
-    "slash in a name": ("run: a/b", "run is 'a/b', expected letters, digits, - and _."),
+    "not in the list": (
+        "image: {encoding: tiff}",
+        "image.encoding is 'tiff', expected one of png, jpeg, raw.",
+    ),
+    "slash in a name": (
+        "run: a/b",
+        "run is 'a/b', expected letters, digits, - and _, a letter or digit first.",
+    ),
     "empty name": ("evaluate: {published: ''}", "evaluate.published is '', expected a name in config/publi"),
     "path for a name": ("evaluate: {published: ../x}", "evaluate.published is '../x', expected a name in "),
     "empty list": ("catalogs: []", "catalogs is [], expected at least 1 entry."),
     "repeated": (
         "train: {ensembles: [{name: metrics, splits: [train, train]}]}",
-        'train.ensembles[0].splits is ["train", "train"], expected each entry once.',
+        'train.ensembles[0].splits is ["train", "train"], expected each entry only once.',
     ),
     "missing key": (
         "catalogs: [{name: a, tree: gz2}]",
-        "catalogs[0].table is missing; see config/README.md.",
+        "catalogs[0].table is missing; add it (see config/README.md).",
     ),
     "unknown tree": (
         "catalogs: [{name: a, tree: gz3, table: gz_decals_volunteers_5.parquet}]",
@@ -247,11 +254,11 @@ WRONG = {
     ),
     "two campaigns of which one is simulated": (
         f"{SIMULATE}\ncatalogs: [{{{CATALOG}}}, {{name: b, tree: rings, table: mine/votes.csv}}]",
-        "catalogs have the trees gz_decals_5, rings, but zenodo.simulate knows the truth of one",
+        "catalogs have the trees gz_decals_5, rings, but zenodo.simulate simulates only one",
     ),
     "two catalogues of one name": (
         f"catalogs: [{{{CATALOG}}}, {{{CATALOG}}}]",
-        "two entries of catalogs have the name 'a', expected different ones; rename one.",
+        "two entries of catalogs have the name 'a', expected different names; rename one.",
     ),
     "two targets of one name": (
         f"predict: {{targets: [{TARGET}, {TARGET}]}}",
@@ -263,7 +270,7 @@ WRONG = {
     ),
     "shares above 1": (
         "split: {val: 0.2}",
-        "the shares of split (train 0.7, val 0.2, test 0.2) add up to 1.1, expected exactly 1.",
+        "the shares of split (train 0.7, val 0.2, test 0.2) add up to 1.1, expected exactly 1; fix them.",
     ),
     "an empty split": ("split: {train: 0.8, val: 0}", "split.val is 0, expected more than 0."),
     "shares of a task": (
@@ -276,43 +283,47 @@ WRONG = {
     ),
     "two sources": (
         "zenodo: {sample: 5, simulate: {size: 64}}",
-        "zenodo.sample and zenodo.simulate exclude each other; set one to null.",
+        "zenodo.sample and zenodo.simulate are both set, expected only one; set the other to null.",
     ),
     "no local folder": (
         "zenodo: {local: nowhere}",
-        "zenodo.local is 'nowhere', expected a folder that is there, or null to download.",
+        "zenodo.local is 'nowhere', expected an existing folder, or null to download the record; fix "
+        "the path.",
     ),
     "local folder without a file": (
         f"zenodo: {{local: mine/record}}\nfinetune: {{tasks: [{{{TASK}}}]}}",
-        "the folder zenodo.local ('mine/record') has no file 'rings.csv', which finetune.tasks[0].table ",
+        "the folder zenodo.local ('mine/record') has no file 'rings.csv', but finetune.tasks[0].table needs",
     ),
     "a file that is not simulated": (
         f"{SIMULATE}\ncatalogs: [{{name: a, tree: gz_decals_5, table: votes.csv}}]",
-        "catalogs[0].table is 'votes.csv', which the simulated record does not have; it has gz_decals_",
+        "catalogs[0].table is 'votes.csv', but the simulated record has no such file; choose one of "
+        "gz_decals_",
     ),
     "sample of another table": (
         f"zenodo: {{sample: 5}}\nfinetune: {{tasks: [{{{TASK}}}]}}",
-        "finetune.tasks[0].table is 'rings.csv', but zenodo.sample draws from the first catalogue's table",
+        "finetune.tasks[0].table is 'rings.csv', but zenodo.sample draws only from the first "
+        "catalogue's table",
     ),
     "sample of no images": (
         f"zenodo: {{sample: 5}}\ncatalogs: [{{{CATALOG}}}]",
-        "zenodo.sample reads images out of catalogs[0].archives, which is empty; name the zips.",
+        "zenodo.sample reads images from the zips in catalogs[0].archives, but this list is empty; add "
+        "the zips.",
     ),
     "no such table": (
         "catalogs: [{name: a, tree: gz2, table: ./nothing.csv}]",
-        "catalogs[0].table is './nothing.csv', expected a table (CSV or Parquet) that is there; fix ",
+        "catalogs[0].table is './nothing.csv', expected an existing table (CSV or Parquet); fix the ",
     ),
     "no such archive": (
         f"catalogs: [{{{CATALOG}, archives: [./nothing.zip]}}]",
-        "catalogs[0].archives is './nothing.zip', expected a zip that is there; fix the path.",
+        "catalogs[0].archives is './nothing.zip', expected an existing zip; fix the path.",
     ),
     "no such images": (
         f"catalogs: [{{{CATALOG}, images: mine/nothing}}]",
-        "catalogs[0].images is 'mine/nothing', expected a folder of images that is there; fix the path.",
+        "catalogs[0].images is 'mine/nothing', expected an existing folder of images; fix the path.",
     ),
     "archives and images": (
         f"catalogs: [{{{CATALOG}, images: mine/images, archives: [gz_decals_dr5_png_part1.zip]}}]",
-        "catalogs[0] has both archives and images, expected one; set images to null.",
+        "catalogs[0] has both archives and images, expected only one; set images to null.",
     ),
     "no such model": (
         "train: {start_from: mine/images}",
@@ -324,27 +335,30 @@ WRONG = {
     ),
     "two starts of a task": (
         f"finetune: {{tasks: [{{{TASK}, pretrained: mine/model, ensemble: metrics}}]}}",
-        "finetune.tasks[0] has both ensemble and pretrained, expected one; drop the other.",
+        "finetune.tasks[0] has both ensemble and pretrained, expected only one; remove the other.",
     ),
     "unknown ensemble": (
         "predict: {targets: [{name: test, ensemble: best, split: test}]}",
-        "predict.targets[0].ensemble is 'best', which is no ensemble; train.ensembles has metrics, catalog.",
+        "predict.targets[0].ensemble is 'best', but there is no such ensemble; train.ensembles has "
+        "metrics, catalog; choose one of these.",
     ),
     "unknown ensemble of a task": (
         f"finetune: {{tasks: [{{{TASK}, ensemble: best}}]}}",
-        "finetune.tasks[0].ensemble is 'best', which is no ensemble; train.ensembles has metrics, catalog.",
+        "finetune.tasks[0].ensemble is 'best', but there is no such ensemble; train.ensembles has "
+        "metrics, catalog; choose one of these.",
     ),
     "target of nothing": (
         "predict: {targets: [{name: test, ensemble: metrics}]}",
-        "predict.targets[0] ('test') has none of split, catalog, images, archives, shards; expected exactly",
+        "predict.targets[0] ('test') needs one of split, catalog, images, archives, shards, found none; give",
     ),
     "target of two things": (
         "predict: {targets: [{name: test, ensemble: metrics, split: test, archives: all}]}",
-        "predict.targets[0] ('test') has split and archives of split, catalog, images, archives, shards; exp",
+        "predict.targets[0] ('test') needs one of split, catalog, images, archives, shards, found split and "
+        "archives; give exactly one of them.",
     ),
     "target without archives": (
         "catalogs: [{name: a, tree: gz_decals_5, table: mine/votes.csv, images: mine/images}]",
-        "predict.targets[1].archives is 'all', but no catalogue has archives; name the folder of images in ",
+        "predict.targets[1].archives is 'all', but no catalogue has archives; set predict.targets[1].images ",
     ),
     "target of no shards": (
         f"predict: {{targets: [{TARGET}, {{name: b, ensemble: metrics, shards: mine/images}}]}}",
@@ -352,27 +366,30 @@ WRONG = {
     ),
     "evaluation of no target": (
         "evaluate: {target: tset}",
-        "evaluate.target is 'tset', expected a target of a split, or null; predict.targets has test.",
+        "evaluate.target is 'tset', expected null or a target of predict.targets that has a split (test); "
+        "fix the name, or set it to null.",
     ),
     "evaluation of no split": (
         "evaluate: {target: everything}",
-        "evaluate.target is 'everything', expected a target of a split, or null; predict.targets has test.",
+        "evaluate.target is 'everything', expected null or a target of predict.targets that has a split ("
+        "test); fix the name, or set it to null.",
     ),
     "evaluation on what was learned": (
         "predict: {targets: [{name: test, ensemble: catalog, split: test}]}",
-        "evaluate.target is 'test', whose galaxies (split test) the ensemble 'catalog' learned from",
+        "evaluate.target is 'test', but the ensemble 'catalog' learns from the galaxies of this target "
+        "(split test); choose a target of another split than train, test.",
     ),
 }
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_wrong_configuration_ends_in_one_sentence(case, check):
+def test_a_wrong_configuration_is_one_message(case, check):
     overlay, expected = WRONG[case]
     with pytest.raises(UserError) as caught:
         check(textwrap.dedent(overlay))
-    told = str(caught.value)
-    assert told.startswith(f"Configuration: {expected}"), told
-    assert "\n" not in told and told.endswith(".") and not re.search(r"\. [A-Z]", told)
+    message = str(caught.value)
+    assert message.startswith(f"Configuration: {expected}"), message
+    assert "\n" not in message and message.endswith(".") and not re.search(r"\. [A-Z]", message)
 
 
 def test_paths_that_the_run_makes_need_not_be_there(check):
@@ -383,7 +400,7 @@ def test_paths_that_the_run_makes_need_not_be_there(check):
     assert config["predict"]["targets"][1]["name"] == "val"
 
 
-def test_a_wrong_configuration_shows_its_sentence_and_no_traceback(repo, tmp_path):
+def test_a_wrong_configuration_shows_its_message_and_no_traceback(repo, tmp_path):
     overlay = tmp_path / "wrong.yaml"
     overlay.write_text("train: {epocs: 3}\n")
     command = [sys.executable, "-m", "snakemake", "-n", "--quiet", "all", "--snakefile", repo / "Snakefile"]

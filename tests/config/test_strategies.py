@@ -1,4 +1,4 @@
-"""Strategies: what each stage trains, by name, and what ends in a sentence."""
+"""Strategies: what each stage trains, by name, and which errors are messages."""
 
 import keras
 import numpy as np
@@ -71,26 +71,32 @@ def test_a_strategy_of_ones_own_is_named_by_its_import_path(tmp_path, monkeypatc
     )
     monkeypatch.syspath_prepend(tmp_path)
     assert planned({"name": "top_strategies.TopOnly", "blocks": 2}) == [(UPPER, 10, 0.1, None, True)]
-    with pytest.raises(UserError, match="is no subclass of zoolib.config.strategies.Strategy"):
+    with pytest.raises(UserError, match="is not a subclass of zoolib.config.strategies.Strategy"):
         find_strategy("top_strategies.NoStrategy")
 
 
 @pytest.mark.parametrize(
-    ("strategy", "sentence"),
+    ("strategy", "message"),
     [
         ("thaw", "there is no 'thaw', expected one of freeze, no_freeze"),
         ("nowhere.Thaw", "'nowhere.Thaw' cannot be imported"),
-        ({"name": "freeze", "blocks": 2}, "strategy freeze: has no key 'blocks'; it has none besides name"),
-        ({"name": "two_stage", "block": 2}, "has no key 'block'; it has blocks, learning_rate"),
-        ({"name": "two_stage", "blocks": 0}, "blocks is 0, expected a whole number from 1"),
-        ({"name": "layer_decay", "decay": 1.5}, "decay is 1.5, expected a number above 0, at most 1"),
-        ({"name": "unfreeze_milestones", "epochs": [8, 3]}, "expected two rising numbers of epochs"),
-        ({"name": "unfreeze_milestones", "blocks": 1, "layers": 2}, "expected one of the two"),
-        ({"name": "freeze_unfreeze", "unfreeze_epoch": 10}, "the task ends after 10"),
+        ({"name": "freeze", "blocks": 2}, "strategy freeze: has no key 'blocks', expected one of name; fix"),
+        (
+            {"name": "two_stage", "block": 2},
+            "has no key 'block', expected one of name, blocks, learning_rate",
+        ),
+        ({"name": "two_stage", "blocks": 0}, "blocks is 0, expected a whole number, 1 or more"),
+        ({"name": "layer_decay", "decay": 1.5}, "decay is 1.5, expected a number above 0 and at most 1"),
+        ({"name": "unfreeze_milestones", "epochs": [8, 3]}, "expected two increasing numbers of epochs"),
+        (
+            {"name": "unfreeze_milestones", "blocks": 1, "layers": 2},
+            "blocks is 1 and layers is 2, expected one of the two",
+        ),
+        ({"name": "freeze_unfreeze", "unfreeze_epoch": 10}, "the task has only 10 epochs"),
     ],
 )
-def test_a_strategy_that_is_none_ends_in_a_sentence(strategy, sentence):
-    with pytest.raises(UserError, match=sentence):
+def test_a_wrong_strategy_is_a_message(strategy, message):
+    with pytest.raises(UserError, match=message):
         find_strategy(strategy).stages(BLOCKS, TASK)
 
 

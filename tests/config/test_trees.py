@@ -186,7 +186,7 @@ def test_bare_yes_and_no_are_words(tmp_path):
         (["shape"], ["'questions'"]),
     ],
 )
-def test_a_wrong_tree_is_told_in_one_sentence(content, words):
+def test_a_wrong_tree_is_one_message(content, words):
     with pytest.raises(UserError) as caught:
         DecisionTree.from_dict(content, "trees/small.yaml")
     assert str(caught.value).startswith("trees/small.yaml: ")
@@ -195,7 +195,7 @@ def test_a_wrong_tree_is_told_in_one_sentence(content, words):
         assert word in str(caught.value)
 
 
-def test_a_file_that_is_missing_or_no_yaml(tmp_path):
+def test_a_file_that_is_missing_or_not_yaml(tmp_path):
     (tmp_path / "other.yaml").write_text("{}")
     with pytest.raises(UserError, match="no such decision tree.*other"):
         DecisionTree.load(tmp_path / "small.yaml")
@@ -218,12 +218,12 @@ def test_votes_are_found_by_our_names_or_a_published_naming():
         tree.vote_columns(theirs[:3], "a.csv")
 
 
-def test_a_question_that_stands_twice_is_not_dropped(tmp_path):
+def test_a_duplicate_question_is_not_dropped(tmp_path):
     tree = tmp_path / "tree.yaml"
     tree.write_text(
         "questions:\n  arms: {answers: [few, many]}\n  bar: {answers: [a, b]}\n  arms: {answers: [c, d]}\n"
     )
-    with pytest.raises(UserError, match="line 4 .*'arms' stands there twice"):
+    with pytest.raises(UserError, match="line 4 .*'arms' is a duplicate key"):
         DecisionTree.load(tree)
 
 
@@ -318,7 +318,10 @@ def test_a_tree_prints_itself(repo, tmp_path):
     )
     wrong = show(tmp_path / "wrong.yaml")
     assert wrong.returncode == 1
-    assert wrong.stderr == f"{tmp_path / 'wrong.yaml'}: a tree needs at least one question, found none.\n"
+    assert (
+        wrong.stderr
+        == f"{tmp_path / 'wrong.yaml'}: a tree needs at least one question, found none; add one.\n"
+    )
 
 
 def drawn(tree):

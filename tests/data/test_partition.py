@@ -36,7 +36,7 @@ def test_the_parts_do_not_depend_on_the_order_of_rows_but_on_the_seed():
     again = pd.Series(divide(mixed, [TYPE], SHARES, 1), mixed["id_str"])
     pd.testing.assert_series_equal(parts, again[parts.index])
     assert (divide(table, [TYPE], SHARES, 2) != parts.to_numpy()).any()
-    # The rows' order says nothing of the parts.
+    # The parts do not follow the order of the rows.
     assert set(parts[:20]) == set(parts[-20:]) == {0, 1, 2}
 
 
@@ -82,7 +82,7 @@ def test_own_splits_are_read_in_any_usual_spelling():
 @pytest.mark.parametrize(
     ("word", "found"), [("dev", "'dev'"), (None, "blank"), ("", "''")], ids=["unknown", "none", "empty"]
 )
-def test_another_split_ends_in_a_sentence(word, found):
+def test_another_split_is_a_message(word, found):
     with pytest.raises(UserError, match=f"row 2: the split is {found}, expected train, val or test; fix"):
         read_split(pd.Series(["train", word]), ["row 1", "row 2"])
 
@@ -97,7 +97,7 @@ def test_what_is_missing_of_an_own_split_is_cut_off_train():
     parts = own_splits(table, ring, shares, 1, "task")
     assert np.bincount(parts).tolist() == [70, 10, 20] and (parts[90:] == 1).all()
     assert counts(table[:90], "ring", parts[:90]) == [[35, 10], [35, 10]]
-    with pytest.raises(UserError, match="task: no galaxy of the split is in train"):
+    with pytest.raises(UserError, match="task: the split has no galaxy in train"):
         own_splits(table.assign(split="test"), ring, shares, 1, "task")
 
 

@@ -69,11 +69,12 @@ def test_every_list_is_read_and_every_step_is_known_on_both_sides(repo, lists):
 WRONG = {
     "no file": (None, "train.augmentation is 'mine', but there is no file .*has astronomer, paper, zoobot1"),
     "no YAML": ("steps: [", "mine.yaml: is not valid YAML in line"),
-    "no list": ("steps: {rotate: {}}", "mine.yaml: expected the key 'steps' with a list"),
-    "more than steps": ("steps: [flip]\nname: x", "mine.yaml: expected the key 'steps' with a list"),
+    "no list": ("steps: {rotate: {}}", "mine.yaml: expected only the key 'steps', with a list"),
+    "more than steps": ("steps: [flip]\nname: x", "mine.yaml: expected only the key 'steps', with a list"),
     "unknown step": (
         "steps: [flip, rotat]",
-        "mine.yaml: step 2 is 'rotat' .did you mean 'rotate'.., which is no step; choose one of rotate, flip",
+        "mine.yaml: step 2 is 'rotat' .did you mean 'rotate'.., which is not a step; "
+        "choose one of rotate, flip",
     ),
     "two in one": (
         "steps: [{flip: {}, crop: {}}]",
@@ -88,10 +89,10 @@ WRONG = {
     ),
     "too wide": ("steps: [{resized_crop: {area: [0.5, 2], aspect: [1, 1]}}]", "area is .0.5, 2., expected"),
     "not a number": ("steps: [{zoom: {factor: [.nan, 2]}}]", "factor is .nan, 2., expected"),
-    "twice": ("steps: [crop, flip, crop]", "mine.yaml: step 3 .crop. is there already as step 1; name each"),
+    "twice": ("steps: [crop, flip, crop]", "mine.yaml: step 3 .crop. repeats step 1; write each step that"),
     "order": (
         "steps: [flip, {noise: {sigma: [0, 1]}}, crop]",
-        "step 3 .crop. moves pixels but comes after step 2 .noise., which changes their light",
+        "step 3 .crop. moves pixels, but comes after step 2 .noise., which changes their values",
     ),
 }
 

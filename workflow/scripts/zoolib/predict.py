@@ -1,4 +1,4 @@
-"""Stage predict: posteriors for galaxies, by MC dropout, augmented views and several members.
+"""Stage predict: posteriors for galaxies, from MC dropout, augmented views and several models.
 
 Python users: `zoolib.predict.load("results/demo/train/metrics/0").predict("one.jpg")`.
 """
@@ -21,7 +21,7 @@ from zoolib.learning.augment import augmentation_of
 from zoolib.posteriors.files import predictions_file
 from zoolib.posteriors.summary import describe
 
-# Dropout is seeded for blocks of this many galaxies, so that the number of chunks changes nothing.
+# Dropout has one seed per block of this many galaxies, so the number of chunks does not change results.
 BLOCK = 128
 
 
@@ -29,29 +29,30 @@ def load_members(folders):
     """Load the models of an ensemble, ready to predict.
 
     Args:
-        folders: model folders, one a member.
+        folders: model folders, one per member.
 
     Returns:
         A list of `GalaxyModel`.
 
     Raises:
-        UserError: no folder, not a model folder, or models that answer or see different things.
+        UserError: no folder is given, one is not a model folder, or the models differ in answers or input.
     """
     if not folders:
-        raise UserError("No model folder is given, expected at least one; name a folder with model.keras.")
+        raise UserError("No model folder is given, expected at least one; give a folder with model.keras.")
     members = [models.load_model(folder) for folder in folders]
     headless = next(
         (path for path, one in zip(folders, members, strict=True) if one.kind == "features"), None
     )
     if headless:
         raise UserError(
-            f"{headless}: is a pretrained backbone without a head, which answers nothing; finetune it first"
-            " (finetune.tasks[].pretrained), and predict with the model that comes of it."
+            f"{headless}: is a pretrained backbone without a head, so it cannot predict answers; finetune it"
+            " first (finetune.tasks[].pretrained), and predict with the finetuned model."
         )
     for folder, member in zip(folders, members, strict=True):
         if _use(member) != _use(members[0]):
             raise UserError(
-                f"{folder}: answers or sees otherwise than {folders[0]}; an ensemble has one tree."
+                f"{folder}: has other answers or another input than {folders[0]}, expected the same for all"
+                " models of an ensemble; predict with each of them on its own."
             )
         # XLA is several times slower on a CPU.
         member.backbone.compile(jit_compile=False)
@@ -59,15 +60,15 @@ def load_members(folders):
 
 
 def _use(member):
-    """What a model answers and what it sees."""
+    """What all models of an ensemble have in common: the answers, and how they see an image."""
     return member.columns, member.about["image"], augmentation_of(member.about)["steps"]
 
 
 def open_galaxies(galaxies, image, chunk, of, on_bad):
-    """Open one chunk of the galaxies to predict for, listed images or shards.
+    """Open one chunk of the galaxies to predict, from listed images or from shards.
 
-    Chunks are cut between blocks, so that each block is whole in one of them. What is read does not grow
-    with the galaxies of the other chunks.
+    Chunks are cut between blocks, so each block is complete in one chunk. Only the data of this chunk are
+    read, however many galaxies the other chunks have.
 
     Args:
         galaxies: a list of catalogues or lists of galaxies (see `listing.list_galaxies`), or of `.json`
@@ -75,14 +76,14 @@ def open_galaxies(galaxies, image, chunk, of, on_bad):
         image: the `image` section that the model was trained with.
         chunk: number of this chunk.
         of: number of chunks.
-        on_bad: called with a row and a sentence for each image that cannot be read.
+        on_bad: called with a row and a message for each image that cannot be read.
 
     Returns:
-        (dataset of (id_str, stored images, labels) in blocks; positions of the chunk's first galaxy and
-        of the one after its last among all).
+        (dataset of (id_str, stored images, labels) in blocks; the chunk's first position among all galaxies;
+        the position after its last).
 
     Raises:
-        UserError: no list, or shards of another size than the model's.
+        UserError: a file is not a list of galaxies, or shards have another size than the model expects.
     """
     shards = listing.shards_of(galaxies)
     if shards is None:
@@ -93,7 +94,7 @@ def open_galaxies(galaxies, image, chunk, of, on_bad):
     paths, counts = list(shards), np.array(list(shards.values()))
     ends = np.cumsum(counts)
     begin, end = _bounds(ends[-1], chunk, of)
-    # Only the shards that this chunk lies in are opened.
+    # Open only the shards that hold galaxies of this chunk.
     used = np.flatnonzero((ends > begin) & (ends - counts < end)) if end > begin else np.array([0])
     first = ends[used[0]] - counts[used[0]]
     for shard in used:
@@ -112,21 +113,21 @@ def _bounds(count, chunk, of):
 def predict_chunk(galaxies, folders, chunk, of, samples, views, seed, output):
     """Posteriors for one chunk of a target.
 
-    N dropout samples cost one pass through the backbone and one through the small head; each view
-    costs a pass of its own. Samples are ordered by member, then view, then draw.
+    N dropout samples cost one pass through the backbone and one through the small head; each view costs
+    another such pass. Samples are sorted by member, then by view, then by draw.
 
     Args:
         galaxies: a list of catalogues or lists of galaxies, or of the sidecars of shards.
-        folders: model folders, one a member.
+        folders: model folders, one per member.
         chunk: number of this chunk.
         of: number of chunks.
-        samples: dropout draws a view.
-        views: augmented views; 0 is the upright, central one alone.
-        seed: of the run.
+        samples: dropout draws per view.
+        views: number of augmented views; 0 means only the upright, central view.
+        seed: the run's seed.
         output: attributes predictions (HDF5), rejected (CSV): the files to write.
 
     Raises:
-        UserError: models that do not belong together, no galaxy, a GPU that TensorFlow cannot use.
+        UserError: the models do not fit together, there is no galaxy, or TensorFlow cannot use the GPU.
     """
     check_gpus()
     members = load_members(folders)
@@ -147,7 +148,7 @@ def predict_chunk(galaxies, folders, chunk, of, samples, views, seed, output):
         for names, pixels, _ in batches:
             values = _draw_block(members, names, pixels, begin + done, samples, views, seed)
             ids = [name.decode() for name in names.numpy()]
-            # A block's images are read before the block is here, and so its rejects are known.
+            # All images of the block have been read by now, so its rejected ones are known.
             good = [name not in rejected for name in ids]
             kept += append(itertools.compress(ids, good), values[good])
             done += len(ids)
@@ -161,7 +162,7 @@ def _draw_block(members, names, pixels, start, samples, views, seed):
     """Concentrations of one block, (galaxies, answers, members * views * samples)."""
     count = len(names)
     sight = augmentation_of(members[0].about), members[0].about["image"]
-    # A smaller last block is filled up: dropout's masks have the shape of the block.
+    # Fill up a smaller last block, because dropout's masks have the shape of the block.
     fill = [(0, BLOCK - count), (0, 0), (0, 0), (0, 0)]
     views = [
         np.pad(datasets.cut_views(pixels, names, *sight, seed, view), fill) for view in range(views) or [None]
@@ -178,7 +179,7 @@ def _draw_block(members, names, pixels, start, samples, views, seed):
 
 
 def reseed(head, text):
-    """Set the random generators of a head's dropout layers, so that a block's draws can be repeated.
+    """Seed the random generators of a head's dropout layers, so that the draws of a block can be repeated.
 
     Args:
         head: keras.Model.
@@ -189,7 +190,7 @@ def reseed(head, text):
 
 
 class Predictor:
-    """A loaded ensemble, for use from Python.
+    """A loaded ensemble, for use in Python.
 
     Args:
         folders: model folders.
@@ -204,21 +205,21 @@ class Predictor:
 
         Args:
             images: a path, or a list of paths, of PNG, JPEG or FITS images.
-            samples: dropout draws a view.
-            views: augmented views; 0 is the upright, central one alone.
+            samples: dropout draws per view.
+            views: number of augmented views; 0 means only the upright, central view.
             seed: whole number.
-            credible_level: mass of the credible intervals.
+            credible_level: probability within the credible intervals.
 
         Returns:
-            pandas.DataFrame with a row an image, the columns of the flat catalogue.
+            pandas.DataFrame with one row per image and the columns of the flat catalogue.
 
         Raises:
-            BadImage: an image that cannot be read.
-            UserError: no image.
+            BadImage: an image cannot be read.
+            UserError: no image is given.
         """
         images = [images] if isinstance(images, (str, Path)) else list(images)
         if not images:
-            raise UserError("No image is given, expected at least one; name its file.")
+            raise UserError("No image is given, expected at least one; give its path.")
         table = pd.DataFrame({"id_str": [stem(Path(path).name) for path in images]})
         table = table.assign(archive="", member="", file_loc=[str(path) for path in images])
         store = datasets.from_catalog([table], [], self.about["image"])
@@ -240,6 +241,6 @@ def load(*folders):
         A `Predictor`.
 
     Raises:
-        UserError: no folder, not a model folder, or models that do not belong together.
+        UserError: no folder is given, one is not a model folder, or the models do not fit together.
     """
     return Predictor(folders)

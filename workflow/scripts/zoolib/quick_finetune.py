@@ -1,6 +1,6 @@
 """From a table of labels to a classifier without writing YAML: `make finetune LABELS=… IMAGES=…`.
 
-It writes the YAML, runs Snakemake, and says how good the classifier is and how to use it.
+It writes the YAML, runs Snakemake, and prints how good the classifier is and how to use it.
 """
 
 import os
@@ -25,11 +25,11 @@ from zoolib.job.logs import UserError, whole
 KEYS = ("LABELS", "IMAGES", "LABEL", "KIND", "NAME", "MODEL")
 DEMO = "results/demo/train/metrics/0"
 DEMO_MINUTES = 5
-# A column of more different numbers than this is one of numbers, not of classes.
+# A column with more different numbers than this is a regression, not a classification.
 MOST_CLASSES = 20
-# What of a row of scores is no score.
+# Columns of a table of scores that are not scores.
 ABOUT = ("label", "split", "score", "galaxies")
-# What a few hundred labels are trained with; measured on 240 real rings, see docs/finetuning.md.
+# Settings for a few hundred labels; measured on 240 real rings, see docs/finetuning.md.
 RECIPE = {
     "split": {"train": 0.6, "val": 0.2, "test": 0.2},
     "head": {"units": [64], "dropout": 0.3},
@@ -40,51 +40,51 @@ RECIPE = {
 
 
 def plan(given):
-    """Turn what was typed into a configuration.
+    """Turn the typed settings into a configuration.
 
     Args:
-        given: {a name of `KEYS`: text}; only LABELS is needed.
+        given: {a name of `KEYS`: text}; only LABELS is required.
 
     Returns:
-        (overlay for `snakemake --configfile`, a list of sentences that say what was found).
+        (overlay for `snakemake --configfile`, a list of messages about the labels that were found).
 
     Raises:
-        UserError: a wrong or missing value, or a label that is not clear.
+        UserError: a value is wrong or missing, or the label is not clear.
     """
     strange = sorted(set(given) - set(KEYS))
     if strange:
-        raise UserError(f"{strange[0]} is no setting of make finetune; it has {', '.join(KEYS)}.")
+        raise UserError(f"{strange[0]} is not a setting of make finetune, expected one of {', '.join(KEYS)}.")
     given = {key: os.path.expanduser(given.get(key, "").strip()) for key in KEYS}
     source = given["LABELS"]
     if not source:
         raise UserError(
-            "LABELS is not given, expected a table (.csv, .parquet), or a folder or zip with one folder of"
-            " images a class; type make finetune LABELS=labels.csv IMAGES=folder."
+            "LABELS is missing, expected a table (.csv, .parquet), or a folder or zip with one folder of"
+            " images per class; type, for example, make finetune LABELS=labels.csv IMAGES=folder."
         )
     if not Path(source).exists():
-        raise UserError(f"LABELS is '{source}', expected a table, folder or zip that is there; fix the path.")
+        raise UserError(f"LABELS is '{source}', expected an existing table, folder or zip; fix the path.")
     model = given["MODEL"] or DEMO
     if given["MODEL"]:
         kind_of_source(model, "MODEL")
     if not re.fullmatch("([A-Za-z0-9][A-Za-z0-9_-]*)?", given["NAME"]):
         raise UserError(
-            f"NAME is '{given['NAME']}', expected letters, digits, - and _, a letter or digit first; choose"
-            " another name."
+            f"NAME is '{given['NAME']}', expected letters, digits, - and _, with a letter or digit first;"
+            " choose another name."
         )
     if given["KIND"] and given["KIND"] not in KINDS[:3]:
         raise UserError(
-            f"KIND is '{given['KIND']}', expected {', '.join(KINDS[:3])}; votes on a tree need a YAML file,"
-            " see docs/finetuning.md."
+            f"KIND is '{given['KIND']}', expected one of {', '.join(KINDS[:3])}; for votes write a YAML file"
+            " (see docs/finetuning.md)."
         )
     find = _of_table if source.lower().endswith(TABLES) else _of_folders
-    task, told = find(given)
+    task, messages = find(given)
     name = given["NAME"] or re.sub(r"[^A-Za-z0-9_-]+", "_", str(task["label"])).strip("_-") or "task"
     if name == "demo":
-        raise UserError("NAME is 'demo', which is the run that makes the demo's model; choose another name.")
+        raise UserError("NAME is 'demo', but this is the name of the demo's own run; choose another name.")
     if Path(model).resolve().is_relative_to(Path("results", name, "finetune", name).resolve()):
         raise UserError(
-            f"MODEL is '{model}', which the task '{name}' would overwrite while it learns from it; choose"
-            f" another name, such as NAME={name}2."
+            f"MODEL is '{model}', but the task '{name}' would overwrite this model; choose another name for"
+            f" the task, such as NAME={name}2."
         )
     recipe = {key: value for key, value in RECIPE.items() if key not in task}
     task = {"name": name, **task, "pretrained": model, **recipe}
@@ -94,17 +94,17 @@ def plan(given):
         "evaluate": {"target": None},
         "finetune": {"tasks": [task]},
     }
-    return overlay, told
+    return overlay, messages
 
 
 def _of_table(given):
-    """The task's source, label and kind where the labels are a column of a table."""
+    """The task's source, label and kind, for labels in a column of a table."""
     source, images = given["LABELS"], given["IMAGES"]
     table = read_table(source)
     if not set(IDS) & set(table.columns):
         raise UserError(
-            f"{source}: has no column of the galaxies' names, expected {' or '.join(IDS)}; rename the one"
-            " that has them."
+            f"{source}: has no column with the galaxies' names, expected {' or '.join(IDS)}; rename the"
+            " column that has the names."
         )
     known = [*IDS, *LOCATIONS, *RESERVED]
     candidates = [
@@ -113,65 +113,64 @@ def _of_table(given):
     label = given["LABEL"] or (candidates[0] if len(candidates) == 1 else None)
     if label in known:
         raise UserError(
-            f"LABEL is '{label}', which is kept for names, files or splits; expected the column that is to be"
-            " learned; give or rename it."
+            f"LABEL is '{label}', but this column name is reserved for names, files or splits; choose the"
+            " column to learn, or rename it."
         )
     if label not in table.columns:
         found = f"there is no column '{label}'" if label else "the label is not clear"
         more = ", …" if len(candidates) > 8 else ""
         raise UserError(
-            f"{source}: {found}, as it has {', '.join(map(str, candidates[:8])) or 'no columns'}{more}"
-            " besides names and files; say which with LABEL=column."
+            f"{source}: {found}, and besides names and files the table has"
+            f" {', '.join(map(str, candidates[:8])) or 'no columns'}{more}; choose one with LABEL=column."
         )
     if not images and not set(LOCATIONS) & set(table.columns):
         raise UserError(
-            f"{source}: has no column {LOCATIONS[0]} that says where the images are, and IMAGES is not given;"
-            " type IMAGES=folder, or a zip of images."
+            f"{source}: has no column {LOCATIONS[0]} with the paths of the images, and IMAGES is missing;"
+            " add IMAGES= with a folder or a zip of images."
         )
     if images and not Path(images).exists():
-        raise UserError(
-            f"IMAGES is '{images}', expected a folder or zip of images that is there; fix the path."
-        )
+        raise UserError(f"IMAGES is '{images}', expected an existing folder or zip of images; fix the path.")
     if Path(images).is_file() and not images.lower().endswith(".zip"):
         raise UserError(
-            f"IMAGES is '{images}', expected a folder of images, or a file that ends in .zip; unpack it, or"
-            " give its folder."
+            f"IMAGES is '{images}', expected a folder of images or a .zip; give the folder that the images"
+            " are in."
         )
     kind = given["KIND"] or _kind_of(table[label].dropna())
     task = {"table": _path(source), "label": label, "kind": kind}
     if images:
         task |= {"archives": [_path(images)]} if Path(images).is_file() else {"images": images}
-    told = [f"{label}: {kind}, {table[label].notna().sum()} labels in {source}"]
+    messages = [f"Label {label}: {kind}, {table[label].notna().sum()} labels in {source}"]
     if "split" in table and table["split"].notna().any():
         places = [f"{source}, row {row}" for row in range(1, len(table) + 1)]
-        told.append(f"split: the table's own, {_counted(read_split(table['split'], places))}")
+        messages.append(f"Split from the table: {_counted(read_split(table['split'], places))}")
         task["split"] = "split"
-    return task, told
+    return task, messages
 
 
 def _of_folders(given):
-    """The task's source, label and kind where the labels are the names of folders."""
+    """The task's source, label and kind, for labels that are the names of folders."""
     source = given["LABELS"]
     extra = next((key for key in ("IMAGES", "LABEL") if given[key]), None)
     if extra:
         raise UserError(
-            f"{extra} is for labels in a table, and '{source}' holds the images in one folder a class; leave"
-            f" {extra} out."
+            f"{extra} is for labels in a table, but '{source}' has the images in one folder per class; remove"
+            f" {extra}."
         )
     if given["KIND"] not in ("", "multiclass"):
-        raise UserError(f"KIND is '{given['KIND']}', and folders of '{source}' are classes; leave KIND out.")
+        raise UserError(f"KIND is '{given['KIND']}', but the folders of '{source}' are classes; remove KIND.")
     if Path(source).is_file() and not source.lower().endswith(".zip"):
         raise UserError(
             f"LABELS is '{source}', expected a table ({', '.join(TABLES)}), or a folder or .zip with one"
-            " folder of images a class."
+            " folder of images per class; fix the path."
         )
     label = given["NAME"] or Path(source).resolve().stem
     table = list_labelled(source, label)
-    task, told = {"folders": source, "label": label}, [f"{label}: multiclass, {_counted(table[label])}"]
+    task = {"folders": source, "label": label}
+    messages = [f"Label {label}: multiclass, {_counted(table[label])}"]
     if table["split"].notna().any():
-        told.append(f"split: the folders' own, {_counted(table['split'])}")
+        messages.append(f"Split from the folders: {_counted(table['split'])}")
         task["split"] = None
-    return task, told
+    return task, messages
 
 
 def _counted(words):
@@ -179,7 +178,7 @@ def _counted(words):
 
 
 def _kind_of(cells):
-    """The kind of label that a column looks like."""
+    """The kind of label, guessed from the cells of its column."""
     words = set(cells.astype(str).str.strip().str.lower())
     if words <= set(WORDS):
         return "binary"
@@ -190,42 +189,42 @@ def _kind_of(cells):
 
 
 def _path(path):
-    """A path of the configuration has a slash; what has none is a file of a record."""
+    """The path with a slash: a name without one would be a file of a record in the configuration."""
     return path if "/" in path else f"./{path}"
 
 
 def write_overlay(overlay):
-    """Write the configuration to `results/<name>/task.yaml`; another one there is kept beside it.
+    """Write the configuration to `results/<name>/task.yaml`; a different file there is kept as a copy.
 
     Args:
-        overlay: what `plan` gives.
+        overlay: from `plan`.
 
     Returns:
         The path.
     """
     path = Path("results") / overlay["run"] / "task.yaml"
     text = (
-        "# Written by make finetune. All keys: config/README.md. Edit a copy and run it with\n"
+        "# Written by make finetune; config/README.md explains all keys. Edit a copy of it and run it with\n"
         f"#   snakemake --configfile {path}\n"
         f"{_yaml(overlay)}"
     )
     if path.is_file() and path.read_text() != text:
         path.replace(path.with_name("task.before.yaml"))
-        say(f"{path} was there; it is {path.with_name('task.before.yaml')} now.")
+        say(f"The earlier {path} was renamed to {path.with_name('task.before.yaml')}.")
     with whole(path) as partial:
         partial.write_text(text)
     return path
 
 
 def run_snakemake(target, overlay):
-    """Run Snakemake for one target, its output to the terminal.
+    """Run Snakemake for one target; its output goes to the terminal.
 
     Args:
         target: a rule or file.
         overlay: path of the configuration.
 
     Raises:
-        UserError: it failed; the sentence of the job that did, where there is one.
+        UserError: it failed; the message is the failed job's, if there is one.
     """
     begun = time.time()
     command = [sys.executable, "-m", "snakemake", str(target)]
@@ -236,15 +235,15 @@ def run_snakemake(target, overlay):
     if traces:
         lines = traces[0].with_suffix("").read_text().strip().splitlines()
         raise UserError(lines[-1].partition(" ")[2])
-    raise UserError(f"Snakemake stopped; what it says stands above, and {overlay} is what it ran.")
+    raise UserError(f"Snakemake failed while it ran {overlay}; read its messages above, and fix the cause.")
 
 
 def report(overlay, path):
-    """What to read at the end: the scores, the figures, and how to predict.
+    """The text at the end: the scores, the paths of the figures, and how to predict.
 
     Args:
-        overlay: what `plan` gives.
-        path: where it was written.
+        overlay: from `plan`.
+        path: the file of the overlay.
 
     Returns:
         text.
@@ -259,19 +258,20 @@ def report(overlay, path):
     lines = [
         *_used(model),
         "",
-        f"Scores of {count} galaxies that it has not seen, 68 % interval, and those of one answer for all:",
+        f"Scores on {count} galaxies that the model has not seen:",
+        f"  {'score':<20}{'value':>8}   {'68 % interval':<16}{'one answer for all':>20}",
     ]
     for row in test.to_dict("records"):
         found = {
             key: "" if pd.isna(value) else f"{value:.3f}" for key, value in row.items() if key not in ABOUT
         }
         interval = found["low_68"] and f"{found['low_68']} to {found['high_68']}"
-        lines.append(f"  {row['score']:<20}{found['value']:>8}   {interval:<16}{found['constant']:>9}")
+        lines.append(f"  {row['score']:<20}{found['value']:>8}   {interval:<16}{found['constant']:>20}")
     lines += [
         "",
-        f"Confusion matrix:  {folder}/confusion.png, with curves and a gallery beside it",
-        f"All on one page:   make report CONFIG={path}",
-        "Predict next, in Python:",
+        f"Confusion matrix: {folder}/confusion.png; curves and a gallery are in the same folder.",
+        f"To see everything on one page: make report CONFIG={path}",
+        "To predict in Python:",
         '  import sys; sys.path.insert(0, "workflow/scripts")',
         "  import zoolib.api",
         f'  zoolib.api.load("{model}").predict("one.jpg")',
@@ -279,38 +279,38 @@ def report(overlay, path):
     target = path.with_name("predict.yaml")
     if target.is_file():
         lines += [
-            "or all images of a folder, which that file names:",
+            "To predict all images of the folder that this file names:",
             f"  snakemake predict --configfile {target}",
         ]
     else:
         lines.append(
-            f"{target} is not written, as the table's images lie in no one folder below this one; for all"
-            " images of a folder see predict.targets in config/README.md."
+            f"{target} is not written, because the images are not all in one folder below this one; to"
+            " predict all images of a folder, see predict.targets in config/README.md."
         )
     return "\n".join(lines)
 
 
 def _used(folder):
-    """How many of the labels were used, and why others could not be."""
+    """How many labels were used, and why the others were not."""
     summary = pd.read_csv(f"{folder}/summary.csv")
     rows = summary["galaxies"].iloc[0]
     used = summary.loc[summary["step"].isin([f"split {split}" for split in SPLITS]), "galaxies"].sum()
     rejected = pd.read_csv(f"{folder}/rejected.csv")
-    lines = [f"{used} of {rows} rows of labels were used, {rows - used} left out ({folder}/summary.csv)."]
+    lines = [f"Used {used} of {rows} rows of labels and left out {rows - used} ({folder}/summary.csv)."]
     if len(rejected):
-        lines.append(f"{len(rejected)} of them could not be used ({folder}/rejected.csv); the first:")
+        lines.append(f"{len(rejected)} rows were rejected ({folder}/rejected.csv); the first one:")
         lines.append(f"  {rejected['reason'].iloc[0]}")
     return lines
 
 
 def write_target(overlay, path):
-    """Write a configuration that predicts all images where the labelled ones are.
+    """Write a configuration that predicts all images in the folder of the labelled ones.
 
-    Nothing is written where they lie in no one folder below the working directory; `report` says so.
+    Nothing is written if they are not all in one folder below the working directory; `report` says so.
 
     Args:
-        overlay: what `plan` gives.
-        path: file to write; one that is there is left alone, as it may have been edited.
+        overlay: from `plan`.
+        path: file to write; an existing file is kept, because it may have been edited.
     """
     if path.is_file():
         return
@@ -330,14 +330,14 @@ def write_target(overlay, path):
 
 
 def _common_folder(path):
-    """The folder below the working directory that holds all images which a table names, or None."""
+    """The folder below the working directory that holds all images of a table, or None."""
     table = read_table(path)
     column = next(column for column in LOCATIONS if column in table)
     files = table[column].dropna().astype(str)
     folders = {os.path.dirname(os.path.abspath(Path(path).parent / file)) for file in files if file}
     if not folders:
         return None
-    # All of the working directory would be a search through results and the environment too.
+    # The working directory itself would also include the results and the environment.
     common, here = Path(os.path.commonpath(folders)), Path.cwd()
     return str(common.relative_to(here)) if here in common.parents else None
 
@@ -347,35 +347,36 @@ def _yaml(content):
 
 
 def say(text):
-    """Tell the user, before what the programs that are called say."""
+    """Print a message at once, so that it comes before the output of the programs called later."""
     print(text, flush=True)
 
 
 def main(names):
-    """Do what `make finetune` promises.
+    """Run `make finetune`.
 
     Args:
-        names: of the environment's variables that are settings, such as `LABELS`.
+        names: names of the environment variables that are settings, such as `LABELS`.
 
     Returns:
-        Exit status: 0, or 1 after a sentence.
+        Exit status: 0, or 1 after an error message.
     """
     try:
-        overlay, told = plan({name: os.environ[name] for name in names})
+        overlay, messages = plan({name: os.environ[name] for name in names})
         (task,) = overlay["finetune"]["tasks"]
-        for sentence in told:
-            say(sentence)
+        for message in messages:
+            say(message)
         if task["pretrained"] == DEMO:
             say(
-                "MODEL is not given, so this starts from the demo's model, which has seen only simulated"
-                " galaxies: good for trying out; for science, give one that was trained on real ones, such as"
-                " hf://mwalmsley/zoobot-encoder-convnext_nano@refs/pr/1 (docs/pretrained.md)."
+                "MODEL is missing, so the training starts from the demo's model, which has seen only"
+                " simulated galaxies. This is good for a first try. For science, give a model that was"
+                " trained on real galaxies, such as"
+                " MODEL=hf://mwalmsley/zoobot-encoder-convnext_nano@refs/pr/1 (docs/pretrained.md)."
             )
             if not Path(DEMO, "model.keras").is_file():
-                say(f"It is not there yet and is built first: about {DEMO_MINUTES} minutes on two cores.")
+                say(f"The demo's model is trained first, in about {DEMO_MINUTES} minutes on two cores.")
                 run_snakemake(f"{DEMO}/model.keras", "config/demo.yaml")
         path = write_overlay(overlay)
-        say(f"The task is written to {path}.")
+        say(f"The task was written to {path}.")
         run_snakemake("finetune", path)
         write_target(overlay, path.with_name("predict.yaml"))
         say("\n" + report(overlay, path))

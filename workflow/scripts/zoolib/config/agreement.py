@@ -1,4 +1,4 @@
-"""What a configuration must agree on beyond its schema: names, files, models and trees."""
+"""Checks beyond the schema: whether a configuration's names, files, models and trees fit together."""
 
 from pathlib import Path
 
@@ -16,28 +16,28 @@ SIMULATED = (
     "truth.parquet",
     "record.json",
 )
-# Where a run puts the models that it trains.
+# Folders of a run that hold the models it trains.
 MODELS = ("train", "finetune")
 KINDS_OF_TARGET = ("split", "catalog", "images", "archives", "shards")
 
 
-def wrong(sentence):
-    """Make the error that tells what is wrong with a configuration.
+def wrong(message):
+    """Make the error for a wrong configuration.
 
     Args:
-        sentence: starts with the key.
+        message: one sentence that starts with the key.
 
     Returns:
         `UserError`, to be raised.
     """
-    return UserError(f"Configuration: {sentence}")
+    return UserError(f"Configuration: {message}")
 
 
 def is_path(name):
-    """Whether a table or archive is a path on disk: it has a slash; files of a record have none.
+    """Whether a table or archive is a path on disk: a path has a slash, the name of a record's file has none.
 
     Args:
-        name: as the configuration has it.
+        name: as written in the configuration.
 
     Returns:
         bool.
@@ -51,30 +51,30 @@ def load_tree(name, trees_folder, key="the tree"):
     Args:
         name: e.g. `gz2` or `my_survey/tree.yaml`.
         trees_folder: where a tree is looked up by name.
-        key: what an error message calls it.
+        key: the key that names the tree, for error messages.
 
     Returns:
         The `DecisionTree`.
 
     Raises:
-        UserError: no such tree, or not a tree.
+        UserError: there is no such tree, or its file is wrong.
     """
     named = not is_path(name) and not name.endswith((".yaml", ".yml"))
     path = Path(trees_folder) / f"{name}.yaml" if named else Path(name)
     if not path.is_file():
         known = ", ".join(sorted(other.stem for other in Path(trees_folder).glob("*.yaml")))
         raise wrong(
-            f"{key} is '{name}', but there is no file {path}; config/trees/ has {known}, or name the path of"
-            " a YAML file."
+            f"{key} is '{name}', but there is no file {path}; config/trees/ has {known}; choose one of these,"
+            " or give the path of a YAML file."
         )
     return DecisionTree.load(path)
 
 
 def check_agreement(config, trees_folder):
-    """Stop where the parts of a configuration do not agree with each other or with the disk.
+    """Check that the parts of a configuration fit together, and that the files it names exist.
 
     Args:
-        config: a configuration that its schema allows, with its defaults.
+        config: a configuration that is valid by its schema, with its defaults.
         trees_folder: where a tree is looked up by name.
 
     Returns:
@@ -95,7 +95,7 @@ def check_agreement(config, trees_folder):
 
 
 def _entries(config):
-    """(key, entry) of all that has a table and images: catalogues and tasks."""
+    """(key, entry) of each catalogue and task: these have a table and images."""
     for section, entries in (
         ("catalogs", config["catalogs"]),
         ("finetune.tasks", config["finetune"]["tasks"]),
@@ -115,7 +115,7 @@ def _check_names(config):
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice:
             raise wrong(
-                f"two entries of {where} have the name '{twice}', expected different ones; rename one."
+                f"two entries of {where} have the name '{twice}', expected different names; rename one."
             )
 
 
@@ -124,19 +124,21 @@ def _check_shares(config):
     splits = {"split": config["split"]}
     splits |= {f"finetune.tasks[{number}].split": task["split"] for number, task in tasks}
     for where, shares in splits.items():
-        # A task may name a column, or leave the choice to its folders.
+        # For a task this may also be the name of a column, or null.
         if not isinstance(shares, dict):
             continue
         total = sum(shares.values())
         if abs(total - 1) > 1e-6:
             found = ", ".join(f"{name} {share:g}" for name, share in shares.items())
-            raise wrong(f"the shares of {where} ({found}) add up to {total:g}, expected exactly 1.")
+            raise wrong(f"the shares of {where} ({found}) add up to {total:g}, expected exactly 1; fix them.")
 
 
 def _check_source(zenodo, config):
     given = [key for key in ("local", "sample", "simulate") if zenodo[key]]
     if len(given) > 1:
-        raise wrong(f"zenodo.{given[0]} and zenodo.{given[1]} exclude each other; set one to null.")
+        raise wrong(
+            f"zenodo.{given[0]} and zenodo.{given[1]} are both set, expected only one; set the other to null."
+        )
     names = [(f"{key}.table", entry["table"]) for key, entry in _entries(config) if entry["table"]]
     names += [(f"{key}.archives", name) for key, entry in _entries(config) for name in entry["archives"]]
     of_record = [(key, name) for key, name in names if not is_path(name)]
@@ -145,14 +147,14 @@ def _check_source(zenodo, config):
     key, name = of_record[0]
     if not given and not zenodo["record"]:
         raise wrong(
-            f"{key} is '{name}', a file of a record, but zenodo.record is null; give the record's number, or"
-            f" write a path with a slash ('./{name}') for a file on disk."
+            f"{key} is '{name}', a file of a record, but zenodo.record is null; set it to the record's"
+            f" number, or write a path with a slash ('./{name}') for a file on disk."
         )
     if zenodo["simulate"]:
         for key, name in of_record:
             if name not in SIMULATED:
                 raise wrong(
-                    f"{key} is '{name}', which the simulated record does not have; it has"
+                    f"{key} is '{name}', but the simulated record has no such file; choose one of"
                     f" {', '.join(SIMULATED)}."
                 )
     if zenodo["sample"]:
@@ -163,53 +165,62 @@ def _check_source(zenodo, config):
 
 def _check_sample(zenodo, of_record, catalogs):
     if not zenodo["record"]:
-        raise wrong("zenodo.sample needs a record to draw from, but zenodo.record is null; give its number.")
+        raise wrong(
+            "zenodo.sample draws galaxies from a record, but zenodo.record is null; set it to the record's"
+            " number."
+        )
     for key, name in of_record:
         if key.endswith(".table") and name != catalogs[0]["table"]:
             raise wrong(
-                f"{key} is '{name}', but zenodo.sample draws from the first catalogue's table alone"
-                f" ('{catalogs[0]['table']}'); name that one, or a path with a slash for a file on disk."
+                f"{key} is '{name}', but zenodo.sample draws only from the first catalogue's table"
+                f" ('{catalogs[0]['table']}'); use that table, or a path with a slash for a file on disk."
             )
     if not catalogs[0]["archives"]:
-        raise wrong("zenodo.sample reads images out of catalogs[0].archives, which is empty; name the zips.")
+        raise wrong(
+            "zenodo.sample reads images from the zips in catalogs[0].archives, but this list is empty; add"
+            " the zips."
+        )
 
 
 def _check_local(folder, of_record):
     if not folder.is_dir():
-        raise wrong(f"zenodo.local is '{folder}', expected a folder that is there, or null to download.")
+        raise wrong(
+            f"zenodo.local is '{folder}', expected an existing folder, or null to download the record; fix"
+            " the path."
+        )
     for key, name in of_record:
         if not (folder / name).is_file():
             raise wrong(
-                f"the folder zenodo.local ('{folder}') has no file '{name}', which {key} names; copy it"
+                f"the folder zenodo.local ('{folder}') has no file '{name}', but {key} needs it; copy it"
                 " there, or set zenodo.local to null to download it."
             )
 
 
 def _check_places(config):
-    """Stop where a path of the configuration leads nowhere, unless this run is to make it."""
+    """Check that the paths of the configuration exist, except for those that this run will make."""
 
     def check(key, path, is_there, expected):
         if not path or path.startswith(f"results/{config['run']}/") or is_there(Path(path)):
             return
         raise wrong(f"{key} is '{path}', expected {expected}; fix the path.")
 
-    table, archive = "a table (CSV or Parquet) that is there", "a zip that is there"
-    images, model = "a folder of images that is there", "a folder with model.keras and model.json"
+    table, archive = "an existing table (CSV or Parquet)", "an existing zip"
+    images, model = "an existing folder of images", "a folder with model.keras and model.json"
     for key, entry in _entries(config):
         check(f"{key}.table", entry["table"] if is_path(entry["table"] or "") else "", Path.is_file, table)
-        folders = "a folder with one folder of images a class, or a zip of it, that is there"
+        folders = "an existing folder, or a zip, with one folder of images per class"
         check(f"{key}.folders", entry.get("folders"), Path.exists, folders)
         for name in entry["archives"]:
             check(f"{key}.archives", name if is_path(name) else "", Path.is_file, archive)
         if entry["archives"] and entry["images"]:
-            raise wrong(f"{key} has both archives and images, expected one; set images to null.")
+            raise wrong(f"{key} has both archives and images, expected only one; set images to null.")
         check(f"{key}.images", entry["images"], Path.is_dir, images)
         own = Path(f"results/{config['run']}/finetune/{entry['name']}")
         start = entry.get("pretrained")
         if start and own.resolve() in (Path(start) / "model.keras").resolve().parents:
             raise wrong(
-                f"{key}.pretrained is '{start}', where this very task writes its own model; give the task"
-                " or the run another name, or the training would overwrite what it starts from."
+                f"{key}.pretrained is '{start}', but this task writes its own model there and would"
+                " overwrite the model that it starts from; rename the task or the run."
             )
     check("train.start_from", config["train"]["start_from"], _is_model, model)
     for number, entry in enumerate(config["predict"]["targets"]):
@@ -217,13 +228,13 @@ def _check_places(config):
         check(f"{key}.images", entry.get("images"), Path.exists, images)
         for folder in entry["models"]:
             check(f"{key}.models", folder, _is_model, model)
-        check(f"{key}.catalog", entry.get("catalog"), Path.is_file, "a Parquet catalogue that is there")
+        check(f"{key}.catalog", entry.get("catalog"), Path.is_file, "an existing Parquet catalogue")
         shards = "a folder of shards with their .json sidecars"
         check(f"{key}.shards", entry.get("shards"), lambda path: any(path.glob("*.json")), shards)
 
 
 def _check_pretrained(config):
-    """Stop at a source of weights that is none, and at two sources for one training."""
+    """Check the sources of weights: each is valid, and each training has only one."""
     tasks = enumerate(config["finetune"]["tasks"])
     sources = {"train.pretrained": config["train"]["pretrained"]}
     sources |= {f"finetune.tasks[{number}].pretrained": task["pretrained"] for number, task in tasks}
@@ -234,24 +245,24 @@ def _check_pretrained(config):
             raise wrong(str(error)) from None
         if kind == "imagenet" and key.startswith("train") and not config["image"]["color"]:
             raise wrong(
-                f"{key} is {IMAGENET}, whose networks see colour images, and image.color is false; set"
+                f"{key} is {IMAGENET}, whose networks need colour images, but image.color is false; set"
                 " image.color to true."
             )
     start, own = config["train"]["pretrained"], Path(f"results/{config['run']}")
     if start and any((own / part).resolve() in Path(start, "x").resolve().parents for part in MODELS):
         raise wrong(
-            f"train.pretrained is '{start}', a model that this very run trains, expected one that is there"
-            " before; name that of another run."
+            f"train.pretrained is '{start}', a model that this run itself trains, expected a model that"
+            " exists before the run; choose the model of another run."
         )
     if start and config["image"]["encoding"] == "raw":
         raise wrong(
-            "image.encoding is raw, which is not clipped to 0-255, and the backbone of train.pretrained"
-            " expects that; set image.encoding to png."
+            "image.encoding is raw, so pixels are not clipped to 0-255, but the backbone of"
+            " train.pretrained expects values from 0 to 255; set image.encoding to png."
         )
     if start and config["train"]["start_from"]:
         raise wrong(
             "train has both pretrained (a backbone that gets a new head) and start_from (a model that keeps"
-            " its head), expected one; set the other to null."
+            " its head), expected only one; set the other to null."
         )
 
 
@@ -266,19 +277,21 @@ def _check_ensembles(config):
         for number, entry in enumerate(entries):
             if entry["ensemble"] and entry["ensemble"] not in known:
                 raise wrong(
-                    f"{section}[{number}].ensemble is '{entry['ensemble']}', which is no ensemble;"
-                    f" train.ensembles has {', '.join(known)}."
+                    f"{section}[{number}].ensemble is '{entry['ensemble']}', but there is no such ensemble;"
+                    f" train.ensembles has {', '.join(known)}; choose one of these."
                 )
     for number, target in enumerate(targets):
         if bool(target["ensemble"]) == bool(target["models"]):
+            found = "both" if target["ensemble"] else "none"
             raise wrong(
-                f"predict.targets[{number}] ('{target['name']}') needs either ensemble, trained by this run,"
-                " or models, folders of trained ones; give one of them."
+                f"predict.targets[{number}] ('{target['name']}') needs either ensemble, which this run"
+                f" trains, or models, folders of trained models, found {found}; give exactly one of the two."
             )
     for number, task in enumerate(tasks):
         if task["ensemble"] and task["pretrained"]:
             raise wrong(
-                f"finetune.tasks[{number}] has both ensemble and pretrained, expected one; drop the other."
+                f"finetune.tasks[{number}] has both ensemble and pretrained, expected only one; remove the"
+                " other."
             )
 
 
@@ -288,13 +301,13 @@ def _check_targets(config):
         given = [kind for kind in KINDS_OF_TARGET if kind in entry]
         if len(given) != 1:
             raise wrong(
-                f"predict.targets[{number}] ('{entry['name']}') has {' and '.join(given) or 'none'} of"
-                f" {', '.join(KINDS_OF_TARGET)}; expected exactly one."
+                f"predict.targets[{number}] ('{entry['name']}') needs one of {', '.join(KINDS_OF_TARGET)},"
+                f" found {' and '.join(given) or 'none'}; give exactly one of them."
             )
         if "archives" in entry and not any(catalog["archives"] for catalog in config["catalogs"]):
             raise wrong(
-                f"predict.targets[{number}].archives is 'all', but no catalogue has archives; name the folder"
-                f" of images in predict.targets[{number}].images instead."
+                f"predict.targets[{number}].archives is 'all', but no catalogue has archives; set"
+                f" predict.targets[{number}].images to the folder of images instead."
             )
     splits = {entry["name"]: entry for entry in targets if entry.get("split")}
     evaluated = config["evaluate"]["target"]
@@ -302,8 +315,8 @@ def _check_targets(config):
         return
     if evaluated not in splits:
         raise wrong(
-            f"evaluate.target is '{evaluated}', expected a target of a split, or null; predict.targets has"
-            f" {', '.join(splits) or 'none'}."
+            f"evaluate.target is '{evaluated}', expected null or a target of predict.targets that has a split"
+            f" ({', '.join(splits) or 'there is none'}); fix the name, or set it to null."
         )
     target = splits[evaluated]
     if not target["ensemble"]:
@@ -311,8 +324,9 @@ def _check_targets(config):
     learned = {entry["name"]: entry["splits"] for entry in config["train"]["ensembles"]}[target["ensemble"]]
     if target["split"] in learned:
         raise wrong(
-            f"evaluate.target is '{evaluated}', whose galaxies (split {target['split']}) the ensemble"
-            f" '{target['ensemble']}' learned from ({', '.join(learned)}); choose a target it has not seen."
+            f"evaluate.target is '{evaluated}', but the ensemble '{target['ensemble']}' learns from the"
+            f" galaxies of this target (split {target['split']}); choose a target of another split than"
+            f" {', '.join(learned)}."
         )
 
 
@@ -327,7 +341,7 @@ def _load_trees(config, trees_folder):
     names = list(dict.fromkeys(tree.name for tree in trees.values()))
     if config["zenodo"]["simulate"] and len(names) > 1:
         raise wrong(
-            f"catalogs have the trees {', '.join(names)}, but zenodo.simulate knows the truth of one campaign"
-            " alone; list catalogues of one tree, or the files of another run's simulation by their paths."
+            f"catalogs have the trees {', '.join(names)}, but zenodo.simulate simulates only one campaign;"
+            " list catalogues of one tree, or name the simulated files of another run by their paths."
         )
     return trees

@@ -9,24 +9,24 @@ from zoolib.config.trees import DecisionTree
 from zoolib.job.logs import UserError
 
 KINDS = ("binary", "multiclass", "regression", "votes")
-# What tables write where they mean yes or no.
+# How tables write yes and no.
 WORDS = {"yes": 1, "true": 1, "1": 1, "1.0": 1, "no": 0, "false": 0, "0": 0, "0.0": 0}
 
 
 @dataclass(frozen=True)
 class Label:
-    """One thing that is learned.
+    """One label that a model learns.
 
     Attributes:
-        name: of the table's column; of the tree, for votes.
+        name: the table's column; for votes, the name of the tree.
         kind: `binary` (no or yes), `multiclass` (one of several classes), `regression` (a number) or
             `votes` (volunteers' answers to the questions of a tree).
-        classes: names of the classes of a multiclass label, in the order of the outputs, empty until
-            the table was read; of a binary label what the table calls no and yes, where that is not 0 and 1.
-        bounds: (lowest, highest) value that a regression may give, or None for any number.
-        yes_above, no_below: turn a fraction into a binary label: yes above the one, no below the other,
-            no label between; None where the column holds the label itself.
-        tree: the `DecisionTree` of votes.
+        classes: for a multiclass label, the names of the classes in the order of the outputs, empty until
+            the table is read; for a binary label, the table's words for no and yes, if not 0 and 1.
+        bounds: (lowest, highest) value of a regression, or None for any number.
+        yes_above, no_below: they turn a fraction into a binary label: above `yes_above` it is yes, below
+            `no_below` it is no, in between there is no label; None if the column holds the label itself.
+        tree: for votes, their `DecisionTree`.
     """
 
     name: str
@@ -39,11 +39,11 @@ class Label:
 
     @classmethod
     def from_dict(cls, content):
-        """Build a label from plain values: the configuration's, or those of `to_dict`.
+        """Build a label from plain values: those of the configuration, or those of `to_dict`.
 
         Args:
             content: {"name", "kind", "classes", "bounds", "yes_above", "no_below", "tree"}; only the
-                name is needed.
+                name is required.
 
         Returns:
             The label.
@@ -60,7 +60,7 @@ class Label:
         """The label as plain values; `from_dict` reads them back.
 
         Returns:
-            A dict that JSON can say.
+            A dict that can be written as JSON.
         """
         tree = self.tree.to_dict() if self.tree else None
         lists = {key: list(value) if value else None for key, value in (("bounds", self.bounds),)}
@@ -68,7 +68,7 @@ class Label:
 
     @property
     def targets(self):
-        """Columns of the catalogue that hold the label: the class's number, the value, or the votes."""
+        """Columns of the catalogue that hold the label: the number of the class, the value, or the votes."""
         return self.tree.columns if self.kind == "votes" else [self.name]
 
     @property
@@ -83,20 +83,22 @@ class Label:
 
         Args:
             table: a data frame.
-            origin: its name, for the sentences.
-            places: what sentences call each row, such as `rings.csv, row 3`.
+            origin: the table's name in error messages.
+            places: the name of each row in error messages, such as `rings.csv, row 3`.
 
         Returns:
-            (the label, its classes filled in from the table where none were given; (rows,) Series of
-            float64, NaN where there is no label; (rows,) boolean Series: whether the cell is blank).
+            (the label, with classes from the table if none were given; (rows,) Series of float64, NaN
+            where there is no label; (rows,) boolean Series: whether the cell is blank).
 
         Raises:
-            UserError: the column is missing, a cell says something else than it may, or a multiclass
-                label has one class alone.
+            UserError: the column is missing, a cell has a value that is not allowed, or a multiclass
+                label has fewer than two classes.
         """
         if self.name not in table:
             shown = ", ".join(map(str, table.columns[:6])) + (", …" if len(table.columns) > 6 else "")
-            raise UserError(f"{origin}: has no column '{self.name}', which is to be a label; it has {shown}.")
+            raise UserError(
+                f"{origin}: has no column '{self.name}' for the label; it has {shown}; fix the label's name."
+            )
         cells = table[self.name]
         blank = cells.isna() | (cells.astype(str).str.strip() == "")
         label, numbers, wrong, expected = self._read(cells, blank, origin)
@@ -106,12 +108,12 @@ class Label:
             more = f" (one of {wrong.sum()} such rows)" if wrong.sum() > 1 else ""
             raise UserError(
                 f"{places[first]}: the label '{self.name}' is '{cells.iloc[first]}', expected {expected}"
-                f"{more}; fix the cell, or leave such rows out by query."
+                f"{more}; fix the cell, or exclude such rows with query."
             )
         return label, numbers.where(~blank), blank
 
     def _read(self, cells, blank, origin):
-        """The label, its numbers, which cells are wrong, and what was expected of them."""
+        """The label, its numbers, which cells are wrong, and what was expected in them."""
         if self.kind == "regression" or self.yes_above is not None:
             numbers = pd.to_numeric(cells, errors="coerce").astype(float)
             wrong = ~np.isfinite(numbers)
@@ -129,15 +131,16 @@ class Label:
             return self, numbers, numbers.isna(), "0 or 1"
         label = self if self.classes else replace(self, classes=_classes(words))
         if len(label.classes) < 2:
+            found = f"only the class {label.classes[0]}" if label.classes else "no class"
             raise UserError(
-                f"{origin}: the label '{self.name}' has the classes {', '.join(label.classes) or 'none'},"
-                " expected two or more; label galaxies of another class."
+                f"{origin}: the label '{self.name}' has {found}, expected two or more classes; label galaxies"
+                " of another class, too."
             )
         numbers = words.map({name: number for number, name in enumerate(label.classes)}).astype(float)
         return label, numbers, numbers.isna(), f"one of {', '.join(label.classes)}"
 
     def shown(self, number):
-        """What a target is called: the class of a classification, else the number itself.
+        """A target as text: the name of its class, or, if there are no classes, the number itself.
 
         Args:
             number: a target.
@@ -149,7 +152,7 @@ class Label:
 
 
 def _classes(words):
-    """The classes that a column has, in order: by size where all are numbers, else by alphabet."""
+    """The classes in a column, sorted by value if all are numbers, else by alphabet."""
     found = sorted(words.dropna().unique())
     numbers = pd.to_numeric(pd.Series(found, dtype=object), errors="coerce")
     if numbers.notna().all():
@@ -158,35 +161,37 @@ def _classes(words):
 
 
 def _word(cell):
-    """A cell as text: 3.0 is 3, so that classes that are numbers survive a column with blanks."""
+    """A cell as text; 3.0 becomes 3, as blanks in a column turn its whole numbers into floats."""
     if isinstance(cell, float) and cell.is_integer():
         cell = int(cell)
     return str(cell).strip()
 
 
 def check_learnable(labels, table, origin):
-    """Stop where there is nothing to learn: a label that has one value.
+    """Check that there is something to learn: no label has only one value.
 
     Args:
         labels: a list of `Label`.
         table: data frame with the labels' target columns, as numbers.
-        origin: what the sentence calls it, such as the task's split.
+        origin: what error messages begin with, such as the task's split.
 
     Raises:
-        UserError: names the label and what it has.
+        UserError: says which label it is, and its only value.
     """
     for label in labels:
         if label.kind == "votes":
             if not table[label.targets].to_numpy().any():
-                raise UserError(f"{origin}: nobody voted on any of the {len(table)} galaxies; give votes.")
+                raise UserError(
+                    f"{origin}: none of the {len(table)} galaxies has a vote; use galaxies with votes."
+                )
             continue
         values = table[label.name]
         if values.nunique() > 1:
             continue
         shown = label.shown(values.iloc[0]) if len(values) else "nothing"
-        both = {"binary": "both 0 and 1 are", "multiclass": "two or more classes are"}
+        both = {"binary": "both 0 and 1", "multiclass": "two or more classes"}
         raise UserError(
-            f"{origin}: all {len(values)} galaxies have {label.name} = {shown};"
-            f" {both.get(label.kind, 'different values are')} needed: label more galaxies, or change the"
-            " task's query or split."
+            f"{origin}: all {len(values)} galaxies have {label.name} = {shown}, expected"
+            f" {both.get(label.kind, 'different values')}; label more galaxies, or change the task's query or"
+            " split."
         )

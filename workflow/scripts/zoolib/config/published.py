@@ -1,4 +1,4 @@
-"""Published numbers: a paper's results, to compare a run with, and the expected counts of a record's tables."""
+"""Published numbers: a paper's results, to compare with a run, and the expected counts of a record's rows."""
 
 from pathlib import Path
 
@@ -31,8 +31,8 @@ def read_published(name, folder):
     path = Path(folder) / f"{name}.yaml"
     if not path.is_file():
         raise UserError(
-            f"Configuration: evaluate.published is '{name}', but there is no file {path}; fix the name, or set"
-            " it to null for no comparison."
+            f"Configuration: evaluate.published is '{name}', but there is no file {path}; fix the name, or"
+            " set it to null for no comparison."
         )
     content = _mapping(path)
     try:
@@ -43,9 +43,9 @@ def read_published(name, folder):
         [content[key] for key in ("title", "tree", "record", "figures")]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
-            f"{path}: a key is missing or wrong ({error!r}), expected title, tree, record, figures, rules with"
-            f" {' and '.join(RULES)}, and for each question under table_1.all and table_1.confident count,"
-            f" {', '.join(SCORES)}; fix the file."
+            f"{path}: a key is missing or wrong ({error!r}), expected title, tree, record, figures, rules"
+            f" with {' and '.join(RULES)}, and for each question under table_1.all and table_1.confident"
+            f" count, {', '.join(SCORES)}; fix the file."
         ) from None
     return content
 
@@ -58,7 +58,7 @@ def other_galaxies(published, config):
         config: the configuration, with its defaults.
 
     Returns:
-        A sentence for the report; empty if nothing in the configuration speaks against it.
+        A sentence for the report; empty if the configuration shows no difference.
     """
     zenodo = config["zenodo"]
     if zenodo["simulate"]:
@@ -159,6 +159,6 @@ def _check_form(check, tables, where):
         )
     if check["table"] not in tables:
         raise UserError(
-            f"{where}.table is '{check['table']}', expected one of checks.tables: {', '.join(tables)}; fix the"
-            " name."
+            f"{where}.table is '{check['table']}', expected one of checks.tables: {', '.join(tables)}; fix"
+            " the name."
         )

@@ -1,4 +1,4 @@
-"""What a decision tree is made of, read from plain values: questions with their answers, and cuts."""
+"""The parts of a decision tree, read from plain values: questions with their answers, and cuts."""
 
 import re
 from dataclasses import dataclass, replace
@@ -7,7 +7,7 @@ from zoolib.job.logs import UserError
 
 # Questions and answers are parts of the names of columns and of files.
 WORD = re.compile(r"[A-Za-z0-9_+-]+")
-# Columns of catalogues, and words by which tables of scores call something else.
+# Columns of catalogues, and words that mean something else in tables of scores.
 TAKEN_COLUMNS = {"id_str", "file_loc"}
 TAKEN_WORDS = {"total", "all"}
 
@@ -22,7 +22,7 @@ class Question:
         after: columns of the answers that lead here, e.g. `("disk-edge-on_no",)`; empty when
             every volunteer is asked.
         start: index of the first answer among all answers of the tree.
-        campaign: name of the tree that the question came from; another than the tree's own in a union.
+        campaign: name of the tree that the question came from; in a union of trees, not the union's name.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Question:
 
     @property
     def slice(self):
-        """Where the answers lie among all answers of the tree."""
+        """The places of the answers among all answers of the tree."""
         return slice(self.start, self.start + len(self.answers))
 
 
@@ -52,10 +52,10 @@ class Cut:
 
     Attributes:
         name: of the sample, e.g. `strong-bar`.
-        answers: columns, answers of one question, whose vote fractions are added up.
-        above: the sum is larger than this; None where `below` is given.
-        below: the sum is smaller than this; None where `above` is given.
-        votes: fewest votes that the question should have.
+        answers: columns of answers to one question; their vote fractions are added up.
+        above: the sum is larger than this; None if `below` is given.
+        below: the sum is smaller than this; None if `above` is given.
+        votes: the question should have at least this number of votes.
     """
 
     name: str
@@ -66,12 +66,12 @@ class Cut:
 
 
 def read_questions(entries, campaign, origin):
-    """Read the questions of a tree, and put those that are listed before their parents behind them.
+    """Read the questions of a tree; those that are listed before their parents are moved behind them.
 
     Args:
         entries: {name: {"answers", "after", "campaign"}}, as YAML and `model.json` hold them.
         campaign: the name of the tree.
-        origin: what an error message calls the tree.
+        origin: the tree's name in error messages.
 
     Returns:
         A tuple of `Question`.
@@ -80,7 +80,7 @@ def read_questions(entries, campaign, origin):
         UserError: an unknown parent, a cycle, a repeated answer, fewer than two answers, no question.
     """
     if not entries:
-        raise UserError(f"{origin}: a tree needs at least one question, found none.")
+        raise UserError(f"{origin}: a tree needs at least one question, found none; add one.")
     questions = [_question(str(name), entry, campaign, origin) for name, entry in entries.items()]
     return tuple(_parents_first(questions, origin))
 
@@ -91,25 +91,25 @@ def read_cuts(entries, questions, origin):
     Args:
         entries: {name: {"answers", "above" or "below", "votes"}}.
         questions: the tree's.
-        origin: what an error message calls the tree.
+        origin: the tree's name in error messages.
 
     Returns:
         A tuple of `Cut`.
 
     Raises:
-        UserError: answers that are not those of one question, or not one limit between 0 and 1.
+        UserError: the answers are not those of one question, or there is not exactly one limit from 0 to 1.
     """
     if not isinstance(entries, dict):
-        raise UserError(f"{origin}: 'cuts' should map names of samples to cuts, found {entries!r}.")
+        raise UserError(f"{origin}: 'cuts' must map names of samples to cuts, found {entries!r}.")
     return tuple(_cut(str(name), entry, questions, origin) for name, entry in entries.items())
 
 
 def _cut(name, entry, questions, origin):
-    def wrong(sentence):
-        return UserError(f"{origin}: the cut '{name}' {sentence}.")
+    def wrong(message):
+        return UserError(f"{origin}: the cut '{name}' {message}.")
 
     if not isinstance(entry, dict) or not {"answers"} < set(entry) <= {"answers", "above", "below", "votes"}:
-        raise wrong(f"should have answers, above or below, and votes, found {entry!r}")
+        raise wrong(f"must have the keys answers, above or below, and optionally votes, found {entry!r}")
     answers = entry["answers"]
     answers = [answers] if isinstance(answers, str) else answers
     if not isinstance(answers, list | tuple) or not all(isinstance(answer, str) for answer in answers):
@@ -117,14 +117,14 @@ def _cut(name, entry, questions, origin):
     if len(set(answers)) < max(len(answers), 1) or not any(
         set(answers) <= set(question.columns) for question in questions
     ):
-        raise wrong(f"adds up {', '.join(answers) or 'nothing'}; expected different answers of one question")
+        raise wrong(f"adds up {', '.join(answers) or 'nothing'}, expected different answers of one question")
     above, below = entry.get("above"), entry.get("below")
     limits = [limit for limit in (above, below) if limit is not None]
     if len(limits) != 1 or type(limits[0]) not in (int, float) or not 0 <= limits[0] <= 1:
-        raise wrong(f"has above {above} and below {below}; expected one of them, a fraction from 0 to 1")
+        raise wrong(f"has above {above} and below {below}, expected only one of them, a fraction from 0 to 1")
     votes = entry.get("votes", 0)
     if type(votes) is not int or votes < 0:
-        raise wrong(f"has votes {votes!r}; expected a whole number, 0 or more")
+        raise wrong(f"has votes {votes!r}, expected a whole number, 0 or more")
     return Cut(name, tuple(answers), above, below, votes)
 
 
@@ -134,12 +134,12 @@ def _question(name, entry, campaign, origin):
     unknown = set(entry) - {"answers", "after", "campaign"}
     if unknown:
         raise UserError(
-            f"{origin}: question '{name}' has the unknown key '{min(map(str, unknown))}';"
-            " it may have answers, after."
+            f"{origin}: question '{name}' has the unknown key '{min(map(str, unknown))}', expected answers or"
+            " after; fix or remove it."
         )
     if None in entry["answers"] or name == "None":
         raise UserError(f"{origin}: question '{name}' or one of its answers is blank; give it a name.")
-    # YAML reads a bare yes or no as true or false; an answer is a word.
+    # YAML reads yes and no without quotes as true and false, but here they are words.
     words = {True: "yes", False: "no"}
     answers = tuple(words[a] if isinstance(a, bool) else str(a) for a in entry["answers"])
     if len(answers) < 2 or len(set(answers)) < len(answers):
@@ -150,15 +150,15 @@ def _question(name, entry, campaign, origin):
     strange = next((word for word in (name, *answers) if not WORD.fullmatch(word)), None)
     if strange is not None:
         raise UserError(
-            f"{origin}: '{strange}' in question '{name}' should be letters, digits, - and _ alone, as columns"
-            " and files are called by it; call it shorter, e.g. 'has-spiral-arms'."
+            f"{origin}: '{strange}' in question '{name}' may have only letters, digits, - and _, because"
+            " columns and files are named after it; choose a name such as 'has-spiral-arms'."
         )
     taken = sorted({name, *answers} & TAKEN_WORDS)
     taken += sorted({f"{name}_{answer}" for answer in answers} & TAKEN_COLUMNS)
     if taken:
         raise UserError(
-            f"{origin}: question '{name}' makes the name '{taken[0]}', which means something else in"
-            " tables of this project; call the question or its answer otherwise."
+            f"{origin}: question '{name}' leads to the name '{taken[0]}', which means something else in"
+            " tables of this project; rename the question or its answer."
         )
     after = entry.get("after") or []
     after = [after] if isinstance(after, str) else after
@@ -169,7 +169,7 @@ def _question(name, entry, campaign, origin):
         )
     if len(set(after)) < len(after):
         raise UserError(
-            f"{origin}: the 'after' of question '{name}' names an answer twice; drop one of them."
+            f"{origin}: the 'after' of question '{name}' names an answer twice; remove one of them."
         )
     return Question(name, answers, tuple(after), 0, str(entry.get("campaign", campaign)))
 
@@ -182,8 +182,8 @@ def _parents_first(questions, origin):
         for column in question.after:
             if column not in owner:
                 raise UserError(
-                    f"{origin}: question '{question.name}' follows the answer '{column}', which no question"
-                    f" has; the answers are named question_answer, e.g. '{next(iter(owner))}'."
+                    f"{origin}: question '{question.name}' is after the answer '{column}', but no question"
+                    f" has this answer; write answers as question_answer, e.g. '{next(iter(owner))}'."
                 )
     placed, waiting = [], list(questions)
     while waiting:
@@ -192,7 +192,7 @@ def _parents_first(questions, origin):
         if ready is None:
             stuck = ", ".join(question.name for question in waiting)
             raise UserError(
-                f"{origin}: the questions {stuck} wait for each other in a cycle; fix their 'after'."
+                f"{origin}: the questions {stuck} come after each other in a cycle; fix their 'after'."
             )
         placed.append(replace(ready, start=sum(len(question.answers) for question in placed)))
         waiting.remove(ready)

@@ -1,4 +1,4 @@
-"""Where pretrained backbones come from: the texts of `train.pretrained` and of a task's `pretrained`."""
+"""Where pretrained backbones come from: the values of `train.pretrained` and of a task's `pretrained`."""
 
 import glob
 import json
@@ -11,17 +11,17 @@ from zoolib.job.provenance import hash_of
 IMAGENET = "imagenet"
 MODEL_FILES = ("model.keras", "model.json")
 ENCODER_FILES = ("config.json", "model.safetensors")
-# What huggingface_hub takes: no -- or .., no .git at the end, letters, digits or _ at both ends of a name.
+# Names that huggingface_hub accepts: no -- or .., no .git at the end; a letter, digit or _ at both ends.
 HUB = re.compile(
     r"hf://(?![^@]*(--|\.\.|\.git(@|$)))(?P<repository>\w([\w.-]*\w)?/\w([\w.-]{0,94}\w)?)"
     r"(@(?P<revision>[\w./-]+))?",
     re.ASCII,
 )
-# What model.json says of where weights come from, for every model that is trained from them.
+# Keys of model.json that say where weights come from; every model trained from these weights has them.
 ORIGIN = ("pretrained", "backbone", "licence", "revision", "weights")
-# PyTorch's and Lightning's files, which are pickles inside.
+# Files of PyTorch and Lightning; they contain pickles.
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
-# Zoobot and timm write hf_hub:, which is answered with how it is written here.
+# Zoobot and timm write hf_hub:; the error message says how to write it here.
 HUB_PREFIXES = ("hf:", "hf_hub:", "hf-hub:")
 EXPECTED = (
     "a model folder (a folder with model.keras and model.json), hf://organisation/name, a folder with"
@@ -30,12 +30,12 @@ EXPECTED = (
 
 
 def kind_of_source(source, key, own="results/"):
-    """What a text names.
+    """Find out what kind of source a text names.
 
     Args:
         source: e.g. `hf://mwalmsley/zoobot-encoder-convnext_nano`, or a path.
-        key: what an error message calls it.
-        own: where this run puts its results: what lies there is a model folder, there already or not.
+        key: the key that has this value, for error messages.
+        own: the folder of this run's results; a path in it is a model folder, even if it does not exist yet.
 
     Returns:
         `hub` (a repository of Hugging Face), `imagenet`, `model` (a model folder), `encoder` (a folder with
@@ -65,8 +65,9 @@ def kind_of_source(source, key, own="results/"):
     pickle = next((path.name for path in inside if path.is_file() and path.suffix in PICKLES), None)
     if pickle:
         raise UserError(
-            f"{key} is '{source}', whose weights are in a pickle ({pickle}), and opening one can run any"
-            " program; expected config.json and model.safetensors; convert it (docs/pretrained.md)."
+            f"{key} is '{source}', expected config.json and model.safetensors, but the weights are in a"
+            f" pickle ({pickle}), which can run any program when it is opened; convert it (see"
+            " docs/pretrained.md)."
         )
     raise UserError(f"{key} is '{source}', expected {EXPECTED}; fix it.")
 
@@ -75,10 +76,10 @@ def files_of_checkpoint(source):
     """The files of a TensorFlow checkpoint.
 
     Args:
-        source: a prefix such as `mine/zoobot`, beside which `zoobot.index` lies, or the folder of one.
+        source: a prefix such as `mine/zoobot` for the file `mine/zoobot.index`, or the checkpoint's folder.
 
     Returns:
-        A sorted list of paths; empty where there is no checkpoint.
+        A sorted list of paths; empty if there is no checkpoint.
     """
     path = Path(source)
     place, name = (path, "") if path.is_dir() else (path.parent, path.name)
@@ -88,7 +89,7 @@ def files_of_checkpoint(source):
 
 
 def files_of_source(source):
-    """The files that a backbone is imported from; none of what is downloaded.
+    """The local files that a backbone is imported from; none if it is downloaded.
 
     Args:
         source: a text that `kind_of_source` knows.
@@ -105,13 +106,13 @@ def files_of_source(source):
 
 
 def origin_of(folder):
-    """Where the weights of a model came from first, through all models that were trained in between.
+    """Where the weights of a model originally came from, however many models were trained in between.
 
     Args:
         folder: a model folder; None for an untrained network.
 
     Returns:
-        A dict with the keys of `ORIGIN` that are known; None where no published weights were at the start.
+        A dict with the keys of `ORIGIN` that are known; None if training began without published weights.
     """
     if not folder:
         return None
@@ -122,7 +123,7 @@ def origin_of(folder):
 
 
 def absolute(source):
-    """A source with its path from the root, where it is one.
+    """A source as an absolute path, if it is a path; others as they are.
 
     Args:
         source: a text that `kind_of_source` knows.
@@ -135,19 +136,19 @@ def absolute(source):
 
 
 def import_settings(source, config, image=None):
-    """What importing a backbone takes beside its files.
+    """The settings for the import of a backbone, besides its files.
 
     Args:
         source: a text that `kind_of_source` knows.
         config: the configuration, with its defaults.
-        image: the `image` section that the backbone is to see; its own where it is None.
+        image: the `image` section for the backbone; None means the backbone's own.
 
     Returns:
         The arguments of `pretrained.import_backbone`, without its output.
     """
     if source != IMAGENET:
         return {"source": source, "image": image, "backbone": None}
-    # Their images were coloured, and nothing else says how they are to be seen.
+    # ImageNet's images have colours; all other settings of images come from the configuration.
     image = image or {**config["image"], "color": True}
     return {"source": source, "image": image, "backbone": config["train"]["backbone"]}
 

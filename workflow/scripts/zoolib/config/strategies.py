@@ -13,16 +13,16 @@ from zoolib.job.logs import UserError
 
 @dataclass(frozen=True)
 class Stage:
-    """One training among those that a finetuning consists of.
+    """One stage of a finetuning.
 
     Attributes:
-        name: how logs and `history.csv` call it.
-        layers: names of the backbone's layers that train, beside the head.
-        epochs: at most so many.
-        learning_rate: of the head, and of all layers that `rates` leaves out.
-        patience: stop after so many epochs without a better validation loss; None trains them all.
+        name: its name in logs and in `history.csv`.
+        layers: names of the backbone's layers that train, besides the head.
+        epochs: the largest number of epochs.
+        learning_rate: of the head, and of all layers that are not in `rates`.
+        patience: stop after this number of epochs without a better validation loss; None: never stop early.
         rates: {name of a layer: its learning rate as a share of `learning_rate`}.
-        from_best: begin with the best weights so far; False goes on from the last epoch's.
+        from_best: begin with the best weights so far; False: begin with those of the last epoch.
     """
 
     name: str
@@ -35,10 +35,10 @@ class Stage:
 
 
 class Strategy:
-    """What trains when; the base of every strategy, also of those outside this project.
+    """What trains when; the base class of all strategies, also of those outside this project.
 
-    A strategy of one's own is a subclass that is named by its import path,
-    `strategy: {name: my_strategies.TopFirst, first: 3}`: the other keys are the arguments of its
+    Your own strategy is a subclass. The configuration gives its import path,
+    `strategy: {name: my_strategies.TopFirst, first: 3}`; the other keys are the arguments of its
     `__init__`, plain values of YAML. `docs/finetuning.md` has a worked example.
     """
 
@@ -48,17 +48,17 @@ class Strategy:
         Args:
             blocks: a list of lists of names of the backbone's layers with weights, from the stem to
                 the top, as `blocks.blocks_of` gives it.
-            task: has epochs, learning_rate and patience, as the configuration's task.
+            task: a mapping with epochs, learning_rate and patience, such as a task of the configuration.
 
         Returns:
-            A list of `Stage`, trained one after the other; the weights of the epoch with the best
-            validation loss of all stages are kept.
+            A list of `Stage`, which are trained one after the other. At the end, the weights of the epoch
+            with the best validation loss are kept, whatever its stage.
         """
         raise NotImplementedError
 
 
 class Freeze(Strategy):
-    """The backbone never moves: only the head learns (Flash's `freeze`)."""
+    """The backbone does not train, only the head does (Flash's `freeze`)."""
 
     def stages(self, blocks, task):
         """One stage for the head."""
@@ -74,17 +74,17 @@ class NoFreeze(Strategy):
 
 
 class FreezeUnfreeze(Strategy):
-    """The backbone is frozen for some epochs and then trains too (Flash's `freeze_unfreeze`).
+    """The backbone is frozen for some epochs and then trains, too (Flash's `freeze_unfreeze`).
 
     Args:
-        unfreeze_epoch: number of epochs that the head trains alone.
+        unfreeze_epoch: number of epochs in which only the head trains.
     """
 
     def __init__(self, unfreeze_epoch=5):
         self.unfreeze_epoch = _whole("unfreeze_epoch", unfreeze_epoch, at_least=1)
 
     def stages(self, blocks, task):
-        """The head for `unfreeze_epoch` epochs, then everything for those that are left."""
+        """The head for `unfreeze_epoch` epochs, then everything for the remaining epochs."""
         return _by_epochs({0: [], self.unfreeze_epoch: blocks}, task)
 
 
@@ -93,35 +93,38 @@ class UnfreezeMilestones(Strategy):
 
     Args:
         epochs: the two epochs, e.g. [3, 8].
-        blocks: how many of the last blocks train from the first of them on.
-        layers: how many of the last layers with weights instead of blocks.
+        blocks: how many of the last blocks train from the first of the two epochs on.
+        layers: the same as a number of layers with weights, instead of blocks.
     """
 
     def __init__(self, epochs=(5, 10), blocks=None, layers=None):
-        whole = isinstance(epochs, list | tuple) and all(type(epoch) is int for epoch in epochs)
-        if not whole or len(epochs) != 2 or not 0 < epochs[0] < epochs[1]:
-            raise _wrong("epochs", epochs, "two rising numbers of epochs such as [3, 8]")
+        integers = isinstance(epochs, list | tuple) and all(type(epoch) is int for epoch in epochs)
+        if not integers or len(epochs) != 2 or not 0 < epochs[0] < epochs[1]:
+            raise _wrong("epochs", epochs, "two increasing numbers of epochs such as [3, 8]")
         if blocks is not None and layers is not None:
-            raise _wrong("blocks and layers", [blocks, layers], "one of the two")
+            raise UserError(
+                f"strategy: blocks is {blocks!r} and layers is {layers!r}, expected one of the two; remove"
+                " the other."
+            )
         self.epochs = epochs
         self.layers = None if layers is None else _whole("layers", layers, at_least=1)
         self.blocks = _whole("blocks", 2 if blocks is None else blocks, at_least=1)
 
     def stages(self, blocks, task):
-        """The head, then the top too, then everything."""
+        """The head, then the top as well, then everything."""
         names = [name for block in blocks for name in block]
         top = [names[-self.layers :]] if self.layers else blocks[-self.blocks :]
         return _by_epochs({0: [], self.epochs[0]: top, self.epochs[1]: blocks}, task)
 
 
 class TwoStage(Strategy):
-    """First the head; then, from its best weights, the top of the backbone or all of it (Zoobot).
+    """First the head trains; then, from its best weights, also the top of the backbone or all of it (Zoobot).
 
     Args:
-        blocks: how many of the last blocks train in the second stage; `all` of them by default.
+        blocks: how many of the last blocks train in the second stage; the default is `all`.
         learning_rate: of the second stage.
         epochs: of the second stage, at most.
-        patience: of the second stage; the task's by default.
+        patience: of the second stage; the default is the task's.
     """
 
     def __init__(self, blocks="all", learning_rate=1e-5, epochs=50, patience=None):
@@ -150,7 +153,7 @@ class LayerDecay(Strategy):
 
     def __init__(self, decay=0.75):
         if isinstance(decay, bool) or not isinstance(decay, int | float) or not 0 < decay <= 1:
-            raise _wrong("decay", decay, "a number above 0, at most 1")
+            raise _wrong("decay", decay, "a number above 0 and at most 1")
         self.decay = decay
 
     def stages(self, blocks, task):
@@ -181,7 +184,7 @@ def find_strategy(wanted):
         A `Strategy`.
 
     Raises:
-        UserError: no such strategy, no such module, or arguments that it does not have.
+        UserError: there is no such strategy or module, or the strategy does not have these arguments.
     """
     name, arguments = (wanted, {}) if isinstance(wanted, str) else (wanted["name"], dict(wanted))
     arguments.pop("name", None)
@@ -190,13 +193,14 @@ def find_strategy(wanted):
     strange = sorted(set(arguments) - set(known))
     if strange:
         raise UserError(
-            f"strategy {name}: has no key '{strange[0]}'; it has {', '.join(known) or 'none'} besides name."
+            f"strategy {name}: has no key '{strange[0]}', expected one of {', '.join(['name', *known])}; fix"
+            " or remove it."
         )
     try:
         return found(**arguments)
     except TypeError as error:
         raise UserError(
-            f"strategy {name}: cannot be made of {arguments or 'no arguments'}: {error}."
+            f"strategy {name}: does not accept {arguments or 'no arguments'} ({error}); fix its keys."
         ) from None
 
 
@@ -204,17 +208,17 @@ def _imported(path):
     module, _, name = path.rpartition(".")
     expected = f"one of {', '.join(STRATEGIES)}, or the import path of a class such as my_strategies.TopFirst"
     if not module:
-        raise UserError(f"strategy: there is no '{path}', expected {expected}.")
+        raise UserError(f"strategy: there is no '{path}', expected {expected}; fix the name.")
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise UserError(
-            f"strategy: '{path}' cannot be imported ({error}); expected {expected}, in a folder on"
-            " PYTHONPATH."
+            f"strategy: '{path}' cannot be imported ({error}), expected {expected}, in a folder on"
+            " PYTHONPATH; fix the name or PYTHONPATH."
         ) from None
     if not (inspect.isclass(found) and issubclass(found, Strategy)):
         raise UserError(
-            f"strategy: '{path}' is no subclass of zoolib.config.strategies.Strategy; make it one."
+            f"strategy: '{path}' is not a subclass of zoolib.config.strategies.Strategy; make it one."
         )
     return found
 
@@ -226,12 +230,12 @@ def _stage(name, blocks, settings, rates=None):
 
 
 def _by_epochs(starts, task):
-    """Stages that begin at given epochs and go on from one another; only the last stops early."""
+    """Stages that begin at the given epochs; each continues the one before, and only the last stops early."""
     epochs = [*starts, task["epochs"]]
     if epochs[-1] <= epochs[-2]:
         raise UserError(
-            f"strategy: something unfreezes after epoch {epochs[-2]}, but the task ends after"
-            f" {task['epochs']} (epochs); raise the task's epochs."
+            f"strategy: layers unfreeze after epoch {epochs[-2]}, but the task has only {task['epochs']}"
+            " epochs; increase the task's epochs."
         )
     stages = []
     for (start, blocks), end in zip(starts.items(), epochs[1:], strict=True):
@@ -245,9 +249,9 @@ def _by_epochs(starts, task):
 
 def _whole(key, value, at_least):
     if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
-        raise _wrong(key, value, f"a whole number from {at_least}")
+        raise _wrong(key, value, f"a whole number, {at_least} or more")
     return value
 
 
 def _wrong(key, value, expected):
-    return UserError(f"strategy: {key} is {value!r}, expected {expected}.")
+    return UserError(f"strategy: {key} is {value!r}, expected {expected}; fix it.")

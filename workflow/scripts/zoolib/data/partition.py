@@ -1,4 +1,4 @@
-"""How the galaxies of a task are divided: splits and folds, the first few of them, and balance."""
+"""How the galaxies of a task are divided into splits and folds, selected in part, and balanced."""
 
 import hashlib
 
@@ -12,46 +12,46 @@ from zoolib.job.logs import UserError
 WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
 WORDS |= {"test": "test", "testing": "test"}
 CLASSIFICATIONS = ("binary", "multiclass")
-# Groups of equal size that the values of a regression are cut into, to spread them evenly.
+# Number of equally large groups into which the values of a regression are cut, to spread them evenly.
 BINS = 5
 
 
 def read_split(words, places):
-    """Read a split of the user's own.
+    """Read the user's own split.
 
     Args:
         words: (galaxies,) Series: train, val or test in any usual spelling.
-        places: what sentences call each row.
+        places: the name of each row in error messages.
 
     Returns:
         (galaxies,) Series of train, val and test.
 
     Raises:
-        UserError: another word, or a blank.
+        UserError: a cell has another word, or is blank.
     """
     found = words.astype(str).str.strip().str.lower().map(WORDS)
     if found.isna().any():
         first = int(np.flatnonzero(found.isna())[0])
         cell = "blank" if pd.isna(words.iloc[first]) else f"'{words.iloc[first]}'"
         raise UserError(
-            f"{places[first]}: the split is {cell}, expected train, val or test; fix the cell, or leave such"
-            " rows out by query."
+            f"{places[first]}: the split is {cell}, expected train, val or test; fix the cell, or exclude"
+            " such rows with query."
         )
     return found
 
 
 def groups(table, labels):
-    """Say which galaxies are alike, so that each part gets its share of them.
+    """Group similar galaxies, so that each part can get its share of each group.
 
-    Classes are alike by their name, values by the fifth of all in which they are, votes by the first
-    question's most frequent answer.
+    The groups of a classification are its classes, those of a regression are fifths of the sorted values,
+    and those of votes are the most frequent answers to the first question.
 
     Args:
         table: a data frame with the labels' target columns.
         labels: a list of `Label`.
 
     Returns:
-        A list of (galaxies,) integer arrays, one a label.
+        A list of (galaxies,) integer arrays, one per label: the group of each galaxy.
     """
     found = []
     for label in labels:
@@ -68,15 +68,15 @@ def groups(table, labels):
 def divide(table, labels, shares, seed):
     """Divide galaxies into parts, each with its share of each class.
 
-    The galaxies stand in line, those that are alike together and in the order of a hash of their names,
-    and each goes to the part that lacks most of its share so far. So the shares hold for all galaxies and
-    for any run of the line, however small the classes are. A class with as many galaxies as parts is then
-    in every part.
+    The galaxies are sorted by group, and within a group by a hash of their names. One after the other, each
+    goes to the part that lacks most of its share so far. So the shares hold for all galaxies and for any
+    stretch of this order, even for small classes. A class with at least as many galaxies as there are parts
+    is then in every part.
 
     Args:
         table: a data frame with `id_str` and the labels' target columns.
         labels: a list of `Label`.
-        shares: the parts' shares, together 1.
+        shares: the parts' shares; their sum is 1.
         seed: whole number.
 
     Returns:
@@ -85,7 +85,7 @@ def divide(table, labels, shares, seed):
     shares, position = np.asarray(shares, float), hash_positions(table["id_str"], seed)
     alike = groups(table, labels)
     parts, given = np.zeros(len(table), int), np.zeros(len(shares))
-    # The last key of lexsort decides first.
+    # lexsort sorts by its last key first.
     line = np.lexsort([table["id_str"].to_numpy(str), position, *alike[::-1]])
     for rank, row in enumerate(line, start=1):
         parts[row] = np.argmax(shares * rank - given)
@@ -104,25 +104,25 @@ def divide(table, labels, shares, seed):
 
 
 def own_splits(table, labels, shares, seed, where):
-    """Take the user's own split; what of it is missing, val or test, is cut off the training galaxies.
+    """Use the user's own split; if val or test is missing, it is cut from the training galaxies.
 
     Args:
-        table: a data frame of id_str, the labels' targets and `split`, which says train, val or test.
+        table: a data frame of id_str, the labels' targets and `split`, with the words train, val and test.
         labels: a list of `Label`.
-        shares: {"train", "val", "test": share}, for what is missing.
+        shares: {"train", "val", "test": share}, used for a split that is missing.
         seed: whole number.
-        where: what sentences call the task.
+        where: the task's name in error messages.
 
     Returns:
         (galaxies,) array: 0 for train, 1 for val, 2 for test.
 
     Raises:
-        UserError: no galaxy to train on.
+        UserError: there is no galaxy to train on.
     """
     numbers = dict(zip(SPLITS, range(3), strict=True))
     number = table["split"].map(numbers).to_numpy(int, copy=True)
     if not (number == 0).any():
-        raise UserError(f"{where}: no galaxy of the split is in train; say which are to be learned from.")
+        raise UserError(f"{where}: the split has no galaxy in train, expected one or more; add some.")
     missing = [0, *(part for part in (1, 2) if not (number == part).any())]
     if len(missing) > 1:
         learned = table[number == 0]
@@ -133,15 +133,15 @@ def own_splits(table, labels, shares, seed, where):
 
 
 def first_few(table, labels, count, seed):
-    """Take some galaxies of the training catalogue, each class with its share.
+    """Choose some galaxies of the training catalogue, with the same share of each class.
 
-    The galaxies for a smaller count are among those for a larger one.
+    The galaxies of a smaller count are among those of a larger one.
 
     Args:
         table: a data frame with `id_str` and the labels' target columns.
         labels: a list of `Label`.
-        count: how many.
-        seed: whole number; another one takes others.
+        count: the number of galaxies to choose.
+        seed: whole number; another seed chooses other galaxies.
 
     Returns:
         A data frame of `count` rows, in the order of the table.
@@ -155,13 +155,13 @@ def first_few(table, labels, count, seed):
 
 
 def repeats(classes):
-    """How often an epoch is to show each galaxy so that it shows all classes equally often.
+    """How often to show each galaxy in an epoch, so that all classes are shown equally often.
 
     Args:
         classes: (galaxies,) each galaxy's class.
 
     Returns:
-        (galaxies,) integers of 1 or more; each class has the same sum, that of the most frequent one.
+        (galaxies,) integers of 1 or more; their sum is the same for each class: the size of the largest one.
     """
     classes = pd.Series(np.asarray(classes))
     sizes = classes.groupby(classes).transform("size")
@@ -170,11 +170,11 @@ def repeats(classes):
 
 
 def class_weights(classes, count):
-    """Weights of the classes in the loss, so that each weighs the same in total and the mean weight is 1.
+    """Weights of the classes in the loss: each class has the same total weight, and the mean weight is 1.
 
     Args:
         classes: (galaxies,) each galaxy's class.
-        count: how many classes there are.
+        count: the number of classes.
 
     Returns:
         A list of floats, in the order of the classes.
@@ -186,15 +186,15 @@ def class_weights(classes, count):
 def cut(table, shares, seed):
     """Cut a table into splits by a hash of each galaxy's name and the seed.
 
-    A galaxy's split depends on its name alone, not on the rows' order nor on which other galaxies there are.
+    A galaxy's split depends only on its name, not on the order of rows and not on the other galaxies.
 
     Args:
         table: a data frame with `id_str`.
-        shares: the splits' shares, together 1.
+        shares: the splits' shares; their sum is 1.
         seed: whole number.
 
     Returns:
-        One data frame a split, sorted by the hash, so that any slice of it is a random sample.
+        One data frame per split, sorted by the hash, so that any slice of it is a random sample.
     """
     position = hash_positions(table["id_str"], seed)
     table = table.assign(position=position).sort_values(["position", "id_str"])
@@ -205,7 +205,7 @@ def cut(table, shares, seed):
 
 
 def hash_positions(names, seed):
-    """Where galaxies fall between 0 and 1, as if at random.
+    """A position between 0 and 1 for each galaxy, which looks random but depends only on name and seed.
 
     Args:
         names: a sequence of text.
