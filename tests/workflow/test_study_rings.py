@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 from labelled import Task
-from zoolib import finetune
+from zoolib import api
 
 FOLDS = np.repeat(["fold0", "fold1", "fold2", "fold3"], 60)
 
@@ -73,6 +73,6 @@ def test_folds_from_scratch(tmp_path, model_folder):
     keys = {"table": str(tmp_path / "odd.csv"), "images": str(tmp_path / "images"), "label": "odd"}
     for scratch in (True, False):
         folder = tmp_path / f"{scratch}"
-        finetune.finetune("odd", model_folder, folder, samples=2, folds=3, epochs=1, scratch=scratch, **keys)
+        api.finetune("odd", model_folder, folder, samples=2, folds=3, epochs=1, scratch=scratch, **keys)
         told = json.loads((folder / "fold1" / "model.json").read_text())["training"]
         assert told["scratch"] is scratch
