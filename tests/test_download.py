@@ -289,7 +289,7 @@ def test_the_rest_is_requested_from_the_other_address(served, target, waits):
 def test_other_bytes_than_were_asked_for_are_not_appended(served, target, waits):
     served.cuts, served.shift = [1_000_000], 7
     with pytest.raises(
-        UserError, match=rf"{TABLE}: .* asked for the bytes \d+-\d+ and sends 'bytes .*zenodo\.local"
+        UserError, match=rf"{TABLE}: .* sends 'bytes .*', expected the bytes \d+-\d+; .*zenodo\.local"
     ):
         get(target)
     kept = target.with_name(f".{TABLE}.part").read_bytes()

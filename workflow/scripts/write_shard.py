@@ -10,6 +10,6 @@ with log_to(snakemake.log[0]):
         of=snakemake.params.of,
         image=snakemake.params.image,
         output=snakemake.output,
-        enabled=snakemake.params.get("enabled", True),
+        enabled=snakemake.params.enabled,
         threads=snakemake.threads,
     )

@@ -46,7 +46,7 @@ class NotThere(UserError):
 
 
 class NothingLeft(UserError):
-    """The server has no byte at or after the one that was asked for."""
+    """The file on the server ends before the first requested byte."""
 
 
 @dataclass(frozen=True)
@@ -268,7 +268,7 @@ class Client:
         return (known,) if known else file.urls
 
     def _check_range(self, response, file, start, stop):
-        """Check that an answer holds the bytes that were asked for; `stop` is None for all that follow."""
+        """Check that an answer has the requested bytes; `stop` is None for all that follow."""
         announced = response.headers.get("Content-Range", "")
         found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", announced.strip())
         if found and file.size is not None and found[3] not in ("*", str(file.size)):
@@ -278,7 +278,7 @@ class Client:
         if not found or int(found[1]) != start or (stop is not None and int(found[2]) != stop - 1):
             last = "" if stop is None else stop - 1
             raise UserError(
-                f"{file.name}: {response.url} was asked for the bytes {start}-{last} and sends '{announced}';"
+                f"{file.name}: {response.url} sends '{announced}', expected the bytes {start}-{last};"
                 f" {self.origin.elsewhere}."
             )
 

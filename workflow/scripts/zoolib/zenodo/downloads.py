@@ -22,7 +22,7 @@ def download(client, file, partial):
 
     Args:
         client: a `Client` of the file's server.
-        file: a `RemoteFile`; without a size its checksum alone shows whether all bytes came.
+        file: a `RemoteFile`; if its size is not known, only its checksum shows that all bytes came.
         partial: where to write it; bytes that are there already are not downloaded again.
 
     Raises:
@@ -65,7 +65,7 @@ def download(client, file, partial):
             " run the same command again: it continues where it stopped."
         ) from error
     except NothingLeft:
-        # All bytes are there already, or wrong ones: the checksum tells.
+        # All bytes are in the partial file, or wrong ones; its checksum shows which.
         if file.size is not None:
             raise
     if file.checksum and digest.hexdigest() != file.checksum:
@@ -74,7 +74,7 @@ def download(client, file, partial):
 
 
 def _size_of_answer(file, start, response):
-    """Bytes of the complete file; None if neither the record nor the server says."""
+    """Bytes of the complete file; None if neither the record nor the server gives the number."""
     length = response.headers.get("Content-Length", "")
     if file.size is not None:
         return file.size
@@ -83,7 +83,7 @@ def _size_of_answer(file, start, response):
 
 def _write(response, start, partial, digest):
     """Write what comes from `start` on, and update the hash; yields the size after each block."""
-    # From its first byte on an answer replaces what is there: it is never appended to other bytes.
+    # An answer from the first byte replaces the partial file; it is never appended.
     with open(partial, "r+b" if start else "wb") as disk:
         disk.seek(start)
         for block in response.iter_content(BLOCK):
