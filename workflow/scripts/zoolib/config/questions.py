@@ -10,6 +10,9 @@ WORD = re.compile(r"[A-Za-z0-9_+-]+")
 # Columns of catalogues, and words that mean something else in tables of scores.
 TAKEN_COLUMNS = {"id_str", "file_loc"}
 TAKEN_WORDS = {"total", "all"}
+# Likelihoods count smaller probabilities of an answer as this one. Its logarithm, and votes divided by it,
+# are finite in float32 even when a loss is scaled up.
+SMALLEST_PROBABILITY = 1e-25
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ are subtracted on paper, so that only small terms are left to compute.
 import keras
 from keras import ops
 
+from zoolib.config.questions import SMALLEST_PROBABILITY
+
 # The Stirling series is used from here on; below, the recurrence Γ(a + 1) = a Γ(a) leads up to it.
 STIRLING_FROM = 8
-# Its logarithm, and votes divided by it, are numbers in float32 even when a loss is scaled up.
-SMALLEST_PROBABILITY = 1e-25
 
 
 def log_rising_factorial(start, steps):

@@ -1,1 +1,1 @@
-"""Prediction files, and all that follows from the concentrations in them; no Keras."""
+"""Prediction files, and everything that is computed from them; no Keras."""

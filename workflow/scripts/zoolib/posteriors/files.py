@@ -1,4 +1,4 @@
-"""Files of predictions (HDF5 in Zoobot's layout): reading them, and describing them galaxy by galaxy."""
+"""Files of predictions (HDF5 in Zoobot's layout): read, write, describe, rank and join them."""
 
 import contextlib
 import csv
@@ -19,11 +19,11 @@ from zoolib.data.disk_sort import in_order
 from zoolib.job.logs import UserError, log, progress, whole
 from zoolib.posteriors.summary import describe
 
-# Galaxies that are in memory at once, for each thread.
+# Galaxies in memory at once, for each thread.
 BLOCK = 512
-# Galaxies of a compressed piece of a file; a block is several.
+# Galaxies in a compressed piece of a file; a block has several pieces.
 CHUNK = 128
-# Bytes of pieces that are not full yet; a few of 30 samples of 5 members.
+# Bytes for pieces that are not full yet: enough for a few pieces of 30 samples of 5 members.
 CACHE = 1 << 26
 
 
@@ -34,11 +34,11 @@ class Predictions:
     Attributes:
         path: the file.
         kind: what its numbers are, `concentrations`, `probabilities`, or `values` of any sign.
-        tree: the `DecisionTree`, None where the numbers are about labels instead.
-        columns: names of the answers, in the order of the second axis.
+        tree: the `DecisionTree`; None if the predictions are for labels.
+        columns: names of the answers or labels, in the order of the second axis.
         id_str: (galaxies,) names of the galaxies.
         values: the HDF5 dataset (galaxies, answers, samples).
-        labels: of a finetuned task, plain values of each `Label`; None where the file says nothing of them.
+        labels: plain values of each `Label` of a finetuned task; None if the file does not name them.
     """
 
     path: str
@@ -53,13 +53,13 @@ class Predictions:
         """Read the galaxies in order, a block at a time.
 
         Args:
-            size: galaxies of a block.
+            size: galaxies in a block.
 
         Yields:
             (slice of the galaxies, (galaxies, answers, samples) float64).
 
         Raises:
-            UserError: a number that no model gives, such as where a part of the file is missing.
+            UserError: a number that no model predicts, for example because a part of the file is missing.
         """
         for start in range(0, len(self.id_str), size):
             rows = slice(start, min(start + size, len(self.id_str)))
@@ -72,7 +72,7 @@ class Predictions:
                     f"{self.path}: sample {sample} of '{self.columns[answer]}' for galaxy"
                     f" '{self.id_str[start + galaxy]}' is {values[galaxy, answer, sample]:g}, expected a"
                     f" {'' if self.kind == 'values' else 'positive '}number; a part of the predictions is"
-                    " missing or broken, predict it again."
+                    " missing or broken, so predict it again."
                 )
             yield rows, values
 
@@ -81,13 +81,13 @@ class Predictions:
 
         Args:
             function: called with what `blocks` yields, (slice of the galaxies, values).
-            threads: blocks that are in memory, and worked on, at once.
+            threads: blocks that are in memory, and processed, at once.
 
         Yields:
-            What the function returns, in the order of the galaxies.
+            The results of the function, in the order of the galaxies.
 
         Raises:
-            UserError: as `blocks`.
+            UserError: see `blocks`.
         """
         blocks = self.blocks()
         with ThreadPoolExecutor(threads) as pool:
@@ -106,7 +106,7 @@ def open_predictions(path):
         `Predictions`.
 
     Raises:
-        UserError: no such file, no HDF5, or a dataset is missing.
+        UserError: there is no such file, it is not HDF5, or a dataset is missing.
     """
     try:
         file = h5py.File(path, "r")
@@ -136,23 +136,21 @@ def open_predictions(path):
 
 
 def describe_posteriors(predictions, output, credible_level, cuts=(), threads=1):
-    """Write the flat catalogue of a file of predictions, whose columns `posteriors.describe` names.
+    """Write the flat catalogue of a file of predictions, with the columns of `summary.describe`.
 
     Args:
         predictions: HDF5 of predictions.
-        output: Parquet to write; its metadata hold kind, credible_level and tree.
+        output: Parquet to write; its metadata have kind, credible_level and tree.
         credible_level: mass of the intervals, between 0 and 1.
-        cuts: `DecisionTree.cuts` of samples to tell.
-        threads: blocks of galaxies that are described at once.
+        cuts: `DecisionTree.cuts` to apply.
+        threads: blocks of galaxies that are processed at once.
 
     Raises:
         UserError: the predictions cannot be read.
     """
     with open_predictions(predictions) as opened, whole(output) as partial:
         if cuts and opened.tree and not any(set(cut.answers) <= set(opened.columns) for cut in cuts):
-            log.info(
-                "No suggested cut is about answers of '%s': there are none in the table", opened.tree.name
-            )
+            log.info("no suggested cut is on answers of '%s', so the table has none", opened.tree.name)
 
         def table_of(rows, values):
             described = describe(opened.id_str[rows], values, opened, credible_level, cuts)
@@ -176,15 +174,15 @@ def read_described(parts, columns=None):
     """Read a flat catalogue that `describe_posteriors` wrote.
 
     Args:
-        parts: its Parquet files, one a chunk.
-        columns: which to read beside id_str, e.g. ["bar_asked"]; all of them if None.
+        parts: its Parquet files, one for each chunk.
+        columns: columns to read beside id_str, e.g. ["bar_asked"]; all of them if None.
 
     Returns:
-        (pandas.DataFrame, {"tree": a `DecisionTree`, or None where it describes labels,
+        (pandas.DataFrame, {"tree": a `DecisionTree`, or None if it describes labels,
         "credible_level": mass of the intervals}).
 
     Raises:
-        UserError: a file is no such catalogue.
+        UserError: a file is not such a catalogue.
     """
     tables = []
     for part in parts:
@@ -204,8 +202,8 @@ def rank_galaxies(parts, output):
     """List galaxies by how much a model would learn from volunteers' votes on them.
 
     Args:
-        parts: Parquet parts of the flat catalogue, one a chunk.
-        output: CSV to write: rank (1 teaches most), id_str, information (nats; see
+        parts: Parquet parts of the flat catalogue, one for each chunk.
+        output: CSV to write: rank (1 has the most information), id_str, information (nats; see
             `information.information`).
 
     Raises:
@@ -227,31 +225,31 @@ def rank_galaxies(parts, output):
             writer.writerow([rank, name, "" if found is None else f"{found:.6g}"])
     if rank and not informed:
         log.warning(
-            "The information is 0 for every galaxy, so the list is in no useful order: it is what posterior"
-            " samples disagree about, and there is one; predict with more samples, views or members."
+            "The information is 0 for every galaxy, so the list is in no useful order: it is the disagreement"
+            " of posterior samples, but there is only one; predict with more samples, views or members."
         )
     log.info("%s: %s galaxies", output, f"{rank:,}")
 
 
 @contextlib.contextmanager
 def predictions_file(path, galaxies, about, members, samples, views, seed):
-    """Write predictions as HDF5 in Zoobot's layout, some galaxies after others.
+    """Write predictions as HDF5 in Zoobot's layout, some galaxies at a time.
 
     Args:
         path: the file.
-        galaxies: how many at most.
+        galaxies: largest number of galaxies.
         about: the model's `model.json`.
         members: number of members.
-        samples: dropout draws a view.
-        views: augmented views; 0 is the central one alone.
-        seed: of the run.
+        samples: dropout draws for each view.
+        views: number of augmented views; 0 is only the central view.
+        seed: seed of the run.
 
     Yields:
-        A function of (id_str, values (galaxies, answers, samples)) that writes further galaxies and
-        returns how many they were.
+        A function of (id_str, values (galaxies, answers, samples)) that writes more galaxies and returns
+        their number.
     """
     shape = (galaxies, len(about["columns"]), members * max(views, 1) * samples)
-    # Whole galaxies together, as they are read; pieces stay in memory until they are full.
+    # A piece has complete galaxies, as they are read. It stays in memory until it is full.
     layout = {"chunks": (min(CHUNK, galaxies), *shape[1:]), "compression": "gzip", "compression_opts": 4}
     with h5py.File(path, "w", rdcc_nbytes=CACHE) as file:
         dataset = file.create_dataset(
@@ -273,7 +271,7 @@ def predictions_file(path, galaxies, about, members, samples, views, seed):
 
 
 def write_predictions(path, ids, values, about, members, samples, views, seed):
-    """Write predictions that are in memory; see `predictions_file`.
+    """Write predictions from memory; see `predictions_file`.
 
     Args:
         path: the file.
@@ -281,9 +279,9 @@ def write_predictions(path, ids, values, about, members, samples, views, seed):
         values: (galaxies, answers, samples) float32.
         about: the model's `model.json`.
         members: number of members.
-        samples: dropout draws a view.
-        views: augmented views.
-        seed: of the run.
+        samples: dropout draws for each view.
+        views: number of augmented views.
+        seed: seed of the run.
     """
     with predictions_file(path, len(ids), about, members, samples, views, seed) as append:
         append(ids, values)
@@ -308,12 +306,12 @@ def _attributes(about, members, samples, views, seed):
 
 
 def collect_predictions(parts, rejected_parts, output):
-    """One virtual HDF5 over all chunks: its numbers are those in the chunks' files, not copies.
+    """Write one virtual HDF5 over all chunks; it refers to the numbers in their files and copies none.
 
     Args:
-        parts: the chunks' HDF5 files, in order.
-        rejected_parts: the chunks' tables of images that could not be read.
-        output: attributes predictions (HDF5, in a folder above the parts') and rejected (CSV).
+        parts: HDF5 files of the chunks, in order.
+        rejected_parts: the tables of the chunks of images that could not be read.
+        output: attributes predictions (HDF5, in a folder above the parts) and rejected (CSV).
     """
     sizes = []
     for part in parts:

@@ -1,25 +1,25 @@
-"""What votes would say: predictive probabilities of vote counts, and what a model would learn from them."""
+"""Predictive probabilities of votes, and the information that a model would get from them."""
 
 import numpy as np
 from scipy import special
 
 from zoolib.posteriors.intervals import marginals
 
-# Votes of which the information is measured; a new galaxy gets about as many in one pass.
+# Number of votes whose information is computed: about as many as a new galaxy gets first.
 VOTES = 10
 
 
 def vote_probabilities(values, tree, answers, votes, kind="concentrations"):
     """Predictive probability that k of N votes on its question go to an answer.
 
-    Of concentrations an equal mixture of beta-binomials, of probabilities one of binomials: the
-    marginals of the predictive distribution of Walmsley et al. 2022, section 5.1.
+    With concentrations this is an equal mixture of beta-binomials, with probabilities an equal mixture of
+    binomials: the marginals of the predictive distribution of Walmsley et al. 2022, section 5.1.
 
     Args:
         values: (galaxies, answers of all questions, samples).
         tree: a `DecisionTree`.
         answers: column of an answer such as `bar_strong`, or a list of them.
-        votes: N, how many are asked the question.
+        votes: N, the number of volunteers that are asked the question.
         kind: what the values are, `concentrations` or `probabilities`.
 
     Returns:
@@ -36,16 +36,16 @@ def vote_probabilities(values, tree, answers, votes, kind="concentrations"):
 def information(values, tree, votes=VOTES, kind="concentrations"):
     """Mutual information between the votes that a galaxy would get and the model that predicts them.
 
-    For each answer, the entropy of the predictive distribution of its votes minus the mean entropy of
-    the samples' own (BALD: Houlsby et al. 2011, https://arxiv.org/abs/1112.5745): large where the
-    samples are each sure and disagree, zero where they agree, however undecided the galaxy is. Summed
-    over the answers of all questions, each counted as if N volunteers were asked it, it is the
-    acquisition function by which Galaxy Zoo chose what to show volunteers (Walmsley et al. 2020,
-    https://arxiv.org/abs/1905.07424, section 4.1, for one question; Walmsley et al. 2022).
+    For each answer: the entropy of the predictive distribution of its votes minus the mean entropy of
+    the distributions of the samples (BALD: Houlsby et al. 2011, https://arxiv.org/abs/1112.5745). It is
+    large where the samples are sure but disagree. It is zero where they agree, even if all are unsure.
+    Galaxy Zoo chose the galaxies to show volunteers by the sum over the answers of all questions, each
+    counted as if N volunteers were asked it (Walmsley et al. 2020, https://arxiv.org/abs/1905.07424,
+    section 4.1, for one question; Walmsley et al. 2022).
 
     Args:
         values: (galaxies, answers of all questions, samples); one sample has no information.
-        tree: a `DecisionTree`, or None for labels: every one is then a yes-no question.
+        tree: a `DecisionTree`, or None for labels; each label is then a yes-no question.
         votes: N.
         kind: what the values are, `concentrations` or `probabilities`.
 
@@ -54,17 +54,17 @@ def information(values, tree, votes=VOTES, kind="concentrations"):
     """
     a, b = _of_answers(values, tree, kind)
     found = np.empty(values.shape[:2])
-    # Answer by answer: all of them at once would not stay in a core's cache.
+    # Answer by answer, because all of them at once do not fit into the cache of a core.
     for answer in range(values.shape[1]):
         of_samples = _of_samples(a[:, answer], b[:, answer], votes, kind)
         of_mixture = special.entr(of_samples.mean(axis=2)).sum(axis=0)
         found[:, answer] = of_mixture - special.entr(of_samples).sum(axis=0).mean(axis=1)
-    # Equal samples differ by rounding.
+    # Rounding can make the difference of equal samples negative.
     return np.maximum(found, 0)
 
 
 def _of_answers(values, tree, kind):
-    """For each answer, its parameter and that of all others together: concentrations or probabilities."""
+    """For each answer, its concentration or probability, and that of all other answers together."""
     if kind == "concentrations":
         return marginals(values, tree)
     values = np.asarray(values, dtype=float)
@@ -73,11 +73,11 @@ def _of_answers(values, tree, kind):
 
 
 def _of_samples(a, b, votes, kind):
-    """Probability of k votes by each sample, (N + 1, ...) for k = 0 to N and the shape of a and b.
+    """Probability of k votes by each sample, (N + 1, ...): k = 0 to N, then the shape of a and b.
 
     Beta-binomial: C(N, k) a(a+1)…(a+k-1) b(b+1)…(b+N-k-1) / (a+b)(a+b+1)…(a+b+N-1). Binomial: the same
-    without the additions, where a + b = 1. Sums of logarithms lose no digits where concentrations are
-    large, as differences of log-gammas do.
+    without the additions, with a + b = 1. For large concentrations differences of log-gammas lose digits;
+    sums of logarithms do not.
     """
     step = 1.0 if kind == "concentrations" else 0.0
     k = np.arange(votes + 1)

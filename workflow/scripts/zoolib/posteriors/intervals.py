@@ -1,20 +1,19 @@
-"""Intervals of vote fractions: exact quantiles and shortest intervals of mixtures of Betas, or of samples.
+"""Intervals of vote fractions: quantiles and shortest intervals of mixtures of Betas, or of samples.
 
 The marginal of a Dirichlet is Beta(α, Σα - α), so that of an equal mixture is a mixture of Betas.
-Probabilities have no spread of their own: their intervals come from the samples alone.
+A sample that is a probability has no spread; intervals of probabilities come from the samples alone.
 """
 
 import numpy as np
 from scipy import special
 
-# Quantiles are bracketed to this share of the volunteers.
+# Greatest error of a quantile, as a vote fraction.
 TOLERANCE = 1e-4
-# Fractions closer than this to 0 or 1 count as 0 or 1 when the shortest interval is looked for.
+# The search for the shortest interval counts fractions closer than this to 0 or 1 as 0 or 1.
 EDGE = 1e-6
-# A mixture is tabulated at so many points for each standard deviation of its narrowest component, and at
-# no more than so many in all.
+# Points of the table of a mixture: for each standard deviation of its narrowest component, and at most.
 FINE, MOST = 8, 4096
-# Numbers of a table that are worked on at once: more do not stay in a core's cache.
+# Numbers of a table that are computed at once: more do not fit into the cache of a core.
 AT_ONCE = 2**17
 # Candidates for the mass below the shortest interval, in each of two rounds.
 CANDIDATES = 65
@@ -35,18 +34,18 @@ def marginals(concentrations, tree):
     for question in tree.questions:
         of_question = chosen[:, question.slice]
         others[:, question.slice] = of_question.sum(axis=1, keepdims=True) - of_question
-    # Beside a concentration 1e16 times as large the others cancel; a Beta has positive parameters.
+    # Next to a concentration 1e16 times as large the sum of the others is lost, but a Beta needs it > 0.
     return chosen, np.maximum(others, 1e-6)
 
 
 def credible_intervals(values, tree, level, kind="concentrations"):
-    """Central credible interval of the vote fraction of each answer: as much lies below it as above.
+    """Central credible interval of the vote fraction of each answer: the masses below and above are equal.
 
-    Exact for concentrations (see `beta_mixture_quantile`); of probabilities, quantiles of the samples.
+    Exact for concentrations (see `beta_mixture_quantile`); quantiles of the samples for probabilities.
 
     Args:
         values: (galaxies, answers of all questions, samples).
-        tree: a `DecisionTree`; not looked at for probabilities.
+        tree: a `DecisionTree`; not used for probabilities.
         level: mass of the interval, between 0 and 1.
         kind: what the values are, `concentrations` or `probabilities`.
 
@@ -62,14 +61,14 @@ def credible_intervals(values, tree, level, kind="concentrations"):
 
 
 def highest_density_intervals(values, tree, level, kind="concentrations"):
-    """Shortest interval that holds the vote fraction of each answer with the stated mass.
+    """Shortest interval with the stated mass for the vote fraction of each answer.
 
-    Where the density has one peak these are the fractions of highest density (see
-    `shortest_beta_mixture_interval`); of probabilities, the shortest window over the samples.
+    If the density has one peak, the interval holds the fractions of highest density (see
+    `shortest_beta_mixture_interval`). For probabilities it is the shortest window over the samples.
 
     Args:
         values: (galaxies, answers of all questions, samples).
-        tree: a `DecisionTree`; not looked at for probabilities.
+        tree: a `DecisionTree`; not used for probabilities.
         level: mass of the interval, between 0 and 1.
         kind: what the values are, `concentrations` or `probabilities`.
 
@@ -88,14 +87,14 @@ def shortest_window(values, level):
 
     Args:
         values: (galaxies, answers, samples).
-        level: share of the samples, between 0 and 1; rounded up to whole samples.
+        level: share of the samples, between 0 and 1; rounded up to a whole number of samples.
 
     Returns:
         Two arrays (galaxies, answers), the lower and the upper ends.
     """
     ordered = np.sort(values, axis=2)
     samples = ordered.shape[2]
-    # A hair less, so that 0.9 of 10 samples are 9 of them.
+    # Slightly less, so that 0.9 of 10 samples are 9 in spite of rounding.
     held = max(int(np.ceil(level * samples - 1e-9)), 1)
     low, high = ordered[:, :, : samples - held + 1], ordered[:, :, held - 1 :]
     shortest = (high - low).argmin(axis=2)[:, :, None]
@@ -105,14 +104,14 @@ def shortest_window(values, level):
 def beta_mixture_quantile(a, b, probability, tolerance=TOLERANCE, guess=None):
     """Quantile of equal mixtures of Beta distributions.
 
-    Newton's method inside a bracket that always holds the quantile.
+    This is Newton's method inside a bracket that always holds the quantile.
 
     Args:
         a, b: (mixtures, components), the parameters of the components, > 0.
         probability: which quantile, between 0 and 1; one for all or (mixtures,).
         tolerance: greatest width of the final bracket.
-        guess: (mixtures,) where to begin; None begins at the quantile of the Beta with the same mean
-            and variance.
+        guess: (mixtures,) first guesses; None takes the quantile of the Beta with the same mean and
+            variance.
 
     Returns:
         (mixtures,), each closer to the quantile than `tolerance`.
@@ -141,10 +140,10 @@ def beta_mixture_quantile(a, b, probability, tolerance=TOLERANCE, guess=None):
         with np.errstate(all="ignore"):
             log_density = (a - 1) * np.log(column) + (b - 1) * np.log1p(-column) - log_beta
             newton = guess - excess / np.exp(log_density).mean(axis=1)
-        # A little too far, so that the next round closes the bracket from the other side.
+        # Slightly too far, so that the next round closes the bracket from the other side.
         newton += np.where(below, 0.45, -0.45) * tolerance
         inside = (newton > low[active]) & (newton < high[active])
-        # Halving the bracket now and then bounds the number of rounds whatever the mixture.
+        # Halving the bracket in every fourth round limits the number of rounds for any mixture.
         halved = (low[active] + high[active]) / 2
         guess = np.where(inside & (rounds % 4 != 0), newton, halved)
     return low - low_excess * (high - low) / (high_excess - low_excess)
@@ -156,7 +155,7 @@ def _matched_beta(a, b):
     means = a / total
     mean = means.mean(axis=1)
     variance = (means * (1 - means) / (total + 1) + means**2).mean(axis=1) - mean**2
-    # Where rounding leaves a mean of 0 or 1 there is no such Beta, but one that is as near as matters.
+    # If rounding leaves a mean of 0 or 1, there is no such Beta; a mean near it is close enough.
     mean = np.clip(mean, EDGE, 1 - EDGE)
     matched = np.maximum(mean * (1 - mean) / np.maximum(variance, EDGE**2) - 1, 1e-3)
     return mean * matched, (1 - mean) * matched
@@ -165,17 +164,16 @@ def _matched_beta(a, b):
 def shortest_beta_mixture_interval(a, b, level):
     """Shortest interval with the stated mass of equal mixtures of Beta distributions.
 
-    The mass below the interval is chosen on a table of the distribution, where the interval is
-    shortest; its ends are then the exact quantiles (`beta_mixture_quantile`). The width depends only
-    in second order on that choice: it is within 0.0005 of the shortest there is. An end within
-    `TOLERANCE` of 0 or 1 is put there.
+    A table of the distribution gives the mass below the shortest interval. The ends are then the exact
+    quantiles (`beta_mixture_quantile`). The width depends on this mass only in second order, so it is
+    within 0.0005 of the smallest possible width. An end within `TOLERANCE` of 0 or 1 becomes 0 or 1.
 
-    - A density that is highest at 0 or 1, or infinite there (a parameter below 1), gives an interval
-      that begins at 0 or ends at 1 exactly.
-    - Infinite at both ends, as where no sample is undecided but they disagree, it is the shortest
-      *interval*, not the two pieces of highest density: mostly nearly all from 0 to 1.
-    - Of several peaks it is the shortest single interval, over the peaks it needs to hold the mass; of
-      two equally short ones, either.
+    - If the density is highest at 0 or 1, or infinite there (a parameter below 1), the interval begins
+      exactly at 0 or ends exactly at 1.
+    - If it is infinite at both ends, because the samples are sure but disagree, the result is the shortest
+      *interval*, not two pieces of highest density. It then reaches nearly from 0 to 1.
+    - With several peaks it is the shortest single interval, which may hold several peaks. If two are
+      equally short, it is one of them.
 
     Args:
         a, b: (mixtures, components), the parameters of the components, > 0.
@@ -196,15 +194,15 @@ def shortest_beta_mixture_interval(a, b, level):
     for end, mass in ((low, below), (high, below + level)):
         inside = (mass > 0) & (mass < 1)
         end[inside] = beta_mixture_quantile(a[inside], b[inside], mass[inside], guess=end[inside])
-    # As near as this to the edge, where most of a mass may lie, a quantile is not told from the edge.
+    # This close to 0 or 1, where much of the mass may be, a quantile cannot be told apart from 0 or 1.
     return np.where(low < TOLERANCE, 0.0, low), np.where(high > 1 - TOLERANCE, 1.0, high)
 
 
 def _grids(a, b):
-    """First and last log odds at which each mixture is tabulated, and at how many it needs to be.
+    """First and last log odds of the table of each mixture, and the number of points that it needs.
 
-    The log odds of a Beta have a smooth density without infinities, with mean ψ(a) - ψ(b) and
-    variance ψ'(a) + ψ'(b), whatever a and b.
+    The log odds of a Beta have a smooth and finite density for any a and b, with mean ψ(a) - ψ(b) and
+    variance ψ'(a) + ψ'(b).
     """
     middle = special.digamma(a) - special.digamma(b)
     spread = np.sqrt(special.polygamma(1, a) + special.polygamma(1, b))
@@ -212,7 +210,7 @@ def _grids(a, b):
     begin = np.clip((middle - 8 * spread).min(axis=1), -edge, edge - 1)
     end = np.clip((middle + 8 * spread).max(axis=1), begin + 1, edge + 1)
     wanted = FINE * (end - begin) / spread.min(axis=1)
-    # Powers of two, so that many mixtures are tabulated alike.
+    # Powers of two, so that many mixtures have tables of equal size.
     points = 2 ** np.ceil(np.log2(np.clip(wanted, 32, MOST))).astype(int)
     return begin, end, points
 
@@ -220,10 +218,10 @@ def _grids(a, b):
 def _tabulated(a, b, begin, end, count):
     """Cumulative distributions of mixtures: two arrays (mixtures, count), fractions and masses below.
 
-    The first fraction is 0 and the last 1, so that what lies outside the table belongs to its ends.
+    The first fraction is 0 and the last is 1, so that the mass outside the table belongs to its ends.
     """
     odds = np.linspace(begin, end, count, axis=1)
-    # log x and log(1 - x), without loss where x is close to 1.
+    # log x and log(1 - x), without loss of digits where x is close to 1.
     log_below, log_above = -np.logaddexp(0, -odds), -np.logaddexp(0, odds)
     of_components = np.stack([a, b, -special.betaln(a, b)], axis=2) @ np.stack(
         [log_below, log_above, np.ones_like(odds)], axis=1
@@ -234,7 +232,7 @@ def _tabulated(a, b, begin, end, count):
     tails = fractions[:, [0, -1]].T[:, :, None]
     first, last = (special.betainc(a, b, tail).mean(axis=1) for tail in tails)
     summed = np.cumsum(steps, axis=1)
-    # The sums of the steps are the masses but for the width of a step.
+    # The sums of the steps are the masses, except for a factor.
     scale = (last - first) / np.maximum(summed[:, -1], np.finfo(float).tiny)
     cumulative = np.zeros_like(density)
     cumulative[:, 1:] = summed * scale[:, None]
@@ -247,7 +245,7 @@ def _tabulated(a, b, begin, end, count):
 def _shortest_of_table(fractions, cumulative, level):
     """Shortest intervals of tabulated distributions: mass below them, lower ends, upper ends."""
     rows = np.arange(len(fractions))
-    # Dense at both ends, where the ends of an interval move fastest with the mass.
+    # Dense at both ends, where the ends of an interval change fastest with the mass.
     below = (1 - level) * np.sin(np.linspace(0, np.pi / 2, CANDIDATES)) ** 2
     below = np.broadcast_to(below, (len(rows), CANDIDATES))
     for _ in range(2):
@@ -255,7 +253,7 @@ def _shortest_of_table(fractions, cumulative, level):
         high = _looked_up(below + level, cumulative, fractions)
         best = (high - low).argmin(axis=1)
         chosen = below[rows, best], low[rows, best], high[rows, best]
-        # The second round looks between the neighbours of the best of the first.
+        # The second round searches between the neighbours of the best candidate of the first.
         around = below[rows, np.maximum(best - 1, 0)], below[rows, np.minimum(best + 1, CANDIDATES - 1)]
         below = np.linspace(*around, CANDIDATES, axis=1)
     return chosen
@@ -263,7 +261,7 @@ def _shortest_of_table(fractions, cumulative, level):
 
 def _looked_up(masses, cumulative, fractions):
     """Fractions below which the masses lie, by linear interpolation in each row."""
-    # Rows one behind the other make one increasing table.
+    # With an offset for each row, all rows together are one increasing table.
     offset = 2.0 * np.arange(len(masses))[:, None]
     found = np.interp(
         (np.minimum(masses, 1) + offset).ravel(), (cumulative + offset).ravel(), fractions.ravel()

@@ -1,30 +1,30 @@
-"""What posteriors say about a galaxy: equal mixtures over the samples of a model's answers.
+"""The posteriors of a galaxy: equal mixtures over the samples of a model's answers.
 
-A model gives every galaxy several samples (members, views, dropout draws): of the concentrations of
-each question's answers, so that the posterior is an equal mixture of Dirichlets, or, with the
-multinomial head, of their probabilities. `kind` says which. Nothing here needs TensorFlow.
-docs/posteriors.md has the formulas in one place.
+A model gives every galaxy several samples (members, views, dropout draws). With concentrations of the
+answers of each question the posterior is an equal mixture of Dirichlets. With the multinomial head the
+samples are probabilities. `kind` says which. Nothing here needs TensorFlow. docs/posteriors.md has all
+formulas.
 """
 
 import numpy as np
 import pandas as pd
 from scipy import special
 
+from zoolib.config.questions import SMALLEST_PROBABILITY
 from zoolib.config.trees import DecisionTree
 from zoolib.posteriors.information import VOTES, information
 from zoolib.posteriors.intervals import credible_intervals, highest_density_intervals
 
-# A cut is made where at least this share of the volunteers is expected to be asked its question.
+# A question counts for a galaxy if at least this share of its volunteers was asked it or, where only the
+# posterior is known, is expected to be asked it (Walmsley et al. 2022, section 5.2).
 RELEVANT = 0.5
-# The multinomial likelihood's floor, as in training.
-SMALLEST_PROBABILITY = 1e-25
 
 
 def expected_fractions(values):
     """Mean posterior vote fraction of each answer.
 
     The mean of a Dirichlet is α / Σα; an equal mixture of them has the mean of the means
-    (Walmsley et al. 2022, section 5.1). Probabilities are fractions already, and Σ is 1.
+    (Walmsley et al. 2022, section 5.1). Probabilities are fractions already; their sum is 1.
 
     Args:
         values: (galaxies, answers, samples), the concentrations (> 0) or probabilities of the answers
@@ -52,18 +52,19 @@ def mean_fractions(values, tree):
 
 
 def probability_asked(fractions, tree):
-    """The share of volunteers that a question reaches.
+    """The share of the volunteers that is asked a question.
 
-    A question is reached by way of one of the answers that lead to it, and each of those by way of
-    its own question: a product up the tree, summed over the answers that lead to the same question.
-    With one parent a question it is the `proportion_volunteers_asked` of Walmsley et al. 2022.
+    A volunteer is asked a question after one of the answers that lead to it, and gives this answer only
+    if asked the question before. So the share is a product up the tree, summed over the answers that lead
+    to the question. If every question has one parent, it is the `proportion_volunteers_asked` of Walmsley
+    et al. 2022.
 
     Args:
         fractions: (galaxies, answers of all questions), expected vote fractions.
         tree: a `DecisionTree`.
 
     Returns:
-        (galaxies, questions), 1 for questions that everybody is asked.
+        (galaxies, questions), 1 for questions that all volunteers are asked.
     """
     owner = {column: question for question in tree.questions for column in question.columns}
     position = {column: index for index, column in enumerate(tree.columns)}
@@ -79,7 +80,7 @@ def probability_asked(fractions, tree):
 
 
 def entropies(fractions, tree):
-    """Entropy of the expected vote fractions of each question: how undecided the answer is.
+    """Entropy of the expected vote fractions of each question: how uncertain the answer is.
 
     Args:
         fractions: (galaxies, answers of all questions).
@@ -95,14 +96,15 @@ def entropies(fractions, tree):
 def suggested_cuts(fractions, tree, cuts):
     """Which galaxies pass the cuts that a tree suggests, such as "strongly barred".
 
-    Walmsley et al. 2022 (table 2) ask for a share of the votes, and for a number of votes on the
-    question. Posteriors have no votes: instead at least half of the volunteers must be expected to be
-    asked the question. That holds its whole chain: a spiral must be likely featured and face-on first.
+    Walmsley et al. 2022 (table 2) require a share of the votes, and a number of votes on the question.
+    Posteriors have no number of votes. Instead, at least half of the volunteers must be expected to be
+    asked the question. This includes the questions before: a spiral must first be likely featured and
+    face-on.
 
     Args:
         fractions: (galaxies, answers of all questions), expected vote fractions.
         tree: a `DecisionTree`.
-        cuts: `DecisionTree.cuts`; those of answers that the tree does not have are left out.
+        cuts: `DecisionTree.cuts`; cuts on answers that the tree does not have are left out.
 
     Returns:
         {name of the cut: (galaxies,) boolean}.
@@ -123,8 +125,8 @@ def log_predictive(votes, values, kind="concentrations"):
     """Log probability of the votes on one question, given the posterior and the number of votes.
 
     The votes follow an equal mixture of Dirichlet-multinomials, coefficient included (Walmsley et
-    al. 2022, equation 6 and section 5.1), or of multinomials where the samples are probabilities.
-    Where nobody voted it is exactly 0.
+    al. 2022, equation 6 and section 5.1). If the samples are probabilities, it is a mixture of
+    multinomials. Without votes the result is exactly 0.
 
     Args:
         votes: (galaxies, answers), whole numbers >= 0.
@@ -144,7 +146,7 @@ def log_predictive(votes, values, kind="concentrations"):
         asked = special.gammaln(sums + total[:, None]) - special.gammaln(sums)
         of_samples = answered.sum(axis=1) - asked
     else:
-        # A probability that underflows does not make votes impossible.
+        # A probability that underflows must not make votes impossible.
         floor = np.maximum(values, SMALLEST_PROBABILITY)
         of_samples = special.xlogy(votes[:, :, None], floor).sum(axis=1)
     mixture = special.logsumexp(of_samples, axis=1) - np.log(of_samples.shape[1])
@@ -152,14 +154,16 @@ def log_predictive(votes, values, kind="concentrations"):
 
 
 def describe(id_str, values, about, credible_level, cuts=()):
-    """Describe posteriors in a flat table, one row a galaxy.
+    """Describe posteriors in a flat table, one row per galaxy.
 
-    For each answer of a tree, `{answer}_fraction` (expected vote fraction), `{answer}_low` and
+    For each answer of a tree: `{answer}_fraction` (expected vote fraction), `{answer}_low` and
     `{answer}_high` (central credible interval), `{answer}_hd_low` and `{answer}_hd_high`
-    (highest-density interval); for each question `{question}_asked` (share of volunteers it reaches),
-    `{question}_entropy` and `{question}_information` (nats); `information`, their sum; for each of the
-    cuts `cut_{name}` (boolean). Labels have `{label}` (mean probability), the same two
-    intervals, and `information` for one more label.
+    (highest-density interval). For each question: `{question}_asked` (share of the volunteers that is
+    asked it), `{question}_entropy` and `{question}_information` (nats). `information` is the sum over
+    questions. For each of the cuts: `cut_{name}` (boolean).
+
+    Labels have `{label}` (mean probability), the same two intervals, and `information` for one more
+    label of the galaxy.
 
     Args:
         id_str: (galaxies,) names.
@@ -167,7 +171,7 @@ def describe(id_str, values, about, credible_level, cuts=()):
         about: attributes kind (`concentrations`, `probabilities` or `values`), tree (a
             `DecisionTree`, its plain values, or None for labels) and columns (names of the answers).
         credible_level: mass of the intervals, between 0 and 1.
-        cuts: `DecisionTree.cuts` of samples to tell.
+        cuts: `DecisionTree.cuts` to apply.
 
     Returns:
         pandas.DataFrame: id_str, then float32 and boolean columns.
@@ -180,7 +184,7 @@ def describe(id_str, values, about, credible_level, cuts=()):
         **_ends("", credible_intervals(values, tree, credible_level, about.kind)),
         **_ends("_hd", highest_density_intervals(values, tree, credible_level, about.kind)),
     }
-    # Numbers that are no probabilities of votes have no information about them.
+    # Information is about votes, so values that are not probabilities have none.
     learned = np.full(values.shape[:2], np.nan)
     if about.kind != "values":
         learned = information(values, tree, votes=VOTES if tree else 1, kind=about.kind)
@@ -203,7 +207,7 @@ def _ends(interval, ends):
 
 
 def _named(names, blocks):
-    """Columns of a table, {name and ending: (galaxies,) float32}, from {ending: (galaxies, names)}."""
+    """Columns of a table, {name + ending: (galaxies,) float32}, from {ending: (galaxies, names)}."""
     return {
         f"{name}{ending}": block[:, number].astype(np.float32)
         for number, name in enumerate(names)

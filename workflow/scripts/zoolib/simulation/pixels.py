@@ -89,7 +89,7 @@ def _fit_regression(pixels, votes, penalty):
     # squares add up to half as much.
     penalty = penalty / 2 if votes.shape[1] == 2 else penalty
     # It minimises C times the summed loss plus half the squared coefficients.
-    regression = LogisticRegression(C=1 / (2 * penalty * votes.sum()), max_iter=300)
+    regression = LogisticRegression(C=1 / (2 * penalty * votes.sum()))
     model = make_pipeline(StandardScaler(), regression)
     return model.fit(pixels[rows], answers, logisticregression__sample_weight=votes[rows, answers])
 
