@@ -260,7 +260,7 @@ def test_older_shapes_of_the_answer_are_read(served, target):
 def test_a_full_disk_is_refused_before_it_starts(served, target, monkeypatch):
     room = namedtuple("usage", "total used free")(10**9, 0, 1_000_000)
     monkeypatch.setattr(downloads.shutil, "disk_usage", lambda folder: room)
-    with pytest.raises(UserError, match=r"need .* MB more and the disk has room for 1\.0 MB; free"):
+    with pytest.raises(UserError, match=r"will take .* MB more, and the disk has room for 1\.0 MB; free"):
         get(target)
     assert_nothing(target)
     assert served.served == {}

@@ -106,7 +106,7 @@ def test_a_full_disk_is_refused_before_the_bytes_come(served, file, monkeypatch)
     room = namedtuple("usage", "total used free")(10**9, 0, 1000)
     monkeypatch.setattr(downloads.shutil, "disk_usage", lambda folder: room)
     with pytest.raises(
-        UserError, match=r"part1\.zip need .* kB more and the disk has room for 1\.0 kB; free"
+        UserError, match=r"part1\.zip will take .* kB more, and the disk has room for 1\.0 kB; free"
     ):
         download_url(address, checksum, output)
     assert list(output.parent.iterdir()) == []

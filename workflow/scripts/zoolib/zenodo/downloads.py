@@ -109,7 +109,7 @@ def size_of(path):
 
 
 def _hash_so_far(path, algorithm):
-    """A hash to be updated, which has seen the bytes that are there."""
+    """A hash of the bytes that are there, to be updated with those that follow."""
     digest = hashlib.new(algorithm)
     if path.exists():
         with open(path, "rb") as file:
@@ -133,7 +133,7 @@ def require_room(folder, size, what, remedy):
     free = shutil.disk_usage(folder).free
     if free < size:
         raise UserError(
-            f"{folder}: {what} need {in_bytes(size)} more and the disk has room for {in_bytes(free)}; free"
+            f"{folder}: {what} will take {in_bytes(size)} more, and the disk has room for {in_bytes(free)}; free"
             f" {in_bytes(size - free)}, or {remedy}."
         )
 
