@@ -3,8 +3,8 @@
 
 rule build_catalog:
     input:
-        tables=[record_file(entry["table"]) for entry in config["catalogs"]],
-        archives=catalog_archives(),
+        tables=FILES.catalog_tables(),
+        archives=FILES.catalog_archives(),
     output:
         train="results/{run}/catalog/train.parquet",
         val="results/{run}/catalog/val.parquet",
@@ -25,9 +25,9 @@ rule build_catalog:
         code=fingerprint("build_catalog", "catalog"),
         catalogs=[
             {
-                **resolved(entry),
+                **FILES.resolved(entry),
                 "min_votes": entry["min_votes"],
-                "tree": table_tree(entry["name"]),
+                "tree": THIS.table_tree(entry["name"]),
             }
             for entry in config["catalogs"]
         ],

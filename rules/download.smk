@@ -1,7 +1,7 @@
 # Stage download: the files of a Zenodo record, a sample of it, or a simulated survey in its layout.
 
 
-# The partial file lies beside the output, where Snakemake does not delete it: a broken download goes on.
+# The partial file is beside the output, where Snakemake does not delete it: an interrupted download continues.
 rule download_file:
     output:
         file="data/zenodo/{record}/{file}",
@@ -25,12 +25,12 @@ rule download_file:
         "../workflow/scripts/download_file.py"
 
 
-if ZENODO["sample"]:
+if SAMPLED:
 
     rule sample_record:
-        # Reads single images out of the remote zips, so it runs where the internet is.
+        # This reads single images from the remote zips, so it runs where Snakemake runs, with internet access.
         input:
-            table=lambda wildcards: downloaded_file(config["catalogs"][0]["table"]),
+            table=FILES.downloaded(config["catalogs"][0]["table"]),
         output:
             table=f"results/{{run}}/download/{config['catalogs'][0]['table']}",
             archive="results/{run}/download/sample.zip",
@@ -48,8 +48,8 @@ if ZENODO["sample"]:
             download=1,
         params:
             sample={
-                "record": ZENODO["record"],
-                "galaxies": ZENODO["sample"],
+                "record": config["zenodo"]["record"],
+                "galaxies": SAMPLED,
                 "archives": config["catalogs"][0]["archives"],
             },
             seed=config["seed"],
@@ -57,7 +57,7 @@ if ZENODO["sample"]:
             "../workflow/scripts/sample_record.py"
 
 
-if ZENODO["simulate"]:
+if SIMULATED:
 
     rule simulate_record:
         output:
@@ -80,7 +80,7 @@ if ZENODO["simulate"]:
             runtime=60,
         params:
             code=fingerprint("simulate_record", "simulation.survey"),
-            survey=ZENODO["simulate"],
+            survey=SIMULATED,
             seed=config["seed"],
         script:
             "../workflow/scripts/simulate_record.py"
@@ -89,7 +89,7 @@ if ZENODO["simulate"]:
 if any(task["url"] for task in TASKS.values()):
 
     rule download_labels:
-        # The partial file lies beside the output here too.
+        # As above, the partial file is beside the output.
         output:
             file="data/labels/{checksum}/{file}",
         log:
@@ -113,9 +113,9 @@ if any(task["url"] for task in TASKS.values()):
 
 rule download:
     input:
-        more_tables("volunteers_1_and_2"),
-        more_tables("auto_posteriors"),
-        [record_file(entry["table"]) for entry in config["catalogs"]],
-        [labelled_files(task) for task in TASKS.values()],
-        [archives_of(entry) for entry in config["catalogs"] + config["finetune"]["tasks"]],
+        FILES.published_table("volunteers_1_and_2"),
+        FILES.published_table("auto_posteriors"),
+        FILES.catalog_tables(),
+        [FILES.task_labels(task) for task in TASKS],
+        [FILES.archives(entry) for entry in [*config["catalogs"], *TASKS.values()]],
     localrule: True

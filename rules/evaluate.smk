@@ -1,20 +1,14 @@
-# Stage evaluate: the posteriors beside the volunteers, as tables and figures.
+# Stage evaluate: the posteriors compared with the volunteers, in tables and figures.
 
 EVALUATED = config["evaluate"]["target"]
 EVALUATED_SPLIT = TARGETS[EVALUATED]["split"] if EVALUATED else None
-QUESTIONS = list(TREE["questions"])
-# Tasks whose score is followed with the number of labels.
-COUNTED = [name for name, task in TASKS.items() if any(fit.startswith("labels") for fit in fit_names(task))]
+QUESTIONS = [question.name for question in THIS.tree.questions]
 
 
 rule evaluate_predictions:
     input:
         predictions=f"results/{{run}}/predict/{EVALUATED}/predictions.hdf5",
-        parts=expand(
-            "results/{{run}}/predict/{target}/chunks/{chunk}.hdf5",
-            target=EVALUATED,
-            chunk=range(config["predict"]["chunks"]),
-        ),
+        parts=FILES.chunks(EVALUATED, "chunks/{chunk}.hdf5"),
         test=f"results/{{run}}/catalog/{EVALUATED_SPLIT}.parquet",
         train="results/{run}/catalog/train.parquet",
     output:
@@ -43,13 +37,13 @@ rule draw_confusion:
     input:
         confusion="results/{run}/evaluate/confusion.csv",
     output:
-        report(
+        svg=report(
             "results/{run}/evaluate/confusion_{subset}.svg",
             caption="../workflow/report/confusion.rst",
             category="Scores",
             labels={"figure": "confusion matrices", "galaxies": "{subset}"},
         ),
-        "results/{run}/evaluate/confusion_{subset}.png",
+        png="results/{run}/evaluate/confusion_{subset}.png",
     log:
         "logs/{run}/draw_confusion/{subset}.log",
     benchmark:
@@ -75,7 +69,7 @@ rule calibrate:
         parts=rules.evaluate_predictions.input.parts,
         test=rules.evaluate_predictions.input.test,
         # Only a simulated survey knows the probabilities that its votes were drawn from.
-        truth=rules.simulate_record.output.truth if ZENODO["simulate"] else [],
+        truth=rules.simulate_record.output.truth if SIMULATED else [],
     output:
         coverage="results/{run}/evaluate/coverage.csv",
         calibration="results/{run}/evaluate/calibration.csv",
@@ -100,13 +94,13 @@ rule draw_calibration:
         coverage=rules.calibrate.output.coverage,
         calibration=rules.calibrate.output.calibration,
     output:
-        report(
+        svg=report(
             "results/{run}/evaluate/calibration.svg",
             caption="../workflow/report/calibration.rst",
             category="Calibration",
             labels={"figure": "coverage of truth and votes"},
         ),
-        "results/{run}/evaluate/calibration.png",
+        png="results/{run}/evaluate/calibration.png",
     log:
         "logs/{run}/draw_calibration.log",
     benchmark:
@@ -125,15 +119,15 @@ rule draw_calibration:
 
 rule draw_learning_curves:
     input:
-        histories=[model_files(ensemble_folders(name), "history.csv") for name in TRAINED],
+        histories=[each(FILES.members(name), "history.csv") for name in ENSEMBLES],
     output:
-        report(
+        svg=report(
             "results/{run}/evaluate/learning_curves.svg",
             caption="../workflow/report/learning_curves.rst",
             category="Training",
             labels={"figure": "learning curves", "model": "all members"},
         ),
-        "results/{run}/evaluate/learning_curves.png",
+        png="results/{run}/evaluate/learning_curves.png",
     log:
         "logs/{run}/draw_learning_curves.log",
     benchmark:
@@ -146,7 +140,7 @@ rule draw_learning_curves:
         runtime=10,
     params:
         code=fingerprint("draw_learning_curves", "figures.learning_curves"),
-        names=[f"{name} {member}" for name, entry in TRAINED.items() for member in range(entry["members"])],
+        names=[f"{name} {member}" for name, entry in ENSEMBLES.items() for member in range(entry["members"])],
         title="Learning curves",
     script:
         "../workflow/scripts/draw_learning_curves.py"
@@ -154,15 +148,11 @@ rule draw_learning_curves:
 
 rule draw_gallery:
     input:
-        descriptions=expand(
-            "results/{{run}}/predict/{target}/catalog/{chunk}.parquet",
-            target=EVALUATED,
-            chunk=range(config["predict"]["chunks"]),
-        ),
+        descriptions=FILES.chunks(EVALUATED, "catalog/{chunk}.parquet"),
         catalog=f"results/{{run}}/catalog/{EVALUATED_SPLIT}.parquet",
-        archives=catalog_archives(),
+        archives=FILES.catalog_archives(),
     output:
-        [
+        figures=[
             report(
                 f"results/{{run}}/evaluate/gallery/{question}.png",
                 caption="../workflow/report/gallery.rst",
@@ -191,10 +181,8 @@ rule draw_gallery:
 rule evaluate_task:
     input:
         predictions=of_fits("predict/{fit}/predictions.hdf5"),
-        parts=parts_of_fits,
-        train=of_fits("finetune/{fit}/train.parquet"),
-        val=of_fits("finetune/{fit}/val.parquet"),
-        test=of_fits("finetune/{fit}/test.parquet"),
+        parts=by("task", FILES.scored_chunks),
+        galaxies="results/{run}/finetune/{task}/galaxies.parquet",
     output:
         galaxies="results/{run}/evaluate/{task}/galaxies.parquet",
         scores="results/{run}/evaluate/{task}/scores.csv",
@@ -211,7 +199,7 @@ rule evaluate_task:
         runtime=10,
     params:
         code=fingerprint("evaluate_task", "scores.tasks"),
-        fits=scored_fits,
+        fits=by("task", THIS.scored_fits),
         seed=config["seed"],
     script:
         "../workflow/scripts/evaluate_task.py"
@@ -222,7 +210,7 @@ rule draw_task:
         galaxies="results/{run}/evaluate/{task}/galaxies.parquet",
         confusion="results/{run}/evaluate/{task}/confusion.csv",
         histories=of_fits("finetune/{fit}/history.csv"),
-        archives=lambda wildcards: archives_of(TASKS[wildcards.task]),
+        archives=by("task", FILES.task_archives),
     output:
         confusion=report(
             "results/{run}/evaluate/{task}/confusion.png",
@@ -266,19 +254,18 @@ rule draw_task:
         code=fingerprint(
             "draw_task", "figures.task_results", "figures.learning_curves", "figures.task_gallery"
         ),
-        fits=scored_fits,
+        fits=by("task", THIS.scored_fits),
         across=6,
     script:
         "../workflow/scripts/draw_task.py"
 
 
 rule compare_label_counts:
-    # Scored and drawn in one job: both take seconds.
+    # One job scores and draws: both take only seconds.
     input:
-        predictions=of_fits("predict/{fit}/predictions.hdf5", counted_fits),
-        train="results/{run}/finetune/{task}/train.parquet",
-        test="results/{run}/finetune/{task}/test.parquet",
-        published=PUBLISHED_FOLDER / "walmsley_2021_rings.yaml",
+        predictions=of_fits("predict/{fit}/predictions.hdf5", THIS.counted_fits),
+        galaxies="results/{run}/finetune/{task}/galaxies.parquet",
+        published=THIS.folder / "published" / "walmsley_2021_rings.yaml",
     output:
         scores="results/{run}/evaluate/{task}/label_counts.csv",
         figure=report(
@@ -300,33 +287,34 @@ rule compare_label_counts:
         runtime=10,
     params:
         code=fingerprint("compare_label_counts", "scores.tasks", "figures.label_counts"),
-        fits=counted_fits,
+        fits=by("task", THIS.counted_fits),
     script:
         "../workflow/scripts/compare_label_counts.py"
 
 
-# Tasks that plain pixels are set beside: {name: its only label, which is yes or no}.
-COMPARED = {
+# Tasks that are compared with a regression on plain pixels: {name: its only label, which is binary}.
+COMPARED_WITH_PIXELS = {
     name: task["labels"][0]["name"]
     for name, task in TASKS.items()
     if not task["folds"] and [label["kind"] for label in task["labels"]] == ["binary"]
 }
 
-if ZENODO["simulate"]:
+if SIMULATED:
 
     rule compare_with_truth:
         # Only a simulated survey knows the probabilities that its votes were drawn from.
         input:
             train="results/{run}/catalog/train.parquet",
             test=f"results/{{run}}/catalog/{EVALUATED_SPLIT}.parquet",
-            archives=catalog_archives(),
+            archives=FILES.catalog_archives(),
             predictions=rules.evaluate_predictions.input.predictions,
             truth=rules.simulate_record.output.truth,
             losses=rules.evaluate_predictions.output.losses,
             metrics=rules.evaluate_predictions.output.metrics,
-            task_train=expand("results/{{run}}/finetune/{task}/train.parquet", task=COMPARED),
-            task_test=expand("results/{{run}}/finetune/{task}/test.parquet", task=COMPARED),
-            task_scores=expand("results/{{run}}/evaluate/{task}/scores.csv", task=COMPARED),
+            task_galaxies=expand(
+                "results/{{run}}/finetune/{task}/galaxies.parquet", task=COMPARED_WITH_PIXELS
+            ),
+            task_scores=expand("results/{{run}}/evaluate/{task}/scores.csv", task=COMPARED_WITH_PIXELS),
         output:
             learning="results/{run}/evaluate/learning.csv",
         log:
@@ -341,7 +329,7 @@ if ZENODO["simulate"]:
             runtime=30,
         params:
             code=fingerprint("compare_with_truth", "simulation.truth"),
-            labels=list(COMPARED.values()),
+            labels=list(COMPARED_WITH_PIXELS.values()),
         script:
             "../workflow/scripts/compare_with_truth.py"
 
@@ -349,8 +337,8 @@ if ZENODO["simulate"]:
 rule evaluate:
     input:
         f"results/{RUN}/evaluate/scores.csv" if EVALUATED else [],
-        f"results/{RUN}/evaluate/learning.csv" if EVALUATED and ZENODO["simulate"] else [],
+        f"results/{RUN}/evaluate/learning.csv" if EVALUATED and SIMULATED else [],
         f"results/{RUN}/evaluate/coverage.csv" if EVALUATED else [],
         expand("results/{run}/evaluate/{task}/scores.csv", run=RUN, task=TASKS),
-        expand("results/{run}/evaluate/{task}/label_counts.csv", run=RUN, task=COUNTED),
+        expand("results/{run}/evaluate/{task}/label_counts.csv", run=RUN, task=THIS.counted_tasks),
     localrule: True

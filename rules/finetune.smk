@@ -1,46 +1,41 @@
 # Stage finetune: a trained backbone learns a new label.
 
 
-# A rule each, as tasks have different trainings; one job makes the catalogues of them all.
-for task in TASKS.values():
-
-    rule:
-        name:
-            f"build_task_catalog_{task['name']}"
-        input:
-            labels=labelled_files(task),
-            archives=archives_of(task),
-        output:
-            catalogs=fit_catalogs(task),
-            rejected=f"results/{RUN}/finetune/{task['name']}/rejected.csv",
-            summary=f"results/{RUN}/finetune/{task['name']}/summary.csv",
-        log:
-            f"logs/{RUN}/build_task_catalog/{task['name']}.log",
-        benchmark:
-            f"benchmarks/{RUN}/build_task_catalog/{task['name']}.tsv"
-        conda:
-            "../envs/cpu.yaml"
-        threads: 1
-        resources:
-            mem_mb=doubled(2000),
-            runtime=30,
-        params:
-            code=fingerprint("build_task_catalog", "data.tasks"),
-            task=task_data(task),
-            fits=fit_names(task),
-            seed=config["seed"],
-            limits={"max_rejected": config["shards"]["max_rejected"]},
-        script:
-            "../workflow/scripts/build_task_catalog.py"
+rule build_task_catalog:
+    # One table for all finetunings of a task; each of them selects its own galaxies from it.
+    input:
+        labels=by("task", FILES.task_labels),
+        archives=by("task", FILES.task_archives),
+    output:
+        galaxies="results/{run}/finetune/{task}/galaxies.parquet",
+        rejected="results/{run}/finetune/{task}/rejected.csv",
+        summary="results/{run}/finetune/{task}/summary.csv",
+    log:
+        "logs/{run}/build_task_catalog/{task}.log",
+    benchmark:
+        "benchmarks/{run}/build_task_catalog/{task}.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=doubled(2000),
+        runtime=30,
+    params:
+        code=fingerprint("build_task_catalog", "data.tasks"),
+        task=by("task", FILES.task_source),
+        fits=by("task", THIS.fit_names),
+        seed=config["seed"],
+        limits={"max_rejected": config["shards"]["max_rejected"]},
+    script:
+        "../workflow/scripts/build_task_catalog.py"
 
 
 rule finetune_task:
     # A task is trained once, or once for each of its folds or numbers of labels.
     input:
-        train="results/{run}/finetune/{fit}/train.parquet",
-        validation="results/{run}/finetune/{fit}/val.parquet",
-        archives=lambda wildcards: archives_of(task_of(wildcards.fit)),
-        start=start_model,
+        galaxies=by("fit", FILES.task_galaxies),
+        archives=by("fit", FILES.task_archives),
+        start=by("fit", FILES.fit_start),
     output:
         model="results/{run}/finetune/{fit}/model.keras",
         about="results/{run}/finetune/{fit}/model.json",
@@ -57,26 +52,17 @@ rule finetune_task:
         runtime=720,
     params:
         code=fingerprint("finetune_task", "finetune"),
-        task=task_settings,
+        task=by("fit", THIS.training_of),
         seed=config["seed"],
-        scratch=from_scratch,
+        scratch=by("fit", THIS.starts_from_scratch),
     script:
         "../workflow/scripts/finetune_task.py"
 
 
 rule finetune:
     input:
-        expand("results/{run}/finetune/{fit}/model.keras", run=RUN, fit=FITS),
-        expand(
-            "results/{run}/predict/{fit}/catalog/{chunk}.parquet",
-            run=RUN,
-            fit=FITS,
-            chunk=range(config["predict"]["chunks"]),
-        ),
+        expand("results/{run}/finetune/{fit}/model.keras", run=RUN, fit=THIS.fits),
+        [FILES.chunks(fit, "catalog/{chunk}.parquet") for fit in THIS.fits],
         expand("results/{run}/evaluate/{task}/gallery.png", run=RUN, task=TASKS),
-        [
-            f"results/{RUN}/evaluate/{name}/label_counts.csv"
-            for name, task in TASKS.items()
-            if task["label_counts"]
-        ],
+        expand("results/{run}/evaluate/{task}/label_counts.csv", run=RUN, task=THIS.counted_tasks),
     localrule: True

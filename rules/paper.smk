@@ -1,9 +1,10 @@
-# Stage paper: the tables and figures of the paper again, from this run, and the counts of its record.
+# Stage paper: the paper's tables and figures, made from this run, and the counts of its record's tables.
 
-COMPARED = is_comparable()
+COMPARED = THIS.is_comparable
 EVERYTHING = next((name for name, target in TARGETS.items() if "archives" in target), None)
-POSTERIORS = more_tables("auto_posteriors")
-# Figure: what the report calls it.
+EARLIER = FILES.published_table("volunteers_1_and_2")
+POSTERIORS = FILES.published_table("auto_posteriors")
+# Figures, and their names in the report.
 FROM_TABLES = {
     "figure_02": "2: votes of each galaxy",
     "figure_03": "3: what active learning chose",
@@ -21,17 +22,17 @@ PICTURES = {
     "figure_18": "18: from the surest to the least sure",
     "galleries": "A1 to A5: galleries",
 }
-DRAWN_TREES = {tree.name: tree for tree in TREES.values()}
+DRAWN_TREES = {tree.name: tree for tree in THIS.trees.values()}
 if COMPARED:
-    # How many galaxies the models' panel of figure 20 has in the paper.
-    ALL_SPIRALS = PUBLISHED["figures"]["figure_20"]["models"]
-    # Figure A1 beside figure 4.
-    DRAWN_TREES["gz_decals_1_2"] = DecisionTree.load(TREES_FOLDER / "gz_decals_1_2.yaml")
+    # The number of galaxies in the models' panel of the paper's figure 20.
+    ALL_SPIRALS = THIS.published["figures"]["figure_20"]["models"]
+    # Figure A1, in addition to figure 4.
+    DRAWN_TREES["gz_decals_1_2"] = THIS.known_tree("gz_decals_1_2")
 
 
 rule draw_trees:
     output:
-        [
+        svg=[
             report(
                 f"results/{{run}}/paper/tree_{name}.svg",
                 caption="../workflow/report/paper_tree.rst",
@@ -40,7 +41,7 @@ rule draw_trees:
             )
             for name, tree in DRAWN_TREES.items()
         ],
-        [f"results/{{run}}/paper/tree_{name}.png" for name in DRAWN_TREES],
+        png=[f"results/{{run}}/paper/tree_{name}.png" for name in DRAWN_TREES],
     log:
         "logs/{run}/draw_trees.log",
     benchmark:
@@ -83,23 +84,19 @@ if COMPARED:
             runtime=10,
         params:
             code=fingerprint("compare_with_published", "paper"),
-            published=PUBLISHED,
-            warning=why_not_comparable(),
+            published=THIS.published,
+            warning=THIS.why_not_comparable,
         script:
             "../workflow/scripts/compare_with_published.py"
 
     rule draw_paper_tables:
         input:
-            votes=[record_file(entry["table"]) for entry in config["catalogs"]],
-            earlier=more_tables("volunteers_1_and_2"),
+            votes=FILES.catalog_tables(),
+            earlier=EARLIER,
             posteriors=POSTERIORS,
-            own=expand(
-                "results/{{run}}/predict/{target}/catalog/{chunk}.parquet",
-                target=EVERYTHING or EVALUATED,
-                chunk=range(config["predict"]["chunks"]),
-            ),
+            own=FILES.chunks(EVERYTHING or EVALUATED, "catalog/{chunk}.parquet"),
         output:
-            [
+            svg=[
                 report(
                     f"results/{{run}}/paper/{figure}.svg",
                     caption=f"../workflow/report/paper_{figure}.rst",
@@ -108,7 +105,7 @@ if COMPARED:
                 )
                 for figure, what in FROM_TABLES.items()
             ],
-            [f"results/{{run}}/paper/{figure}.png" for figure in FROM_TABLES],
+            png=[f"results/{{run}}/paper/{figure}.png" for figure in FROM_TABLES],
         log:
             "logs/{run}/draw_paper_tables.log",
         benchmark:
@@ -121,16 +118,16 @@ if COMPARED:
             runtime=30,
         params:
             code=fingerprint("draw_paper_tables", "figures.paper_tables"),
-            tree=table_tree(config["catalogs"][0]["name"]),
-            title="Simulated survey" if ZENODO["simulate"] else UNION.title,
-            earlier=["Galaxy Zoo DECaLS 1 and 2"] if more_tables("volunteers_1_and_2") else [],
-            # What they are called: the input, and how many galaxies the paper has there.
+            tree=THIS.table_tree(config["catalogs"][0]["name"]),
+            title="Simulated survey" if SIMULATED else THIS.tree.title,
+            earlier=["Galaxy Zoo DECaLS 1 and 2"] if EARLIER else [],
+            # {name in the figure: (the input, the number of galaxies in the paper)}.
             models={
                 **({"Published posteriors": ("posteriors", ALL_SPIRALS)} if POSTERIORS else {}),
                 **({"This run, every galaxy": ("own", ALL_SPIRALS)} if EVERYTHING else {}),
                 **({} if EVERYTHING else {"This run, test galaxies": ("own", None)}),
             },
-            published=PUBLISHED["figures"],
+            published=THIS.published["figures"],
         script:
             "../workflow/scripts/draw_paper_tables.py"
 
@@ -140,9 +137,9 @@ if COMPARED:
             parts=rules.evaluate_predictions.input.parts,
             catalog=rules.evaluate_predictions.input.test,
             descriptions=rules.draw_gallery.input.descriptions,
-            archives=catalog_archives(),
+            archives=FILES.catalog_archives(),
         output:
-            [
+            shown=[
                 report(
                     f"results/{{run}}/paper/{figure}.{'svg' if figure in FROM_PREDICTIONS else 'png'}",
                     caption=f"../workflow/report/paper_{figure}.rst",
@@ -151,7 +148,7 @@ if COMPARED:
                 )
                 for figure, what in (FROM_PREDICTIONS | PICTURES).items()
             ],
-            [f"results/{{run}}/paper/{figure}.png" for figure in FROM_PREDICTIONS],
+            png=[f"results/{{run}}/paper/{figure}.png" for figure in FROM_PREDICTIONS],
         log:
             "logs/{run}/draw_paper_predictions.log",
         benchmark:
@@ -165,15 +162,15 @@ if COMPARED:
         params:
             code=fingerprint("draw_paper_predictions", "figures.paper_predictions"),
             min_votes=config["evaluate"]["min_votes"],
-            published=PUBLISHED["figures"],
+            published=THIS.published["figures"],
         script:
             "../workflow/scripts/draw_paper_predictions.py"
 
 
 rule check_record:
-    # No output: Snakemake deletes those of a failed job, and the table says which counts are wrong.
+    # The table that says which counts are wrong is no output: Snakemake deletes outputs of a failed job.
     input:
-        list(checked_tables().values()),
+        tables=list(FILES.checked_tables().values()),
     log:
         f"logs/{RUN}/check_record.log",
     benchmark:
@@ -185,7 +182,7 @@ rule check_record:
         mem_mb=doubled(4000),
         runtime=30,
     params:
-        expected=str(checks_file()),
+        expected=str(FILES.checks),
         output=f"results/{RUN}/paper/check_record.csv",
     script:
         "../workflow/scripts/check_record.py"
@@ -193,7 +190,7 @@ rule check_record:
 
 rule paper:
     input:
-        expand("results/{run}/paper/tree_{name}.svg", run=RUN, name=DRAWN_TREES if TRAINED else []),
+        expand("results/{run}/paper/tree_{name}.svg", run=RUN, name=DRAWN_TREES if ENSEMBLES else []),
         expand(
             "results/{run}/paper/{file}",
             run=RUN,

@@ -1,10 +1,10 @@
-# Stage predict: posteriors for a split, a catalogue, a folder, the archives or foreign shards.
+# Stage predict: posteriors for a split, a catalogue, a folder, the archives, or shards from elsewhere.
 
 
 rule list_galaxies:
-    # Once for all chunks, none of which reads more than its own galaxies.
+    # One list for all chunks; each chunk reads only its own galaxies from it.
     input:
-        sources=listed_sources,
+        sources=by("target", FILES.listed),
     output:
         galaxies="results/{run}/predict/{target}/galaxies.parquet",
     log:
@@ -19,18 +19,18 @@ rule list_galaxies:
         runtime=60,
     params:
         code=fingerprint("list_galaxies", "data.listing"),
-        kind=listed_kind,
-        images=lambda wildcards: TARGETS[wildcards.target].get("images"),
+        kind=by("target", THIS.listed_kind),
+        images=by("target", THIS.listed_images),
     script:
         "../workflow/scripts/list_galaxies.py"
 
 
 rule predict_chunk:
     input:
-        galaxies=target_galaxies,
-        pixels=target_pixels,
-        models=target_models,
-        about=target_abouts,
+        galaxies=by("target", FILES.galaxies),
+        pixels=by("target", FILES.pixels),
+        models=by("target", FILES.model_files),
+        about=by("target", FILES.model_abouts),
     output:
         predictions="results/{run}/predict/{target}/chunks/{chunk}.hdf5",
         rejected="results/{run}/predict/{target}/chunks/{chunk}.rejected.csv",
@@ -70,22 +70,16 @@ rule describe_posteriors:
     params:
         code=fingerprint("describe_posteriors", "posteriors.files"),
         credible_level=config["predict"]["credible_level"],
-        # Its cuts name samples.
-        tree=CUT_TREE,
+        # The tree's cuts define samples.
+        tree=THIS.tree.without_title(published=True),
     script:
         "../workflow/scripts/describe_posteriors.py"
 
 
 rule collect_predictions:
     input:
-        parts=expand(
-            "results/{{run}}/predict/{{target}}/chunks/{chunk}.hdf5",
-            chunk=range(config["predict"]["chunks"]),
-        ),
-        rejected=expand(
-            "results/{{run}}/predict/{{target}}/chunks/{chunk}.rejected.csv",
-            chunk=range(config["predict"]["chunks"]),
-        ),
+        parts=FILES.chunks("{target}", "chunks/{chunk}.hdf5"),
+        rejected=FILES.chunks("{target}", "chunks/{chunk}.rejected.csv"),
     output:
         predictions="results/{run}/predict/{target}/predictions.hdf5",
         rejected="results/{run}/predict/{target}/rejected.csv",
@@ -108,10 +102,7 @@ rule collect_predictions:
 
 rule rank_galaxies:
     input:
-        parts=expand(
-            "results/{{run}}/predict/{{target}}/catalog/{chunk}.parquet",
-            chunk=range(config["predict"]["chunks"]),
-        ),
+        parts=FILES.chunks("{target}", "catalog/{chunk}.parquet"),
     output:
         ranked="results/{run}/predict/{target}/label_next.csv",
     log:
@@ -134,10 +125,5 @@ rule predict:
     input:
         expand("results/{run}/predict/{target}/predictions.hdf5", run=RUN, target=TARGETS),
         expand("results/{run}/predict/{target}/label_next.csv", run=RUN, target=TARGETS),
-        expand(
-            "results/{run}/predict/{target}/catalog/{chunk}.parquet",
-            run=RUN,
-            target=TARGETS,
-            chunk=range(config["predict"]["chunks"]),
-        ),
+        [FILES.chunks(target, "catalog/{chunk}.parquet") for target in TARGETS],
     localrule: True

@@ -2,9 +2,9 @@
 
 
 rule import_backbone:
-    # Where Snakemake runs, as compute nodes have no internet.
+    # This runs where Snakemake runs, because compute nodes have no internet.
     input:
-        source=lambda wildcards: files_of_source(ENCODERS[wildcards.encoder]["source"]),
+        source=by("encoder", FILES.encoder_source),
     output:
         model="results/{run}/pretrained/{encoder}/model.keras",
         about="results/{run}/pretrained/{encoder}/model.json",
@@ -13,7 +13,7 @@ rule import_backbone:
     benchmark:
         "benchmarks/{run}/import_backbone/{encoder}.tsv"
     wildcard_constraints:
-        # Others, left there by another configuration, are inputs like any file.
+        # Encoders of an earlier configuration are inputs like any other file.
         encoder="|".join(ENCODERS) or "none",
     localrule: True
     conda:
@@ -24,7 +24,7 @@ rule import_backbone:
         runtime=60,
     params:
         code=fingerprint("import_backbone", "pretrained"),
-        encoder=lambda wildcards: ENCODERS[wildcards.encoder],
+        encoder=by("encoder", ENCODERS.get),
     script:
         "../workflow/scripts/import_backbone.py"
 

@@ -1,18 +1,18 @@
 # Stage report: what Snakemake's own report shows; `make report` writes it as one HTML file.
 
-# Table: caption, category, task, what the report calls it.
+# {table: (caption, category, task, name in the report)}.
 TABLES = {
     "report/configuration": ("configuration", "Run", None, "configuration"),
     "report/provenance": ("provenance", "Run", None, "versions and data"),
 }
-if TRAINED:
+if ENSEMBLES:
     TABLES["catalog/summary"] = ("catalog_summary", "Data", None, "galaxies left after each cut")
     TABLES["shards/rejected"] = ("rejected", "Data", None, "images that could not be read")
 if EVALUATED:
     TABLES["evaluate/scores"] = ("scores", "Scores", None, "scores of each question")
     TABLES["evaluate/losses"] = ("losses", "Scores", None, "test loss beside a constant predictor's")
     TABLES["evaluate/coverage"] = ("coverage", "Calibration", None, "coverage of truth and votes")
-if EVALUATED and ZENODO["simulate"]:
+if EVALUATED and SIMULATED:
     TABLES["evaluate/learning"] = ("learning", "Scores", None, "what was learned, between trivial and true")
 for task in TASKS:
     summary = ("catalog_summary", "Finetuning", task, "galaxies left after each cut")
@@ -22,10 +22,11 @@ for task in TASKS:
 
 rule describe_run:
     input:
-        about=[model_files(ensemble_folders(name), "model.json") for name in TRAINED],
-        tasks=expand("results/{{run}}/finetune/{fit}/model.json", fit=FITS),
+        about=[each(FILES.members(name), "model.json") for name in ENSEMBLES],
+        tasks=expand("results/{{run}}/finetune/{fit}/model.json", fit=THIS.fits),
     output:
         configuration="results/{run}/report/configuration.csv",
+        settings="results/{run}/report/configuration.yaml",
         provenance="results/{run}/report/provenance.csv",
     log:
         "logs/{run}/describe_run.log",
@@ -46,11 +47,11 @@ rule describe_run:
 
 
 rule show_tables:
-    # Snakemake's report shows HTML; CSV it only offers for download.
+    # Snakemake's report shows HTML, but it offers CSV only for download.
     input:
         expand("results/{{run}}/{table}.csv", table=TABLES),
     output:
-        [
+        pages=[
             report(
                 f"results/{{run}}/report/{table}.html",
                 caption=f"../workflow/report/{caption}.rst",
@@ -81,8 +82,8 @@ rule report:
     input:
         rules.evaluate.input,
         rules.paper.input,
-        expand("results/{run}/train/augmentations.png", run=RUN if TRAINED else []),
-        expand("results/{run}/evaluate/learning_curves.svg", run=RUN if TRAINED else []),
+        expand("results/{run}/train/augmentations.png", run=RUN if ENSEMBLES else []),
+        expand("results/{run}/evaluate/learning_curves.svg", run=RUN if ENSEMBLES else []),
         expand(
             "results/{run}/evaluate/confusion_{subset}.svg",
             run=RUN,

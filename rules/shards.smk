@@ -2,12 +2,12 @@
 
 
 rule write_shard:
-    # Straight from the record's zips: nothing is unpacked.
+    # Images are read directly from the record's zips: nothing is unpacked.
     input:
         catalog="results/{run}/catalog/{split}.parquet",
-        archives=catalog_archives(),
+        archives=FILES.catalog_archives(),
     output:
-        shard=f"results/{{run}}/shards/{{split}}/{{shard}}{SHARD_SUFFIX}",
+        shard=f"results/{{run}}/shards/{{split}}/{{shard}}{FILES.shard_suffix}",
         about="results/{run}/shards/{split}/{shard}.json",
         rejected="results/{run}/shards/{split}/{shard}.rejected.csv",
     log:
@@ -23,17 +23,17 @@ rule write_shard:
     params:
         code=fingerprint("write_shard", "shards"),
         image={key: config["image"][key] for key in ("size", "color", "encoding")},
-        of=lambda wildcards: config["shards"]["count"][wildcards.split],
+        of=by("split", config["shards"]["count"].get),
         enabled=config["shards"]["enabled"],
     script:
         "../workflow/scripts/write_shard.py"
 
 
 rule check_rejected:
-    # Judged over all shards together: one bad image in a small shard is no reason to stop.
+    # The share is judged over all shards together: one bad image in a small shard is no reason to stop.
     input:
-        abouts=shard_files(".json", *SPLITS),
-        rejected=shard_files(".rejected.csv", *SPLITS),
+        abouts=FILES.shards(".json", *SPLITS),
+        rejected=FILES.shards(".rejected.csv", *SPLITS),
     output:
         rejected="results/{run}/shards/rejected.csv",
     log:
@@ -56,6 +56,6 @@ rule check_rejected:
 
 rule shards:
     input:
-        shard_files(SHARD_SUFFIX, *SPLITS),
+        FILES.shards(FILES.shard_suffix, *SPLITS),
         f"results/{RUN}/shards/rejected.csv",
     localrule: True

@@ -3,13 +3,13 @@
 
 rule train_member:
     input:
-        shards=learning_shards,
-        about=learning_sidecars,
-        validation=shard_files(SHARD_SUFFIX, "val"),
-        validation_about=shard_files(".json", "val"),
-        # Has to be judged first; judged again by another limit, it is no reason to train.
+        shards=by("ensemble", FILES.learning_shards),
+        about=by("ensemble", FILES.learning_sidecars),
+        validation=FILES.shards(FILES.shard_suffix, "val"),
+        validation_about=FILES.shards(".json", "val"),
+        # Training waits for this check, but a repeated check with another limit causes no new training.
         rejected=ancient("results/{run}/shards/rejected.csv"),
-        start=model_to_start_from(),
+        start=FILES.ensemble_start(),
     output:
         model="results/{run}/train/{ensemble}/{member}/model.keras",
         about="results/{run}/train/{ensemble}/{member}/model.json",
@@ -23,14 +23,14 @@ rule train_member:
     threads: 8
     resources:
         mem_mb=16000,
-        # A day at a time, which every cluster grants; the next attempt goes on.
+        # One day per attempt, which every cluster allows; the next attempt continues.
         runtime=1440,
     params:
         code=fingerprint("train_member", "train"),
         image=config["image"],
-        # The steps themselves, so that an edit of their file trains anew.
-        train={key: value for key, value in TRAIN.items() if key != "ensembles"},
-        tree=TREE,
+        # It has the steps of the augmentation, so that an edit of their file causes a new training.
+        train=THIS.training,
+        tree=THIS.tree.without_title(),
         seed=config["seed"],
     script:
         "../workflow/scripts/train_member.py"
@@ -38,10 +38,10 @@ rule train_member:
 
 rule draw_augmentations:
     input:
-        shards=shard_files(SHARD_SUFFIX, "train"),
-        about=shard_files(".json", "train"),
+        shards=FILES.shards(FILES.shard_suffix, "train"),
+        about=FILES.shards(".json", "train"),
     output:
-        report(
+        figure=report(
             "results/{run}/train/augmentations.png",
             caption="../workflow/report/augmentations.rst",
             category="Training",
@@ -60,7 +60,7 @@ rule draw_augmentations:
     params:
         code=fingerprint("draw_augmentations", "figures.augmentations"),
         image=config["image"],
-        augmentations=AUGMENTATIONS,
+        augmentations=THIS.augmentations,
         seed=config["seed"],
     script:
         "../workflow/scripts/draw_augmentations.py"
@@ -68,5 +68,5 @@ rule draw_augmentations:
 
 rule train:
     input:
-        [model_files(ensemble_folders(name), "model.keras") for name in ENSEMBLES],
+        [each(FILES.members(name), "model.keras") for name in THIS.ensembles],
     localrule: True

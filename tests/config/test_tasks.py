@@ -1,4 +1,4 @@
-"""What the keys of a task must agree on, and what follows from them."""
+"""The keys of a task: whether they fit together, and what follows from them."""
 
 import sys
 
@@ -39,7 +39,7 @@ TABLE = "table: mine/labels.csv"
     ("task", "expected"),
     [
         (f"{TABLE}, label: ring", [Label("ring")]),
-        (f"{TABLE}, label: [ring, bar], kind: binary", [Label("ring"), Label("bar")]),
+        (f"{TABLE}, labels: [{{name: ring}}, {{name: bar, kind: binary}}]", [Label("ring"), Label("bar")]),
         (f"{TABLE}, label: t, kind: multiclass, classes: [1, b]", [Label("t", "multiclass", ("1", "b"))]),
         (f"{TABLE}, label: m, kind: regression, bounds: [7, 12]", [Label("m", "regression", bounds=(7, 12))]),
         (f"{TABLE}, label: r, yes_above: 0.25, no_below: 5e-2", [Label("r", yes_above=0.25, no_below=0.05)]),
@@ -105,12 +105,18 @@ def test_a_download_is_called_by_its_address(address, name):
 
 
 WRONG = {
-    "no source": ("label: ring", " ('mine') has none of table, folders, url; expected exactly one, where"),
-    "two sources": (f"{TABLE}, folders: mine/by_class", " ('mine') has table and folders of table, folders"),
-    "no label": (TABLE, ".label is missing; name the table's column that is to be learned."),
+    "no source": (
+        "label: ring",
+        " ('mine') needs its labels from one of table, folders, url, found none; give exactly one",
+    ),
+    "two sources": (
+        f"{TABLE}, folders: mine/by_class",
+        " ('mine') needs its labels from one of table, folders, url, found table and fol",
+    ),
+    "no label": (TABLE, ".label is missing, expected the column of the table to learn; add it."),
     "both": (
         f"{TABLE}, label: a, labels: [{{name: b}}]",
-        " has both label and labels, expected one; put all",
+        " has both label and labels, expected only one; move",
     ),
     "twice": (
         f"{TABLE}, labels: [{{name: b}}, {{name: b}}]",
@@ -122,19 +128,19 @@ WRONG = {
     ),
     "no such table": (
         "table: mine/none.csv, label: a",
-        ".table is 'mine/none.csv', expected a table (CSV or",
+        ".table is 'mine/none.csv', expected an existing table (CSV or",
     ),
     "no such folders": (
         "folders: mine/none",
-        ".folders is 'mine/none', expected a folder with one folder of",
+        ".folders is 'mine/none', expected an existing folder, or a zip, with one folder",
     ),
     "folders and images": (
         "folders: mine/by_class, images: mine",
-        " has both folders named by class and images",
+        " has both folders of classes, which hold the images, and images",
     ),
     "folders of two labels": (
-        "folders: mine/by_class, label: [a, b]",
-        " has 2 labels, and folders named by cl",
+        "folders: mine/by_class, labels: [{name: a}, {name: b}]",
+        " has 2 labels, but folders of classes",
     ),
     "address of what": (
         "url: {%s}, label: a" % (URL % "labels"),
@@ -148,27 +154,28 @@ WRONG = {
         "url: {address: 'https://a.org/x.csv', sha256: abc}",
         ".url.sha256 is 'abc', expected 64",
     ),
-    "votes without a tree": (f"{TABLE}, kind: votes", ".tree is null and its kind is votes; expected a tree"),
+    "votes without a tree": (f"{TABLE}, kind: votes", ".tree is null and its kind is votes, expected a tree"),
     "a tree without votes": (
         f"{TABLE}, label: a, tree: gz2",
-        ".tree is gz2 and its kind is not given; expected",
+        ".tree is gz2 and its kind is not given, expected",
     ),
     "no such tree": (f"{TABLE}, kind: votes, tree: gz77", ".tree is 'gz77', but there is no file"),
     "votes and a label": (
         f"{TABLE}, kind: votes, tree: gz2, label: a",
-        ".kind is votes, which are found in a",
+        ".kind is votes, so the tree names the",
     ),
     "votes among labels": (
         f"{TABLE}, labels: [{{name: a, kind: votes}}]",
-        ": the label 'a' is votes, and votes are learned by themselves; set kind and tree of the task.",
+        ": the label 'a' is votes, but votes must be the only labels of a task; set kind and tree of",
     ),
     "unknown kind": (
         f"{TABLE}, label: a, kind: ordinal",
-        ".kind is 'ordinal', allowed are binary, multiclass",
+        ".kind is 'ordinal', expected one of binary, multiclass",
     ),
     "classes of a number": (
         f"{TABLE}, label: a, kind: regression, classes: [a, b]",
-        ": the label 'a' is regression and has 2 classes; expected classes of a multiclass label, or two",
+        ": the label 'a' is regression and has 2 classes, expected classes only for a multiclass label, "
+        "or two",
     ),
     "one class": (f"{TABLE}, label: a, classes: [a]", '.classes is ["a"], expected at least 2 entries.'),
     "three of a binary": (
@@ -181,7 +188,7 @@ WRONG = {
     ),
     "bounds upside down": (
         f"{TABLE}, label: a, kind: regression, bounds: [1, 0]",
-        ": the label 'a' is regression and has the bounds [1, 0]; expected [lowest, highest] of a",
+        ": the label 'a' is regression and has the bounds [1, 0], expected [lowest, highest], only for a",
     ),
     "three bounds": (
         f"{TABLE}, label: a, bounds: [1, 2, 3]",
@@ -189,33 +196,50 @@ WRONG = {
     ),
     "one threshold": (
         f"{TABLE}, label: a, yes_above: 0.5",
-        ": the label 'a' is binary and has yes_above 0.5 and no_below null; expected both",
+        ": the label 'a' is binary and has yes_above 0.5 and no_below null, expected both",
     ),
     "thresholds upside down": (
         f"{TABLE}, label: a, yes_above: 0.1, no_below: 0.5",
-        ": the label 'a' is binary and has yes_above 0.1 and no_below 0.5; expected both, of a binary",
+        ": the label 'a' is binary and has yes_above 0.1 and no_below 0.5, expected both or none, "
+        "only for a binary",
     ),
     "balance of numbers": (
         f"{TABLE}, label: a, kind: regression, balance: repeat",
-        ".balance is repeat, which is for the classes of one binary or multiclass label; set it to none.",
+        ".balance is repeat, which works only for the classes of a single binary or multiclass label; set",
     ),
-    "balance of two": (f"{TABLE}, label: [a, b], balance: weights", ".balance is weights, which is for the"),
+    "balance of two": (
+        f"{TABLE}, labels: [{{name: a}}, {{name: b}}], balance: weights",
+        ".balance is weights, which works only for the",
+    ),
+    "several in label": (f"{TABLE}, label: [a, b]", '.label is ["a", "b"], expected text or null.'),
+    "unknown of a task": (
+        f"{TABLE}, label: a, kinds: binary",
+        "unknown key 'kinds' in finetune.tasks[0] (did",
+    ),
+    "unknown of a label": (
+        f"{TABLE}, labels: [{{name: a, bound: 1}}]",
+        "unknown key 'bound' in finetune.ta",
+    ),
+    "wrong and unknown": (
+        f"{TABLE}, label: a, kind: 3, kinds: 3",
+        "unknown key 'kinds' in finetune.tasks[0]",
+    ),
     "folds and split": (
         f"{TABLE}, label: a, folds: 5, split: part",
-        " has both folds and split, expected one;",
+        " has both folds and split, expected only one;",
     ),
     "folds and shares": (
         f"{TABLE}, label: a, folds: 5, split: {{}}",
-        " has both folds and split, expected one;",
+        " has both folds and split, expected only one;",
     ),
     "folds and counts": (
         f"{TABLE}, label: a, folds: 5, label_counts: [9]",
-        " has both folds and label_counts, w",
+        " has both folds and label_counts, b",
     ),
     "two folds": (f"{TABLE}, label: a, folds: 2", ".folds is 2, expected 3 or more."),
     "column of folders": (
         "folders: mine/by_class, split: part",
-        ".split is 'part', a column of a table, and the",
+        ".split is 'part', the name of a column, but the",
     ),
     "shares": (
         f"{TABLE}, label: a, split: {{train: 0.5}}",
@@ -225,14 +249,14 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_task_that_does_not_agree_ends_in_one_sentence(check, case):
+def test_a_task_that_does_not_agree_is_one_message(check, case):
     task, expected = WRONG[case]
     with pytest.raises(UserError) as caught:
         check(task)
-    told = str(caught.value)
-    where = "" if case == "shares" else "finetune.tasks[0]"
-    assert told.startswith(f"Configuration: {where}{expected}"), told
-    assert "\n" not in told and told.endswith(".")
+    message = str(caught.value)
+    where = "" if expected.startswith(("the shares", "unknown key")) else "finetune.tasks[0]"
+    assert message.startswith(f"Configuration: {where}{expected}"), message
+    assert "\n" not in message and message.endswith(".")
 
 
 @pytest.mark.parametrize("name", RESERVED)
@@ -247,20 +271,20 @@ def test_a_task_does_not_overwrite_the_model_that_it_starts_from(check, tmp_path
     for name in ("model.keras", "model.json"):
         (folder / name).touch()
     for model in ("results/gz_decals/finetune/mine", folder):
-        with pytest.raises(UserError, match="where this very task writes its own model"):
+        with pytest.raises(UserError, match="but this task writes its own model there"):
             check(f"{TABLE}, label: ring, pretrained: {model}")
 
 
 @pytest.mark.parametrize(
-    ("body", "sentence"),
-    [("return []", "expected one or more"), ("return blocks[99]", "plans no stages .IndexError")],
+    ("body", "message"),
+    [("return []", "expected one or more"), ("return blocks[99]", "cannot plan its stages .IndexError")],
 )
-def test_a_strategy_of_ones_own_that_plans_nothing(check, tmp_path, monkeypatch, body, sentence):
+def test_a_strategy_of_ones_own_that_plans_nothing(check, tmp_path, monkeypatch, body, message):
     (tmp_path / "own_strategies.py").write_text(
         "from zoolib.config.strategies import Strategy\n"
         f"class Odd(Strategy):\n    def stages(self, blocks, task):\n        {body}\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "own_strategies", raising=False)
-    with pytest.raises(UserError, match=sentence):
+    with pytest.raises(UserError, match=message):
         check(f"{TABLE}, label: ring, strategy: own_strategies.Odd")

@@ -7,9 +7,9 @@ import yaml
 from labelled import Task, picture
 from zoolib.config.labels import Label
 from zoolib.data import tasks
-from zoolib.data.catalogs import SPLITS
+from zoolib.data.catalogs import SPLITS, Catalog, read_catalog, write_catalog
 from zoolib.data.listing import count_images
-from zoolib.data.tasks import repeated, warn_of_grey
+from zoolib.data.fits import read_fit, repeated, warn_of_grey
 from zoolib.job.logs import UserError, log
 
 TREE = {"name": "rings", "questions": {"ring": {"answers": ["yes", "no"]}}}
@@ -144,7 +144,10 @@ def test_folds_test_every_galaxy_once(task):
         assert [len(part) for part in parts.values()] == [36, 12, 12] and len(
             set.union(*parts.values())
         ) == 60
-    assert not (task.out / "train.parquet").exists() and task.steps["fold4 train"] == 36
+    assert [path.name for path in task.out.glob("*.parquet")] == ["galaxies.parquet"]
+    assert task.steps["fold4 train"] == 36
+    galaxies = pd.read_parquet(task.out / "galaxies.parquet")
+    assert galaxies["part"].value_counts().to_dict() == dict.fromkeys(range(5), 12)
 
 
 def test_counts_of_labels(task):
@@ -165,6 +168,26 @@ def test_counts_of_labels(task):
         task.build([Label("ring")], table, label_counts=[50])
 
 
+def test_another_count_of_labels_changes_nothing_for_the_others(task):
+    """No byte of the task's galaxies, so that no other finetuning runs again."""
+    table = task.galaxies.assign(ring=[0, 1, 1] * 20)
+    found = [
+        task.build([Label("ring")], table, label_counts=counts).out.joinpath("galaxies.parquet").read_bytes()
+        for counts in ([], [6], [6, 30])
+    ]
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_table_that_is_no_task_is_one_sentence(task, tmp_path):
+    task.build([Label("ring")], task.galaxies.assign(ring=[0, 1, 1] * 20))
+    catalog = read_catalog(task.out / "galaxies.parquet")
+    write_catalog(Catalog(catalog.table.drop(columns="part"), ["ring"], None), tmp_path / "other.parquet")
+    with pytest.raises(
+        UserError, match="other.parquet: has no column 'part', expected the galaxies of a task"
+    ):
+        read_fit(tmp_path / "other.parquet")
+
+
 def test_repeated_galaxies_have_views_of_their_own(task):
     table = task.galaxies.assign(ring=[1] + [0, 0, 0, 0, 1] * 11 + [0] * 4)
     task.build([Label("ring")], table, balance="repeat")
@@ -179,7 +202,7 @@ def test_repeated_galaxies_have_views_of_their_own(task):
     assert "repeats" not in task["val"] and "repeats" not in task["test"]
     assert task.steps["split train, shown an epoch"] == len(shown)
     # Predicting for them, each counts once.
-    assert count_images([task.out / "train.parquet"]) == len(train)
+    assert count_images([task.out / "galaxies.parquet"]) == len(table)
     assert repeated(task["val"]) is not None and len(repeated(task["val"])) == len(task["val"])
 
 
@@ -196,15 +219,20 @@ REFUSED = {
         [RING],
         {"ring": 1},
         {},
-        "mine: all 60 galaxies have ring = 1; both 0 and 1 are needed",
+        "mine: all 60 galaxies have ring = 1, expected both 0 and 1; label",
     ),
     "one class only": (
         [Label("ring", "multiclass")],
         {"ring": "a"},
         {},
-        "has the classes a, expected two or",
+        "has only the class a, expected two or",
     ),
-    "constant target": ([Label("ring", "regression")], {"ring": 3.5}, {}, "ring = 3.5; different values are"),
+    "constant target": (
+        [Label("ring", "regression")],
+        {"ring": 3.5},
+        {},
+        "ring = 3.5, expected different values",
+    ),
     "class smaller than splits": (
         [RING],
         {"ring": [1, 1] + [0] * 58},
@@ -235,7 +263,7 @@ REFUSED = {
         {},
         "has no column 'ring', which is to be a label; it has id_str, rings; ",
     ),
-    "all blank": ([RING], {"ring": None}, {}, "of 60 galaxies none is left by the step 'with a label'"),
+    "all blank": ([RING], {"ring": None}, {}, "none of 60 galaxies is left after the step 'with a label'"),
     "bad query": (
         [RING],
         {"ring": [0, 1] * 30},

@@ -104,14 +104,14 @@ def test_figures_of_predictions_are_drawn_also_without_a_galaxy(survey, publishe
     for paths in outputs.values():
         with Image.open(paths[0]) as image:
             assert min(image.size) > 250
-    told = {name: " ".join(texts(tmp_path / f"{name}.svg")) for name in vector}
+    shown = {name: " ".join(texts(tmp_path / f"{name}.svg")) for name in vector}
     if min_votes == 1000:
-        assert "No galaxy has enough votes" in told["figure_15"]
-        assert "Too few galaxies (0 with more than 75 votes; this figure needs 20)" in told["figure_16"]
+        assert "No galaxy has enough votes" in shown["figure_15"]
+        assert "Too few galaxies (0 with more than 75 votes; this figure needs 20)" in shown["figure_16"]
     else:
-        assert "More than 4" in told["figure_15"]
-        assert "galaxies with 76 votes or more" in told["figure_16"]
-        assert "worth" in told["figure_16"]
+        assert "More than 4" in shown["figure_15"]
+        assert "galaxies with 76 votes or more" in shown["figure_16"]
+        assert "worth" in shown["figure_16"]
 
 
 # Figures from tables
@@ -171,19 +171,19 @@ def test_figures_of_predictions_of_a_multinomial_head(tmp_path, tree, published)
 def test_figures_of_tables_say_what_they_count(tmp_path, tree, published):
     table = simulated_table(tree)
     table.to_parquet(tmp_path / "votes.parquet")
-    told = draw(tmp_path, tmp_path / "votes.parquet", tree, published)
-    assert "GZD-5: 600 galaxies" in told["figure_02"]
-    assert "100% with 30 or more" in told["figure_02"]
+    shown = draw(tmp_path, tmp_path / "votes.parquet", tree, published)
+    assert "GZD-5: 600 galaxies" in shown["figure_02"]
+    assert "100% with 30 or more" in shown["figure_02"]
     chosen = (table["upload_group"] == "active_priority").sum()
-    assert f"Chosen by active learning ({chosen})" in told["figure_03"]
-    assert "Featured or disk (600 galaxies)" in told["figure_10"]
-    assert "as voted" in told["figure_10"]
-    assert "debiased" in told["figure_10"]
+    assert f"Chosen by active learning ({chosen})" in shown["figure_03"]
+    assert "Featured or disk (600 galaxies)" in shown["figure_10"]
+    assert "as voted" in shown["figure_10"]
+    assert "debiased" in shown["figure_10"]
     read = paper_tables.read_record_table(tmp_path / "votes.parquet", tree)
     bulge, _ = paper_tables.bulge_and_winding(paper_tables.chosen_by_volunteers(read))
     assert 20 < len(bulge) < 300
-    assert f"{len(bulge)} galaxies (paper: 5,378)" in told["figure_20"]
-    assert "rank correlation" in told["figure_20"]
+    assert f"{len(bulge)} galaxies (paper: 5,378)" in shown["figure_20"]
+    assert "rank correlation" in shown["figure_20"]
 
 
 def test_the_galaxy_datasets_naming_is_read_too(tmp_path, tree):
@@ -198,18 +198,18 @@ def test_the_galaxy_datasets_naming_is_read_too(tmp_path, tree):
     pd.testing.assert_frame_equal(first[columns], second[columns])
 
 
-def test_a_table_without_a_column_is_a_sentence_in_the_figure(tmp_path, tree, published):
+def test_a_table_without_a_column_gives_a_message_in_the_figure(tmp_path, tree, published):
     simulated_table(tree)[["iauname", *tree.columns]].to_csv(tmp_path / "votes.csv", index=False)
-    told = draw(tmp_path, tmp_path / "votes.csv", tree, published)
-    assert "Other or unknown (600)" in told["figure_02"]
-    assert "The table has no column upload_group." in told["figure_03"]
-    assert "The table has no column redshift." in told["figure_10"]
-    assert "Volunteers" in told["figure_20"]
+    shown = draw(tmp_path, tmp_path / "votes.csv", tree, published)
+    assert "Other or unknown (600)" in shown["figure_02"]
+    assert "The table has no column upload_group." in shown["figure_03"]
+    assert "The table has no column redshift." in shown["figure_10"]
+    assert "Volunteers" in shown["figure_20"]
 
 
 def test_the_miniatures_real_tables(tmp_path, tree, published, real_data):
     folder = real_data / "gz_decals_record"
-    told = draw(
+    shown = draw(
         tmp_path,
         folder / "gz_decals_volunteers_5.csv",
         tree,
@@ -217,11 +217,11 @@ def test_the_miniatures_real_tables(tmp_path, tree, published, real_data):
         earlier={"GZD-1 and 2": folder / "gz_decals_volunteers_1_and_2.csv"},
         models={"Published": ([folder / "gz_decals_auto_posteriors.csv"], 43672)},
     )
-    assert "GZD-1 and 2: 6 galaxies, median 30 votes, 50% with 30 or more" in told["figure_02"]
-    assert "GZD-5: 1,457 galaxies, median 27 votes" in told["figure_02"]
-    assert "Too few galaxies for this figure (2 of pre_active, 1 of active_priority" in told["figure_03"]
-    assert "(3 with debiased fractions; it needs 20 or more)" in told["figure_10"]
-    assert "0 galaxies (paper: 43,672)" in told["figure_20"]
+    assert "GZD-1 and 2: 6 galaxies, median 30 votes, 50% with 30 or more" in shown["figure_02"]
+    assert "GZD-5: 1,457 galaxies, median 27 votes" in shown["figure_02"]
+    assert "Too few galaxies for this figure (2 of pre_active, 1 of active_priority" in shown["figure_03"]
+    assert "(3 with debiased fractions; it needs 20 or more)" in shown["figure_10"]
+    assert "0 galaxies (paper: 43,672)" in shown["figure_20"]
     # The record's own fractions are those of its votes.
     own = paper_tables.read_record_table(folder / "gz_decals_volunteers_5.csv", tree)
     given = pd.read_csv(folder / "gz_decals_volunteers_5.csv")

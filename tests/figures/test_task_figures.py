@@ -24,8 +24,8 @@ def svg_text(path):
 def drawn(folder, labels, **settings):
     fits = write_fits(folder, labels, **settings)
     names = {"galaxies": "parquet", "scores": "csv", "confusion": "csv"}
-    output = SimpleNamespace(**{name: folder / f"{name}.{suffix}" for name, suffix in names.items()})
-    evaluate_task(fits, 1, output)
+    output = SimpleNamespace(**{name: folder / "out" / f"{name}.{suffix}" for name, suffix in names.items()})
+    evaluate_task(fits.galaxies, fits.predictions, 1, output)
     draw_task_confusion(output.galaxies, output.confusion, [folder / "confusion.svg"])
     draw_task_curves(output.galaxies, [folder / "curves.svg"])
     found, table = read_galaxies(output.galaxies)
@@ -46,7 +46,7 @@ def test_figures_say_the_scores_of_the_table(tmp_path):
     scores = found.scores["ring", "test"]
     assert f"{scores['accuracy']:.1%} of 40 agree" in found.confusion
     assert f"Ring, area {scores['auc']:.3f}" in found.curves
-    assert f"calibration error {scores['calibration_error']:.3f} (bars: chance, 95 %)" in found.curves
+    assert f"calibration error {scores['calibration_error']:.3f} (bars: 95 % intervals)" in found.curves
 
 
 def test_every_class_and_every_number_has_its_panel(tmp_path):
@@ -70,7 +70,7 @@ def test_one_test_galaxy_is_enough_to_draw(tmp_path, labels):
     draw_task_gallery(found.galaxies, "one", tmp_path / "gallery.png")
     assert found.curves
     if labels == [RING, SIZE]:
-        assert "all test galaxies are alike" in found.curves
+        assert "all test galaxies have the same label" in found.curves
 
 
 def test_the_gallery_shows_the_surest_the_least_sure_and_the_worst(tmp_path):
@@ -133,7 +133,7 @@ def test_label_counts_stand_beside_the_published_only_where_they_are_about_the_s
     published = repo / "config/published/walmsley_2021_rings.yaml"
     draw_label_counts(tmp_path / "counts.csv", [tmp_path / "a.svg"], published)
     texts = svg_text(tmp_path / "a.svg")
-    assert {"20", "50", "100", "Accuracy", "one answer for all galaxies"} <= set(texts)
+    assert {"20", "50", "100", "Accuracy", "constant: the same answer for all galaxies"} <= set(texts)
     assert "finetuned, 3 seeds" in texts
     assert "from scratch, arXiv:2110.12735, digitised" in texts
     counts.assign(label="bar").to_csv(tmp_path / "bar.csv", index=False)
@@ -148,7 +148,7 @@ def test_label_counts_of_votes_show_the_loss_of_all_questions(tmp_path, counts):
     texts = svg_text(tmp_path / "a.svg")
     assert "All questions" in texts
     assert "Shape" not in texts
-    assert "Loss (nats a galaxy)" in texts
+    assert "Loss (nats per galaxy)" in texts
 
 
 def test_real_rings_in_a_gallery_have_their_colours(real_data, tmp_path):

@@ -1,3 +1,5 @@
+"""Coverage of truth and votes: posteriors that are right, too sure and too modest; the paper's figure 19."""
+
 import importlib.util
 import json
 import re
@@ -60,7 +62,7 @@ def test_posteriors_that_are_right_hold_what_they_state(survey):
     truth = covered[covered["measure"] == "truth"]
     assert list(truth["expected"]) == pytest.approx(list(truth["stated"]))
     votes = covered[covered["measure"] == "votes"]
-    # Intervals of whole numbers hold more than stated; were the two not told apart, this would show.
+    # Intervals of whole numbers hold more than the stated mass; comparing with the stated mass would fail.
     assert (votes["expected"] > votes["stated"] + 0.01).all()
     assert list(covered["question"].unique()) == ["shape", "ring", "bar"]
     assert (covered.groupby(["question", "measure"])["answer"].nunique() >= 3).all()
@@ -201,17 +203,17 @@ def test_a_simulated_surveys_files_are_measured_and_drawn(survey, files):
     truth = shape[shape["measure"] == "truth"]
     # Galaxies that were confused with one another would hold far less.
     np.testing.assert_allclose(truth["actual"], LEVELS, atol=0.02)
-    told = drawn_text(files, outputs)
-    assert {"Shape (4,500)", "Ring, 3 &lt; N &lt; 5", "True probabilities", "95%"} <= set(told)
+    texts = drawn_text(files, outputs)
+    assert {"Shape (4,500)", "Ring, 3 &lt; N &lt; 5", "True probabilities", "95%"} <= set(texts)
 
 
 def test_a_real_survey_has_votes_alone(files):
     outputs = calibrated(files, None)
     assert set(pd.read_csv(outputs[0])["measure"]) == {"votes"}
     pd.read_csv(outputs[1]).assign(intervals=99).to_csv(outputs[1], index=False)
-    told = drawn_text(files, outputs)
-    assert "True probabilities" not in told
-    assert any("No bin has 100 intervals" in text for text in told)
+    texts = drawn_text(files, outputs)
+    assert "True probabilities" not in texts
+    assert any("No bin has 100 intervals" in text for text in texts)
 
 
 def test_many_questions_of_two_answers_are_drawn_apart(tmp_path):

@@ -95,7 +95,7 @@ def test_regression_scores_are_scikit_learns_for_every_weighting(random, weights
     agree(regression_scores(truth, value, weights), expected)
 
 
-def test_weights_count_galaxies_as_often_as_they_say():
+def test_a_weight_counts_a_galaxy_so_many_times():
     random = np.random.default_rng(2)
     truth, scores = random.integers(0, 2, 60), random.uniform(0, 1, 60).round(1)
     weights = bootstrap_weights(60, 20, random)

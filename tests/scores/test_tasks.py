@@ -21,7 +21,7 @@ from zoolib.scores.tasks import evaluate_label_counts, evaluate_task
 def run(folder, fits, seed=1):
     names = {"galaxies": "parquet", "scores": "csv", "confusion": "csv"}
     output = SimpleNamespace(**{name: folder / "out" / f"{name}.{suffix}" for name, suffix in names.items()})
-    evaluate_task(fits, seed, output)
+    evaluate_task(fits.galaxies, fits.predictions, seed, output)
     labels, table = read_galaxies(output.galaxies)
     scores = pd.read_csv(output.scores).set_index(["label", "split", "score"]).sort_index()
     return SimpleNamespace(
@@ -38,10 +38,10 @@ def test_scores_of_a_binary_label_are_scikit_learns(tmp_path, split):
     fits = write_fits(tmp_path, [RING])
     found = run(tmp_path, fits)
     table = of_split(found, split)
-    assert set(table["id_str"]) == set(pd.read_parquet(fits[0][split])["id_str"])
+    assert set(table["id_str"]) == set(fits.read(split)["id_str"])
     truth, probability = table["ring"], table["ring_predicted"]
     called = probability > 0.5
-    share = np.full(len(truth), pd.read_parquet(fits[0]["train"])["ring"].mean())
+    share = np.full(len(truth), fits.read("train")["ring"].mean())
     expected = {
         "accuracy": metrics.accuracy_score(truth, called),
         "precision": metrics.precision_score(truth, called),
@@ -87,7 +87,7 @@ def test_scores_of_several_labels_are_scikit_learns(tmp_path):
     }
     for name, value in expected.items():
         assert scores.loc[name, "value"] == pytest.approx(value, abs=1e-4), name
-    known = pd.read_parquet(fits[0]["train"])["size"].mean()
+    known = fits.read("train")["size"].mean()
     assert scores.loc["mae", "constant"] == pytest.approx(np.abs(size - known).mean(), abs=1e-4)
     assert set(found.confusion["question"]) == {"type"}
 
@@ -105,7 +105,7 @@ def test_votes_are_scored_question_by_question(tmp_path):
     assert (scores["galaxies"] == chosen.sum()).all()
     accuracy = metrics.accuracy_score(votes[chosen, 3:].argmax(axis=1), predicted)
     assert scores.loc["accuracy", "value"] == pytest.approx(accuracy, abs=1e-5)
-    with open_predictions(fits[0]["predictions"]) as opened:
+    with open_predictions(fits.path) as opened:
         values = opened.values[:][pd.Index(opened.id_str).get_indexer(table["id_str"])].astype(float)
     nats = sum(-log_predictive(votes[:, q.slice], values[:, q.slice]) for q in TREE.questions)
     loss = found.scores.loc["all questions", "test", "log_loss"]
@@ -149,8 +149,7 @@ def test_folds_have_each_galaxy_tested_once_and_a_spread(tmp_path):
 
 def test_classes_that_are_missing_and_single_galaxies_have_no_score(tmp_path):
     fits = write_fits(tmp_path, [RING, KIND, SIZE], counts=(30, 10, 1))
-    table = pd.read_parquet(fits[0]["val"]).assign(ring=0.0, type=1.0, size=2.5)
-    table.to_parquet(fits[0]["val"])
+    fits.assign(1, ring=0.0, type=1.0, size=2.5)
     found = run(tmp_path, fits)
     values = found.scores["value"]
     for name in ("auc", "recall"):
@@ -166,9 +165,9 @@ def test_classes_that_are_missing_and_single_galaxies_have_no_score(tmp_path):
 
 def test_one_sample_has_no_coverage(tmp_path):
     fits = write_fits(tmp_path, [SIZE], counts=(20, 5, 5))
-    with open_predictions(fits[0]["predictions"]) as opened:
+    with open_predictions(fits.path) as opened:
         ids, values = opened.id_str, opened.values[:, :, :1]
-    write_predictions(fits[0]["predictions"], [SIZE], ids, values)
+    write_predictions(fits.path, [SIZE], ids, values)
     scores = run(tmp_path, fits).scores["value"]
     assert np.isnan(scores["size", "test", "coverage_90"])
     assert scores["size", "test", "rmse"] > 0
@@ -176,22 +175,22 @@ def test_one_sample_has_no_coverage(tmp_path):
 
 def test_galaxies_whose_image_was_rejected_are_left_out(tmp_path):
     fits = write_fits(tmp_path, [RING])
-    with open_predictions(fits[0]["predictions"]) as opened:
+    with open_predictions(fits.path) as opened:
         ids, values = opened.id_str, opened.values[:]
-    kept = ~np.isin(ids, pd.read_parquet(fits[0]["test"])["id_str"][:7])
-    write_predictions(fits[0]["predictions"], [RING], ids[kept], values[kept])
+    kept = ~np.isin(ids, fits.read("test")["id_str"][:7])
+    write_predictions(fits.path, [RING], ids[kept], values[kept])
     assert (run(tmp_path, fits).scores.loc["ring", "test"]["galaxies"] == 33).all()
 
 
 def test_predictions_that_cannot_be_scored_end_in_a_sentence(tmp_path):
     fits = write_fits(tmp_path, [RING])
-    other = {**fits[0], "predictions": tmp_path / "other.hdf5"}
-    write_predictions(other["predictions"], [RING], ["stranger"], np.full((1, 1, 2), 0.5))
+    fits.predictions = {"": tmp_path / "other.hdf5"}
+    write_predictions(fits.path, [RING], ["stranger"], np.full((1, 1, 2), 0.5))
     with pytest.raises(UserError, match="none of the galaxies of .* is predicted in it"):
-        run(tmp_path, [other])
-    write_predictions(other["predictions"], [Label("bar")], ["g1"], np.full((1, 1, 2), 0.5))
+        run(tmp_path, fits)
+    write_predictions(fits.path, [Label("bar")], ["g1"], np.full((1, 1, 2), 0.5))
     with pytest.raises(UserError, match="has no column 'bar'"):
-        run(tmp_path, [other])
+        run(tmp_path, fits)
     assert not (tmp_path / "out").exists()
 
 
@@ -229,15 +228,12 @@ def test_label_counts_become_a_table(tmp_path):
         for start in ("finetuned", "scratch")
     ]
     fits = write_fits(tmp_path, [RING], names)
-    for fit in fits:
-        # All fits are tested on the task's own galaxies.
-        fit.update({split: fits[0][split] for split in ("train", "val", "test")})
-    small = [{key: fit[key] for key in ("name", "predictions")} for fit in fits]
-    evaluate_label_counts(small, fits[0]["train"], fits[0]["test"], tmp_path / "counts.csv")
+    evaluate_label_counts(fits.galaxies, fits.predictions, tmp_path / "counts.csv")
     table = pd.read_csv(tmp_path / "counts.csv").query("score == 'accuracy'")
     assert len(table) == 8
     row = table.query("labels == 100 and seed == 1 and start == 'scratch'").iloc[0]
-    found = run(tmp_path, [next(fit for fit in fits if fit["name"] == "labels100-1-scratch")])
+    fits.predictions = {"": fits.predictions["labels100-1-scratch"]}
+    found = run(tmp_path, fits)
     assert row["value"] == pytest.approx(found.scores["value"]["ring", "test", "accuracy"], abs=1e-5)
     assert table["value"].nunique() > 2
 

@@ -1,11 +1,13 @@
 """A task in a folder for tests: galaxies with images, and where its catalogues go."""
 
 import io
+from types import SimpleNamespace
 
 import pandas as pd
 from PIL import Image
 from zoolib.config.tasks import fit_names
-from zoolib.data.catalogs import SPLITS, read_catalog
+from zoolib.data.catalogs import SPLITS
+from zoolib.data.fits import read_fit
 from zoolib.data.tasks import build_task
 
 TASK = {
@@ -50,21 +52,13 @@ class Task:
             task["images"] = changes.get("images", str(self.folder / "images"))
             table.to_csv(task["table"], index=False) if suffix == "csv" else table.to_parquet(task["table"])
         self.out = self.folder / "out"
-        fits = fit_names(task)
-        paths = [self.out / fit / f"{split}.parquet" for fit in fits for split in SPLITS]
-        build_task(
-            task,
-            fits,
-            1,
-            paths,
-            self.out / "rejected.csv",
-            self.out / "summary.csv",
-            max_rejected=max_rejected,
-        )
+        files = {"galaxies": "galaxies.parquet", "rejected": "rejected.csv", "summary": "summary.csv"}
+        output = SimpleNamespace(**{name: self.out / file for name, file in files.items()})
+        build_task(task, fit_names(task), 1, output, max_rejected=max_rejected)
         return self
 
     def read(self, split, fit=""):
-        return read_catalog(self.out / fit / f"{split}.parquet")
+        return read_fit(self.out / "galaxies.parquet", fit)[split]
 
     def __getitem__(self, split):
         return self.read(split).table

@@ -8,6 +8,8 @@ import pandas as pd
 from PIL import Image
 from zoolib.config.labels import Label
 from zoolib.config.trees import DecisionTree
+from zoolib.data.catalogs import Catalog, read_catalog, write_catalog
+from zoolib.data.fits import read_fit
 
 TREE = DecisionTree.from_dict(
     {
@@ -80,29 +82,51 @@ def write_predictions(path, labels, ids, values):
     return path
 
 
+class Fits:
+    """The files of a task's fits: its galaxies, and the predictions of each fit.
+
+    Attributes:
+        galaxies: `galaxies.parquet`.
+        predictions: {name of a fit: HDF5}.
+    """
+
+    def __init__(self, galaxies):
+        self.galaxies, self.predictions = galaxies, {}
+
+    @property
+    def path(self):
+        """The predictions of the first fit."""
+        return next(iter(self.predictions.values()))
+
+    def read(self, split):
+        """The galaxies of a split, as the first fit has them."""
+        return read_fit(self.galaxies, next(iter(self.predictions)))[split].table
+
+    def assign(self, part, **values):
+        """Give the galaxies of a part other labels."""
+        catalog = read_catalog(self.galaxies)
+        for name, value in values.items():
+            catalog.table.loc[catalog.table["part"] == part, name] = value
+        write_catalog(catalog, self.galaxies)
+
+
 def write_fits(folder, labels, names=("",), counts=(100, 20, 40), seed=0):
-    """The files of a task's fits, as `evaluate_task` takes them; the folds rotate the same galaxies."""
+    """The files of a task's fits; folds have parts of the last count."""
     random = np.random.default_rng(seed)
-    count = sum(counts)
+    count, folds = sum(counts), len(names) if names[0].startswith("fold") else None
     truth = [truths(label, count, random) for label in labels]
     table = pd.DataFrame({"id_str": [f"g{index}" for index in range(count)], "archive": "", "member": ""})
     table["file_loc"] = write_images(folder / "images", count)
     for label, values in zip(labels, truth, strict=True):
-        table[label.targets] = values.astype("int32" if label.kind == "votes" else "float32")
-    fits = []
-    for number, name in enumerate(names):
-        order = np.roll(np.arange(count), number * counts[2])
-        cuts = np.split(order, np.cumsum(counts)[:2])
-        places = dict(zip(("train", "val", "test"), cuts, strict=True))
+        table[label.targets] = values
+    table["part"] = np.repeat(range(folds), counts[2]) if folds else np.repeat(range(3), counts)
+    about = {"labels": [label.to_dict() for label in labels], "folds": folds, "balance": "none"}
+    targets = [column for label in labels for column in label.targets]
+    fits = Fits(folder / "galaxies.parquet")
+    write_catalog(Catalog(table, targets, labels[0].tree, about), fits.galaxies)
+    for name in names:
         values = [said(label, values, random) for label, values in zip(labels, truth, strict=True)]
-        of_fit = folder / name if name else folder
-        fit = {"name": name, "predictions": of_fit / "predictions.hdf5"}
         shuffled = random.permutation(count)
-        write_predictions(
-            fit["predictions"], labels, table["id_str"][shuffled], np.concatenate(values, axis=1)[shuffled]
-        )
-        for split, rows in places.items():
-            fit[split] = of_fit / f"{split}.parquet"
-            table.iloc[rows].reset_index(drop=True).to_parquet(fit[split])
-        fits.append(fit)
+        ids, values = table["id_str"][shuffled], np.concatenate(values, axis=1)[shuffled]
+        fits.predictions[name] = write_predictions(folder / name / "predictions.hdf5", labels, ids, values)
     return fits

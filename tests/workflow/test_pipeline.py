@@ -43,6 +43,17 @@ def test_nothing_changed_nothing_runs(completed):
     assert planned(completed, *TEST) == {}
 
 
+def test_the_configuration_of_a_report_is_the_same_run(completed, tmp_path):
+    settings = completed / "results/test/report/configuration.yaml"
+    assert planned(completed, "--configfile", settings) == {}
+    # Elsewhere it makes the same jobs as the files that the run was started with.
+    run = planned(completed, *TEST, "--directory", tmp_path)
+    again = planned(completed, "--configfile", settings, "--directory", tmp_path)
+    assert run == again and run["train_member"] == 1
+    shown = pd.read_csv(completed / "results/test/report/configuration.csv", index_col="key")["value"]
+    assert shown["finetune.tasks[0].label"] == "ring" and "finetune.tasks[0].start" not in shown
+
+
 def test_a_deleted_shard_is_rebuilt_alone(edited):
     (edited / "results/test/shards/train/0.tfrecord").unlink()
     assert planned(edited, "shards", *TEST) == {"write_shard": 1, "check_rejected": 1}
@@ -100,7 +111,7 @@ def test_a_broken_image_is_rejected_and_too_many_stop_the_run(edited, tmp_path):
             {"catalogs": [{"name": "a", "tree": "gz9", "table": "gz_decals_volunteers_5.csv"}]},
             "config/trees/ has gz2, gz_candels, gz_cosmic_dawn",
         ),
-        ({"zenodo": {"simulate": None, "local": "nowhere"}}, "expected a folder that is there"),
+        ({"zenodo": {"simulate": None, "local": "nowhere"}}, "expected an existing folder"),
     ],
 )
 def test_a_wrong_configuration_is_one_sentence(completed, tmp_path, content, sentence):

@@ -1,4 +1,4 @@
-"""Make the catalogues of a task's trainings from its labels and images."""
+"""Make the galaxies of a task from its labels and images."""
 
 from zoolib.data.tasks import build_task
 from zoolib.job.logs import log_to
@@ -8,8 +8,6 @@ with log_to(snakemake.log[0]):
         task=snakemake.params.task,
         fits=snakemake.params.fits,
         seed=snakemake.params.seed,
-        catalogs=snakemake.output.catalogs,
-        rejected=snakemake.output.rejected,
-        summary=snakemake.output.summary,
+        output=snakemake.output,
         **snakemake.params.limits,
     )

@@ -6,12 +6,8 @@ from zoolib.scores.tasks import evaluate_label_counts
 
 with log_to(snakemake.log[0]):
     evaluate_label_counts(
-        fits=[
-            {"name": name, "predictions": path}
-            for name, path in zip(snakemake.params.fits, snakemake.input.predictions, strict=True)
-        ],
-        train=snakemake.input.train,
-        test=snakemake.input.test,
+        galaxies=snakemake.input.galaxies,
+        predictions=dict(zip(snakemake.params.fits, snakemake.input.predictions, strict=True)),
         output=snakemake.output.scores,
     )
     draw_label_counts(

@@ -14,8 +14,7 @@ with log_to(snakemake.log[0]):
         tasks=list(
             zip(
                 snakemake.params.labels,
-                snakemake.input.task_train,
-                snakemake.input.task_test,
+                snakemake.input.task_galaxies,
                 snakemake.input.task_scores,
                 strict=True,
             )

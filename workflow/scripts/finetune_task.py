@@ -7,16 +7,13 @@ from zoolib.job.logs import log_to
 
 with log_to(snakemake.log[0]):
     from zoolib.finetune import finetune_task
+    from zoolib.learning.fitting import Job
 
     finetune_task(
-        train=snakemake.input.train,
-        validation=snakemake.input.validation,
+        galaxies=snakemake.input.galaxies,
         model=Path(snakemake.input.start[0]).parent,
         task=snakemake.params.task,
         seed=snakemake.params.seed,
-        output=snakemake.output,
-        folder=Path(snakemake.output.model).parent,
-        code=snakemake.params.code,
+        job=Job(snakemake.output, snakemake.params.code, Budget(snakemake.resources.runtime)),
         scratch=snakemake.params.scratch,
-        budget=Budget(snakemake.resources.runtime),
     )

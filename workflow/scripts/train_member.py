@@ -1,24 +1,23 @@
 """Train one member of an ensemble."""
 
-from pathlib import Path
-
 from zoolib.job.attempts import Budget
 from zoolib.job.logs import log_to
 
 with log_to(snakemake.log[0]):
-    from zoolib.train import train_member
+    from zoolib.config.trees import DecisionTree
+    from zoolib.learning.fitting import Job
+    from zoolib.train import Member, train_member
 
     train_member(
+        Member(
+            tree=DecisionTree.from_dict(snakemake.params.tree),
+            image=snakemake.params.image,
+            settings=snakemake.params.train,
+            ensemble=snakemake.wildcards.ensemble,
+            number=int(snakemake.wildcards.member),
+            run_seed=snakemake.params.seed,
+        ),
         train=(snakemake.input.shards, snakemake.input.about),
         validation=(snakemake.input.validation, snakemake.input.validation_about),
-        tree=snakemake.params.tree,
-        image=snakemake.params.image,
-        settings=snakemake.params.train,
-        seed=snakemake.params.seed,
-        ensemble=snakemake.wildcards.ensemble,
-        member=int(snakemake.wildcards.member),
-        output=snakemake.output,
-        folder=Path(snakemake.output.model).parent,
-        code=snakemake.params.code,
-        budget=Budget(snakemake.resources.runtime),
+        job=Job(snakemake.output, snakemake.params.code, Budget(snakemake.resources.runtime)),
     )

@@ -14,20 +14,18 @@ import pandas as pd
 import yaml
 
 from zoolib import predict
-from zoolib.config.schema import check_configuration
+from zoolib.config.run import fit_of, read_run
 from zoolib.config.sources import absolute, import_settings, kind_of_source
-from zoolib.config.tasks import file_of_url, fit_names, task_labels
-from zoolib.data.catalogs import SPLITS
+from zoolib.config.tasks import file_of_url
 from zoolib.data.tasks import build_task
 from zoolib.download import download_url
 from zoolib.finetune import finetune_task
 from zoolib.job.logs import UserError
+from zoolib.learning.fitting import Job
 from zoolib.pretrained import import_backbone
 from zoolib.scores.tasks import evaluate_label_counts, evaluate_task
 
 ROOT = Path(__file__).parents[3]
-SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
-TREES = ROOT / "config" / "trees"
 load = predict.load
 # Keys that are paths; in a notebook none of them is a file of the record.
 PATHS = ("table", "folders", "images")
@@ -81,68 +79,52 @@ def finetune(name, pretrained, folder, seed=42, samples=30, views=0, **keys):
     Raises:
         UserError: a key, table, image, label or model that is wrong.
     """
-    task, config = _completed({"name": name, "pretrained": pretrained, **keys})
-    folder = Path(folder)
-    task["start"] = _start(task["pretrained"], config, folder / "pretrained")
+    run = _run_of({"name": name, "pretrained": pretrained, **keys})
+    task, folder = run.tasks[name], Path(folder)
+    task["start"] = _start(task["pretrained"], run.config, folder / "pretrained")
     if task["url"]:
         path = folder / file_of_url(task["url"])
         if not path.is_file():
             download_url(**task["url"], output=path)
         task["folders" if path.name.lower().endswith(".zip") else "table"] = str(path)
-    fits = fit_names(task)
-    places = [_Fit(folder / fit, fit) for fit in fits]
-    catalogs = [place.catalogs[split] for place in places for split in SPLITS]
-    tables = {"rejected": folder / "rejected.csv", "summary": folder / "summary.csv"}
-    build_task(task, fits, seed, catalogs, **tables, max_rejected=config["shards"]["max_rejected"])
-    for place in places:
-        place.learn(task, seed, samples, views)
-    counted = [place.about for place in places if place.name.startswith("labels")]
-    scored = [place for place in places if not place.name.startswith("labels")]
-    output = SimpleNamespace(
-        galaxies=folder / "galaxies.parquet", scores=folder / "scores.csv", confusion=folder / "confusion.csv"
+    files = {"galaxies": "galaxies.parquet", "rejected": "rejected.csv", "summary": "summary.csv"}
+    output = SimpleNamespace(**{key: folder / file for key, file in files.items()})
+    build_task(task, run.fit_names(name), seed, output, run.config["shards"]["max_rejected"])
+    scored, counted = (
+        {
+            fit: _learn(run, fit_of(name, fit), folder / fit, output.galaxies, seed, samples, views)
+            for fit in fits
+        }
+        for fits in (run.scored_fits(name), run.counted_fits(name))
     )
-    evaluate_task([place.about for place in scored], seed, output)
+    scores = {"galaxies": "predicted.parquet", "scores": "scores.csv", "confusion": "confusion.csv"}
+    scores = SimpleNamespace(**{key: folder / file for key, file in scores.items()})
+    evaluate_task(output.galaxies, scored, seed, scores)
     if counted:
-        own = scored[0].catalogs
-        evaluate_label_counts(counted, own["train"], own["test"], folder / "label_counts.csv")
+        evaluate_label_counts(output.galaxies, counted, folder / "label_counts.csv")
     return Finetuned(
-        [str(place.folder) for place in scored],
-        pd.read_csv(output.scores),
+        [str(folder / fit) for fit in scored],
+        pd.read_csv(scores.scores),
         pd.read_csv(folder / "label_counts.csv") if counted else None,
-        pd.read_parquet(output.galaxies),
+        pd.read_parquet(scores.galaxies),
     )
 
 
-class _Fit:
-    """One training of a task and the files that it has."""
-
-    def __init__(self, folder, name):
-        self.folder, self.name = folder, name
-        self.catalogs = {split: folder / f"{split}.parquet" for split in SPLITS}
-
-    @property
-    def about(self):
-        """What scores need of it."""
-        return {"name": self.name, "predictions": self.folder / "predictions.hdf5", **self.catalogs}
-
-    def learn(self, task, seed, samples, views):
-        """Train, and predict the galaxies of all splits."""
-        made = {"model": "model.keras", "about": "model.json", "history": "history.csv"}
-        made |= {"predictions": "predictions.hdf5", "rejected": "predictions.rejected.csv"}
-        output = SimpleNamespace(**{key: self.folder / file for key, file in made.items()})
-        finetune_task(
-            train=self.catalogs["train"],
-            validation=self.catalogs["val"],
-            model=task["start"],
-            # A training's own name seeds it.
-            task={**task, "name": f"{task['name']}/{self.name}" if self.name else task["name"]},
-            seed=seed,
-            output=output,
-            folder=self.folder,
-            scratch=task["scratch"] or self.name.endswith("-scratch"),
-        )
-        galaxies = list(self.catalogs.values())
-        predict.predict_chunk(galaxies, [self.folder], 0, 1, samples, views, seed, output)
+def _learn(run, fit, folder, galaxies, seed, samples, views):
+    """Train one finetuning of a task and predict all galaxies of the task; returns its predictions."""
+    made = {"model": "model.keras", "about": "model.json", "history": "history.csv"}
+    made |= {"predictions": "predictions.hdf5", "rejected": "predictions.rejected.csv"}
+    output = SimpleNamespace(**{key: folder / file for key, file in made.items()})
+    finetune_task(
+        galaxies=galaxies,
+        model=run.task_of(fit)["start"],
+        task=run.training_of(fit),
+        seed=seed,
+        job=Job(output),
+        scratch=run.starts_from_scratch(fit),
+    )
+    predict.predict_chunk([galaxies], [folder], 0, 1, samples, views, seed, output)
+    return output.predictions
 
 
 def _start(source, config, folder):
@@ -154,8 +136,8 @@ def _start(source, config, folder):
     return folder
 
 
-def _completed(task):
-    """The task with all keys and its labels, and the configuration around it; checked as in a run."""
+def _run_of(task):
+    """A run of nothing but this task, checked as Snakemake's runs are."""
     for key in PATHS:
         if task.get(key):
             task[key] = str(Path(task[key]).absolute())
@@ -168,7 +150,4 @@ def _completed(task):
     config = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
     config["predict"]["targets"], config["evaluate"]["target"] = [], None
     config["finetune"]["tasks"] = [task]
-    check_configuration(config, SCHEMA, TREES)
-    (task,) = config["finetune"]["tasks"]
-    task["labels"] = task_labels(task, TREES, f"finetune.tasks.{task['name']}")
-    return task, config
+    return read_run(config, ROOT)

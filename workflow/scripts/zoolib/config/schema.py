@@ -1,4 +1,4 @@
-"""The configuration of a run: checked against its schema, with defaults, and errors in sentences."""
+"""Check the configuration of a run against its schema, fill in defaults, and explain errors to the user."""
 
 import copy
 import difflib
@@ -13,8 +13,10 @@ import yaml
 from zoolib.config.agreement import check_agreement, wrong
 from zoolib.config.tasks import check_tasks
 
-# YAML 1.1 reads 1e-3 as text, for want of a point.
+# YAML 1.1 reads 1e-3 as text, because it has no decimal point.
 EXPONENT = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)[eE][+-]?\d+")
+# Validators that fail if a mapping has a key that the schema does not know.
+UNKNOWN = ("additionalProperties", "unevaluatedProperties")
 WORDS = {
     "object": "a mapping of keys",
     "array": "a list",
@@ -42,13 +44,13 @@ def check_configuration(config, schema_path, trees_folder):
     """
     schema = yaml.safe_load(Path(schema_path).read_text())
     completed = _complete(config, schema, schema)
-    # The outermost error first, and there a misspelt key before the one that is missing for it.
-    errors = sorted(
-        jsonschema.Draft202012Validator(schema).iter_errors(completed),
-        key=lambda error: (len(error.path), error.validator != "additionalProperties"),
-    )
+    found = jsonschema.Draft202012Validator(schema).iter_errors(completed)
+    # A known key with a wrong value counts as unevaluated, too, but its own error says more.
+    errors = [error for error in found if error.validator not in UNKNOWN or _unknown_keys(error, schema)]
     if errors:
-        raise wrong(_sentence(errors[0], schema))
+        # The outermost error; at the same depth, a misspelt key rather than the key that is then missing.
+        first = min(errors, key=lambda error: (len(error.path), error.validator not in UNKNOWN))
+        raise wrong(_message(first, schema))
     trees = check_agreement(completed, trees_folder)
     check_tasks(completed["finetune"]["tasks"], trees_folder)
     config.clear()
@@ -57,7 +59,7 @@ def check_configuration(config, schema_path, trees_folder):
 
 
 def known_keys(schema):
-    """All keys that a schema knows, however deep.
+    """All keys that a schema knows, at any depth.
 
     Args:
         schema: a JSON schema as plain values.
@@ -80,13 +82,18 @@ def known_keys(schema):
 
 
 def _resolved(schema, root):
+    """A schema joined with the definition that its `$ref` names; its own keys win and come first."""
     if "$ref" not in schema:
         return schema
-    return {**root["$defs"][schema["$ref"].rsplit("/", 1)[1]], **schema}
+    named = root["$defs"][schema["$ref"].rsplit("/", 1)[1]]
+    merged = {**named, **schema}
+    if "properties" in named:
+        merged["properties"] = {**schema.get("properties", {}), **named["properties"]}
+    return merged
 
 
 def _complete(value, schema, root):
-    """A copy with the schema's defaults, and with numbers where YAML gives their text or their kin."""
+    """A copy with the schema's defaults, and with each number in the right type, if YAML read another one."""
     schema = _resolved(schema, root)
     kinds = schema.get("type", [])
     if isinstance(value, dict):
@@ -95,7 +102,7 @@ def _complete(value, schema, root):
         for key, entry in known.items():
             if key not in value and "default" in entry:
                 value[key] = copy.deepcopy(entry["default"])
-        # In the schema's order: Snakemake compares texts, and another order is no other configuration.
+        # In the schema's order: Snakemake compares texts, so another order of keys would look like a change.
         value = {key: value[key] for key in sorted(value, key=[*known, *value].index)}
         return {key: _complete(entry, known.get(key, {}), root) for key, entry in value.items()}
     if isinstance(value, list):
@@ -103,7 +110,7 @@ def _complete(value, schema, root):
     if isinstance(value, str) and "string" not in kinds and EXPONENT.fullmatch(value):
         value = float(value)
     if isinstance(value, float) and not math.isfinite(value):
-        # No limit stops a NaN: as text it is of the wrong type everywhere.
+        # No limit stops a NaN; as text, it has the wrong type for every number.
         return str(value)
     if isinstance(value, float) and "integer" in kinds and value.is_integer():
         return int(value)
@@ -125,18 +132,18 @@ def _found(value):
     return json.dumps(value, default=str, ensure_ascii=False)
 
 
-def _sentence(error, schema):
+def _message(error, schema):
     where, limit = _key(error.absolute_path), error.validator_value
-    if error.validator == "additionalProperties":
+    if error.validator in UNKNOWN:
         return _unknown_key(where, error, schema)
     if error.validator == "required":
         missing = next(key for key in limit if key not in error.instance)
-        return f"{where + '.' if where else ''}{missing} is missing; see config/README.md."
+        return f"{where + '.' if where else ''}{missing} is missing; add it (see config/README.md)."
     if error.validator == "type":
         kinds = [limit] if isinstance(limit, str) else limit
         rule = f"expected {' or '.join(WORDS[kind] for kind in kinds)}"
     elif error.validator == "enum":
-        rule = f"allowed {'is' if len(limit) == 1 else 'are'} {', '.join(map(str, limit))}"
+        rule = f"expected {'one of ' if len(limit) > 1 else ''}{', '.join(map(str, limit))}"
     elif error.validator == "pattern":
         rule = f"expected {error.schema.get('description', limit)}"
     else:
@@ -147,19 +154,23 @@ def _sentence(error, schema):
             "exclusiveMaximum": f"expected less than {limit}",
             "minItems": f"expected at least {limit} {'entry' if limit == 1 else 'entries'}",
             "maxItems": f"expected at most {limit} entries",
-            "uniqueItems": "expected each entry once",
+            "uniqueItems": "expected each entry only once",
         }
         rule = rules.get(error.validator, error.message)
     return f"{where or 'it'} is {_found(error.instance)}, {rule}."
 
 
+def _unknown_keys(error, schema):
+    return sorted(set(error.instance) - set(_resolved(error.schema, schema)["properties"]))
+
+
 def _unknown_key(where, error, schema):
-    allowed = sorted(error.schema["properties"])
-    unknown = sorted(set(error.instance) - set(allowed))[0]
+    allowed = sorted(_resolved(error.schema, schema)["properties"])
+    unknown = _unknown_keys(error, schema)[0]
     near = difflib.get_close_matches(unknown, allowed, n=1)
     elsewhere = [key for key in known_keys(schema) if key.rsplit(".", 1)[-1] == unknown]
     hint = f" (did you mean '{near[0]}'?)" if near else ""
     if not near and elsewhere:
-        hint = f" (there is {' and '.join(elsewhere[:2])})"
+        hint = f" (it exists as {' and '.join(elsewhere[:2])})"
     inside = f"in {where}" if where else "at the top level"
-    return f"unknown key '{unknown}' {inside}{hint}; allowed are {', '.join(allowed)}."
+    return f"unknown key '{unknown}' {inside}{hint}, expected one of {', '.join(allowed)}; fix or remove it."

@@ -1,5 +1,6 @@
-"""What the tasks of a configuration must agree on, and what follows from them: labels and trainings."""
+"""The tasks of a configuration: checks of their keys, and the labels and trainings that follow from them."""
 
+import re
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
@@ -9,15 +10,16 @@ from zoolib.job.logs import UserError
 
 SOURCES = ("table", "folders", "url")
 TABLES = (".parquet", ".csv", ".csv.gz")
-# What describes a label, beside its name.
+# Keys that describe a label, besides its name.
 ASPECTS = ("kind", "classes", "bounds", "yes_above", "no_below")
-# Columns of catalogues that no label may be called like.
+# Columns of catalogues; no label may have one of these names.
 RESERVED = (
     "id_str",
     "archive",
     "member",
     "file_loc",
     "location",
+    "part",
     "place",
     "position",
     "repeats",
@@ -27,7 +29,7 @@ RESERVED = (
 
 
 def check_tasks(tasks, trees_folder):
-    """Stop where the keys of a task do not agree with each other.
+    """Check that the keys of each task fit together.
 
     Args:
         tasks: the entries of `finetune.tasks`, with their defaults.
@@ -53,27 +55,27 @@ def task_labels(task, trees_folder, key):
     Args:
         task: an entry of `finetune.tasks`, with its defaults.
         trees_folder: where a tree is looked up by name.
-        key: what sentences call the task.
+        key: the task's key in error messages.
 
     Returns:
-        A list of mappings as `labels.Label.to_dict` gives them; classes are empty where the table is to say
-        them.
+        A list of mappings as `labels.Label.to_dict` gives them; classes are empty if they are to be read from
+        the table.
 
     Raises:
-        UserError: neither or both of `label` and `labels`, or a tree that is missing or not wanted.
+        UserError: `label` and `labels` are both missing or both given, or a tree is missing or not expected.
     """
     if task["label"] and task["labels"]:
-        raise wrong(f"{key} has both label and labels, expected one; put all into labels.")
+        raise wrong(f"{key} has both label and labels, expected only one; move the label into labels.")
     if bool(task["tree"]) != (task["kind"] == "votes"):
         raise wrong(
-            f"{key}.tree is {task['tree'] or 'null'} and its kind is {task['kind'] or 'not given'}; expected"
-            " a tree for votes, and for nothing else."
+            f"{key}.tree is {task['tree'] or 'null'} and its kind is {task['kind'] or 'not given'}, expected"
+            " a tree with the kind votes, and with no other kind; fix one of the two keys."
         )
     if task["tree"]:
         if task["label"] or task["labels"] or labelled_by_folders(task):
             raise wrong(
-                f"{key}.kind is votes, which are found in a table by the tree and learned by themselves; drop"
-                " label and labels, and give a table."
+                f"{key}.kind is votes, so the tree names the columns of a table and no other label is"
+                " possible; remove label and labels, and give a table."
             )
         tree = load_tree(task["tree"], trees_folder, f"{key}.tree")
         blank = {**dict.fromkeys(ASPECTS), "kind": "votes", "classes": []}
@@ -82,16 +84,14 @@ def task_labels(task, trees_folder, key):
         given = next((aspect for aspect in ASPECTS if task[aspect] is not None), None)
         if given:
             raise wrong(
-                f"{key} has both labels and {given}, expected {given} in each of the labels; move it."
+                f"{key} has both labels and {given}, expected {given} in each entry of labels; move it there."
             )
         found = task["labels"]
     else:
-        names = [task["label"]] if isinstance(task["label"], str) else task["label"] or []
-        if not names and labelled_by_folders(task):
-            names = [task["name"]]
-        found = [{"name": name, **{aspect: task[aspect] for aspect in ASPECTS}} for name in names]
-    if not found:
-        raise wrong(f"{key}.label is missing; name the table's column that is to be learned.")
+        name = task["label"] or (task["name"] if labelled_by_folders(task) else None)
+        if not name:
+            raise wrong(f"{key}.label is missing, expected the column of the table to learn; add it.")
+        found = [{"name": name, **{aspect: task[aspect] for aspect in ASPECTS}}]
     usual = "multiclass" if labelled_by_folders(task) else "binary"
     return [
         {
@@ -105,14 +105,14 @@ def task_labels(task, trees_folder, key):
 
 
 def fit_names(task):
-    """Names of a task's trainings; "" is the task itself.
+    """Names of a task's trainings; "" is the training on all labels.
 
     Args:
         task: an entry of `finetune.tasks`, with its defaults.
 
     Returns:
-        A list of text: `fold0`, … with folds; else "" and `labels{count}-{seed}-{finetuned or scratch}` for
-        each of `label_counts`.
+        A list of text: with folds `fold0`, …; without, "" and `labels{count}-{seed}-{finetuned or scratch}`
+        for each of `label_counts`.
     """
     if task["folds"]:
         return [f"fold{number}" for number in range(task["folds"])]
@@ -124,14 +124,39 @@ def fit_names(task):
     ]
 
 
+def is_scored(fit):
+    """Whether a finetuning counts for the scores of a task; one on only some of the labels does not.
+
+    Args:
+        fit: its name, from `fit_names`.
+
+    Returns:
+        bool.
+    """
+    return label_count_of(fit) is None
+
+
+def label_count_of(fit):
+    """The number of labels that a finetuning learns from, and the seed that chooses them.
+
+    Args:
+        fit: its name, from `fit_names`.
+
+    Returns:
+        (count, seed), or None if it learns from all labels.
+    """
+    found = re.fullmatch(r"labels(\d+)-(\d+)-\w+", fit)
+    return (int(found[1]), int(found[2])) if found else None
+
+
 def file_of_url(url):
-    """What a download is called: the last part of its address that ends like a table or a zip.
+    """The file name of a download: the last part of its address with the suffix of a table or a zip.
 
     Args:
         url: {"address", "sha256"}.
 
     Returns:
-        A base name, or None where no part does.
+        A base name, or None if no part has such a suffix.
     """
     parts = PurePosixPath(unquote(urlsplit(url["address"]).path)).parts
     return next((part for part in reversed(parts) if part.lower().endswith((".zip", *TABLES))), None)
@@ -154,35 +179,35 @@ def _check_source(task, key):
     given = [source for source in SOURCES if task[source]]
     if len(given) != 1:
         raise wrong(
-            f"{key} ('{task['name']}') has {' and '.join(given) or 'none'} of {', '.join(SOURCES)}; expected"
-            " exactly one, where its labels are."
+            f"{key} ('{task['name']}') needs its labels from one of {', '.join(SOURCES)}, found"
+            f" {' and '.join(given) or 'none'}; give exactly one of them."
         )
     if task["url"] and not file_of_url(task["url"]):
         raise wrong(
             f"{key}.url.address is '{task['url']['address']}', expected the address of a table"
-            f" ({', '.join(TABLES)}) or of a .zip of folders named by class."
+            f" ({', '.join(TABLES)}) or of a .zip with one folder per class; fix the address."
         )
     if labelled_by_folders(task):
         extra = next((name for name in ("archives", "images", "id", "location") if task[name]), None)
         if extra:
             raise wrong(
-                f"{key} has both folders named by class and {extra}, which is for tables: the folders hold"
-                f" the images; drop {extra}."
+                f"{key} has both folders of classes, which hold the images, and {extra}, which is only for"
+                f" tables; remove {extra}."
             )
 
 
 def _check_division(task, key):
     if task["folds"] and task["split"]:
-        raise wrong(f"{key} has both folds and split, expected one; set the other to null.")
+        raise wrong(f"{key} has both folds and split, expected only one; set the other to null.")
     if task["folds"] and task["label_counts"]:
         raise wrong(
-            f"{key} has both folds and label_counts, whose trainings share one test split; set folds to null,"
-            " or make a second task."
+            f"{key} has both folds and label_counts, but all trainings of label_counts need the same test"
+            " split; set folds to null, or add a second task."
         )
     if isinstance(task["split"], str) and labelled_by_folders(task):
         raise wrong(
-            f"{key}.split is '{task['split']}', a column of a table, and the labels are in folders; put the"
-            " images into folders train, val and test, or give shares."
+            f"{key}.split is '{task['split']}', the name of a column, but the labels are in folders, not in a"
+            " table; put the images into folders train, val and test, or give shares."
         )
 
 
@@ -190,27 +215,34 @@ def _check_label(label, key):
     name, kind = label["name"], label["kind"]
     about = f"{key}: the label '{name}' is {kind}"
     if kind == "votes" and not label["tree"]:
-        raise wrong(f"{about}, and votes are learned by themselves; set kind and tree of the task.")
+        raise wrong(
+            f"{about}, but votes must be the only labels of a task; set kind and tree of the task instead of"
+            " labels."
+        )
     if name in RESERVED:
-        raise wrong(f"{key}: no label can be called '{name}', as catalogues have such a column; rename it.")
+        raise wrong(
+            f"{key}: no label can be called '{name}', because catalogues have a column of this name; rename"
+            " the label."
+        )
     if label["classes"] and (
         kind not in ("binary", "multiclass") or (kind == "binary" and len(label["classes"]) > 2)
     ):
         raise wrong(
-            f"{about} and has {len(label['classes'])} classes; expected classes of a multiclass label, or two"
-            " of a binary one, no and yes."
+            f"{about} and has {len(label['classes'])} classes, expected classes only for a multiclass label,"
+            " or two (no and yes) for a binary one; fix classes or kind."
         )
     if label["bounds"] and (kind != "regression" or label["bounds"][0] >= label["bounds"][1]):
         raise wrong(
-            f"{about} and has the bounds {label['bounds']}; expected [lowest, highest] of a regression."
+            f"{about} and has the bounds {label['bounds']}, expected [lowest, highest], only for a"
+            " regression; fix bounds or kind."
         )
     above, below = label["yes_above"], label["no_below"]
     if above is None and below is None:
         return
     if kind != "binary" or label["classes"] or above is None or below is None or below > above:
         raise wrong(
-            f"{about} and has yes_above {_number(above)} and no_below {_number(below)}; expected both, of a"
-            " binary label that is a fraction, and no_below not above yes_above."
+            f"{about} and has yes_above {_number(above)} and no_below {_number(below)}, expected both or"
+            " none, only for a binary label without classes, and no_below at most yes_above; fix them."
         )
 
 
@@ -222,13 +254,15 @@ def _check_together(task, labels, key):
     names = [label["name"] for label in labels]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
-        raise wrong(f"{key} has two labels called '{twice}', expected different ones; drop one.")
+        raise wrong(f"{key} has two labels called '{twice}', expected different names; remove one.")
     if len(labels) > 1 and labelled_by_folders(task):
-        raise wrong(f"{key} has {len(labels)} labels, and folders named by class are one; give a table.")
+        raise wrong(
+            f"{key} has {len(labels)} labels, but folders of classes are only one label; give a table."
+        )
     if task["balance"] != "none" and (len(labels) > 1 or labels[0]["kind"] not in ("binary", "multiclass")):
         raise wrong(
-            f"{key}.balance is {task['balance']}, which is for the classes of one binary or multiclass label;"
-            " set it to none."
+            f"{key}.balance is {task['balance']}, which works only for the classes of a single binary or"
+            " multiclass label; set it to none."
         )
 
 
@@ -238,14 +272,16 @@ def _check_training(task, key):
         stages = find_strategy(task["strategy"]).stages(blocks, task)
     except UserError as error:
         raise wrong(f"{key}: {error}") from None
-    # A strategy of somebody's own may fail in any way.
+    # A user's own strategy may fail in any way.
     except Exception as error:
-        raise wrong(f"{key}.strategy plans no stages ({type(error).__name__}: {error}); fix it.") from None
+        raise wrong(
+            f"{key}.strategy cannot plan its stages ({type(error).__name__}: {error}); fix its 'stages'."
+        ) from None
     if not stages:
-        raise wrong(f"{key}.strategy plans no stages, expected one or more; fix its 'stages'.")
+        raise wrong(f"{key}.strategy has planned no stages, expected one or more; fix its 'stages'.")
     shortest = min(stage.epochs for stage in stages)
     if task["warmup_epochs"] >= shortest:
         raise wrong(
-            f"{key}.warmup_epochs is {task['warmup_epochs']}, but a stage of the strategy has {shortest}"
-            " epochs; expected fewer; lower it or raise epochs."
+            f"{key}.warmup_epochs is {task['warmup_epochs']}, expected less than the {shortest} epochs of the"
+            " strategy's shortest stage; decrease it, or increase epochs."
         )

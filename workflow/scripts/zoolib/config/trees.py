@@ -1,4 +1,4 @@
-"""Decision trees: the questions of a Galaxy Zoo campaign, their answers, and what leads to what."""
+"""Decision trees: the questions of a Galaxy Zoo campaign, their answers, and which answer leads where."""
 
 import re
 import sys
@@ -17,10 +17,10 @@ class DecisionTree:
 
     Attributes:
         name: e.g. `gz_decals_5`.
-        title: how a figure calls it.
+        title: its name in figures.
         source: where the tree is published.
         questions: a tuple of `Question`.
-        published: {name of a table's naming: {our column: the table's column}}.
+        published: column names of published tables, {name of a naming: {our column: the table's column}}.
         suffix: what tables of several campaigns append to a question, `{question}-{suffix}_{answer}`.
         cuts: a tuple of `Cut`.
     """
@@ -44,7 +44,7 @@ class DecisionTree:
             The tree.
 
         Raises:
-            UserError: the file is missing or no YAML, or the tree is not one.
+            UserError: the file is missing or not valid YAML, or the tree in it is wrong.
         """
         path = Path(path)
         try:
@@ -70,69 +70,51 @@ class DecisionTree:
         Args:
             content: {"name", "title", "source", "suffix", "questions": {name: {"answers", "after",
                 "campaign"}}, "cuts": {name: {"answers", "above" or "below", "votes"}}, "published"}.
-            origin: what an error message calls it.
+            origin: the tree's name in error messages.
 
         Returns:
             The tree.
 
         Raises:
-            UserError: an unknown parent, a cycle, a repeated answer, fewer than two answers, a cut that
-                is none.
+            UserError: an unknown parent, a cycle, a repeated answer, fewer than two answers, a wrong cut.
         """
-        if not isinstance(content, dict) or not isinstance(content.get("questions"), dict):
-            raise UserError(f"{origin}: expected a mapping with the key 'questions'; see config/trees/.")
-        known = ("name", "title", "source", "suffix", "questions", "cuts", "published")
-        unknown = set(content) - set(known)
-        if unknown:
-            raise UserError(
-                f"{origin}: unknown key '{min(map(str, unknown))}'; a tree has {', '.join(known)}."
-            )
+        _check_keys(content, origin)
         name, suffix = str(content.get("name", "tree")), str(content.get("suffix") or "")
-        if not re.fullmatch(r"[A-Za-z0-9-]*", suffix):
-            raise UserError(
-                f"{origin}: the suffix '{suffix}' should be letters, digits and -, such as dr5, which the"
-                " columns of tables append to a question."
-            )
-        if not re.fullmatch(r"[A-Za-z0-9_+-]+", name):
-            raise UserError(
-                f"{origin}: the name '{name}' should be letters, digits, - and _ alone, as files are called"
-                " by it; give the tree a short 'name', and the words to its 'title'."
-            )
+        _check_words(name, suffix, origin)
         questions = read_questions(content["questions"], name, origin)
-        published = content.get("published") or {}
-        if not isinstance(published, dict) or not all(isinstance(c, dict) for c in published.values()):
-            raise UserError(
-                f"{origin}: 'published' must map the name of a table's naming to a mapping from our columns"
-                " to the table's; see config/trees/gz2.yaml."
-            )
         tree = cls(
             name=name,
             title=str(content.get("title", name)),
             source=str(content.get("source", "")),
             questions=questions,
-            published=published,
+            published=content.get("published") or {},
             suffix=suffix,
             cuts=read_cuts(content.get("cuts") or {}, questions, origin),
         )
-        for naming, columns in tree.published.items():
-            strange = sorted(set(columns) - set(tree.columns))
-            if strange:
-                raise UserError(
-                    f"{origin}: published.{naming} maps '{strange[0]}', which is no answer of this tree;"
-                    f" its columns are named question_answer, e.g. '{tree.columns[0]}'."
-                )
-            _check_naming({column: columns.get(column, column) for column in tree.columns}, naming, origin)
+        _check_published(tree, origin)
         return tree
+
+    def without_title(self, published=False):
+        """The tree as plain values without its title and its source, on which no result depends.
+
+        Args:
+            published: as for `to_dict`.
+
+        Returns:
+            A dict.
+        """
+        content = self.to_dict(published)
+        return {key: value for key, value in content.items() if key not in ("title", "source")}
 
     def to_dict(self, published=False):
         """The tree as plain values; `from_dict` reads them back.
 
         Args:
-            published: with the namings of published tables and the suggested cuts, which a trained
-                model knows nothing of: whoever fixes them need not train again.
+            published: whether to add the namings of published tables and the suggested cuts; training
+                does not use them, so a change in them needs no new training.
 
         Returns:
-            A dict that JSON can say.
+            A dict that can be written as JSON.
         """
         questions = {}
         for question in self.questions:
@@ -154,19 +136,19 @@ class DecisionTree:
     def union(cls, trees):
         """One tree of the questions of several campaigns, for one model of them all.
 
-        A question is called `{question}-{suffix}`, as in tables of several campaigns. Trees without
-        suffixes of their own have their names as suffixes. A single tree, however often it is listed,
-        is returned as it is.
+        A question has the name `{question}-{suffix}`, as in tables of several campaigns. A tree without a
+        suffix uses its name; if two suffixes are equal, all trees use their names. A single tree, even if it
+        is listed several times, is returned as it is.
 
         Args:
             trees: a list of `DecisionTree`.
 
         Returns:
-            The tree; each question's `campaign` tells where it came from, and `first` what its
-            volunteers were asked first.
+            The tree; a question's `campaign` names the tree it came from, and `first` gives the first
+            question of that tree.
 
         Raises:
-            UserError: two different trees have one name.
+            UserError: two different trees have the same name.
         """
         distinct = [tree for number, tree in enumerate(trees) if tree not in trees[:number]]
         names = [tree.name for tree in distinct]
@@ -204,7 +186,7 @@ class DecisionTree:
         return [column for question in self.questions for column in question.columns]
 
     def parents(self, question):
-        """Indices of the answers that lead to a question; empty for one that everybody is asked."""
+        """Indices of the answers that lead to a question; empty if everybody is asked this question."""
         return [self.columns.index(column) for column in question.after]
 
     def __str__(self):
@@ -233,7 +215,7 @@ class DecisionTree:
         return "\n".join(lines)
 
     def first(self, question):
-        """The first question of a question's campaign: its votes are the number of volunteers."""
+        """The first question of the same campaign: its votes add up to the number of volunteers."""
         return next(other for other in self.questions if other.campaign == question.campaign)
 
     @property
@@ -248,17 +230,17 @@ class DecisionTree:
         return [column for question in questions for column in question.columns]
 
     def vote_columns(self, available, origin):
-        """Find the votes of this tree in a table, by our names or by a published naming.
+        """Find the votes of this tree in a table, by our column names or by a published naming.
 
         Args:
             available: the table's column names.
-            origin: the table's name, for the error message.
+            origin: the table's name in error messages.
 
         Returns:
             {our column: the table's column}.
 
         Raises:
-            UserError: no naming fits; the sentence says which columns miss from the best one.
+            UserError: no naming fits; the message says which columns of the best one are missing.
         """
         available = set(available)
         namings = {"question_answer": {column: column for column in self.columns}}
@@ -279,37 +261,80 @@ class DecisionTree:
         return namings[best]
 
 
+def _check_keys(content, origin):
+    if not isinstance(content, dict) or not isinstance(content.get("questions"), dict):
+        raise UserError(f"{origin}: expected a mapping with the key 'questions'; see config/trees/.")
+    known = ("name", "title", "source", "suffix", "questions", "cuts", "published")
+    unknown = set(content) - set(known)
+    if unknown:
+        raise UserError(
+            f"{origin}: unknown key '{min(map(str, unknown))}', expected one of {', '.join(known)}; fix or"
+            " remove it."
+        )
+
+
+def _check_words(name, suffix, origin):
+    if not re.fullmatch(r"[A-Za-z0-9-]*", suffix):
+        raise UserError(
+            f"{origin}: the suffix '{suffix}' may have only letters, digits and -, because it is a part of"
+            " column names; choose one such as dr5."
+        )
+    if not re.fullmatch(r"[A-Za-z0-9_+-]+", name):
+        raise UserError(
+            f"{origin}: the name '{name}' may have only letters, digits, - and _, because files are named"
+            " after it; give the tree a short 'name', and write the full name as its 'title'."
+        )
+
+
+def _check_published(tree, origin):
+    """Check that the published namings are mappings from columns of the tree to columns of tables."""
+    if not isinstance(tree.published, dict) or not all(isinstance(c, dict) for c in tree.published.values()):
+        raise UserError(
+            f"{origin}: 'published' must map the name of each naming to a mapping from our column names to"
+            " those of the table; see config/trees/gz2.yaml."
+        )
+    for naming, columns in tree.published.items():
+        strange = sorted(set(columns) - set(tree.columns))
+        if strange:
+            raise UserError(
+                f"{origin}: published.{naming} has '{strange[0]}', which is not an answer of this tree; write"
+                f" answers as question_answer, e.g. '{tree.columns[0]}'."
+            )
+        _check_naming({column: columns.get(column, column) for column in tree.columns}, naming, origin)
+
+
 def _check_naming(naming, name, origin):
-    """Stop where a table's naming is not text, or finds two answers in one column."""
+    """Check that a naming has a text for each answer, and a different column for each."""
     for column, found in naming.items():
         if not isinstance(found, str):
             raise UserError(
-                f"{origin}: published.{name} maps '{column}' to {found!r}, expected the name of a column, in"
-                " quotes where it looks like a number."
+                f"{origin}: published.{name} maps '{column}' to {found!r}, expected the name of a column; put"
+                " it in quotes."
             )
     columns = list(naming.values())
     twice = next((column for column in columns if columns.count(column) > 1), None)
     if twice:
         answers = " and ".join(f"'{column}'" for column, found in naming.items() if found == twice)
         raise UserError(
-            f"{origin}: published.{name} finds the answers {answers} in the same column '{twice}'; fix one."
+            f"{origin}: published.{name} maps the answers {answers} to the same column '{twice}'; fix one of"
+            " them."
         )
 
 
 class _EachKeyOnce(yaml.SafeLoader):
-    """YAML in which a key that stands twice is an error; PyYAML drops the first without a word."""
+    """A YAML loader for which a duplicate key is an error; PyYAML drops the first one without a message."""
 
     def construct_mapping(self, node, deep=False):
         keys = [key.value for key, _ in node.value]
         for number, key in enumerate(keys):
             if key in keys[:number]:
                 mark = node.value[number][0].start_mark
-                raise yaml.constructor.ConstructorError(None, None, f"'{key}' stands there twice", mark)
+                raise yaml.constructor.ConstructorError(None, None, f"'{key}' is a duplicate key", mark)
         return super().construct_mapping(node, deep)
 
 
 if __name__ == "__main__":
-    # PYTHONPATH=workflow/scripts python -m zoolib.trees gz_hubble my_survey/tree.yaml
+    # PYTHONPATH=workflow/scripts python -m zoolib.config.trees gz_hubble my_survey/tree.yaml
     trees = Path(__file__).parents[4] / "config" / "trees"
     try:
         for path in sys.argv[1:]:

@@ -36,7 +36,7 @@ class Catalog:
 def write_catalog(catalog, path):
     """Write a catalogue as Parquet; the file's metadata say which tree or labels it holds.
 
-    A column `repeats`, how often an epoch shows the galaxy, is written where the table has it.
+    A column `part`, which part of a task's galaxies each one is in, is written where the table has it.
 
     Args:
         catalog: a `Catalog`.
@@ -44,8 +44,8 @@ def write_catalog(catalog, path):
     """
     kinds = dict.fromkeys(catalog.columns, np.int32 if catalog.tree else np.float32)
     table = catalog.table[["id_str", *locations.PLACES, *catalog.columns]].astype(kinds)
-    if "repeats" in catalog.table:
-        table["repeats"] = catalog.table["repeats"].astype(np.int32)
+    if "part" in catalog.table:
+        table["part"] = catalog.table["part"].astype(np.int32)
     tree = catalog.tree.to_dict() if catalog.tree else None
     about = {"tree": tree, "columns": catalog.columns, **catalog.about}
     arrow = pa.Table.from_pandas(table, preserve_index=False)

@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zoolib.config.labels import Label
+from zoolib.data.catalogs import read_catalog
+from zoolib.data.fits import cut_fit
 from zoolib.data.locations import PLACES
 from zoolib.job.logs import UserError, whole
 from zoolib.posteriors.files import open_predictions
@@ -100,11 +102,12 @@ class Outcome:
         )
 
 
-def read_fits(fits, splits=SPLITS):
-    """Put the predictions of a task's fits beside the labels of the galaxies.
+def read_fits(galaxies, predictions, splits=SPLITS):
+    """Put the predictions of the fits of a task next to the labels of the galaxies.
 
     Args:
-        fits: [{"name", "predictions", "train" and the catalogues of the other splits}].
+        galaxies: `galaxies.parquet` of the task.
+        predictions: {name of a fit: its HDF5 of predictions}.
         splits: names of the splits to read.
 
     Returns:
@@ -114,33 +117,33 @@ def read_fits(fits, splits=SPLITS):
         table with the predictions of the constant predictor).
 
     Raises:
-        UserError: the predictions are for labels that the catalogues do not have, or for none of their
-            galaxies.
+        UserError: the predictions are for labels that the galaxies do not have, or for none of the galaxies.
     """
-    tables, constants = [], []
-    for fit in fits:
-        with open_predictions(fit["predictions"]) as opened:
+    catalog, tables, constants = read_catalog(galaxies), [], []
+    for name, path in predictions.items():
+        with open_predictions(path) as opened:
             labels = labels_of(opened)
             values = np.concatenate([block for _, block in opened.blocks()])
             positions = pd.Index(opened.id_str)
-        known = _catalog(fit["train"], labels)
+        _check_labels(catalog.table, labels, galaxies)
+        cut = cut_fit(catalog, name, str(galaxies))
         for split in splits:
-            catalog = _catalog(fit[split], labels)
-            rows = positions.get_indexer(catalog["id_str"])
-            catalog = catalog[rows >= 0].reset_index(drop=True).assign(split=split, fit=fit["name"])
-            kept = [name for name in ("id_str", *PLACES) if name in catalog]
+            table = cut[split].table
+            rows = positions.get_indexer(table["id_str"])
+            table = table[rows >= 0].reset_index(drop=True).assign(split=split, fit=name)
             targets = list(dict.fromkeys(column for label in labels for column in label.targets))
-            catalog = catalog[[*kept, "split", "fit", *targets]]
-            predicted = _predicted(labels, catalog, values[rows[rows >= 0]], opened.kind)
+            table = table[["id_str", *PLACES, "split", "fit", *targets]]
+            predicted = _predicted(labels, table, values[rows[rows >= 0]], opened.kind)
             # The constant predictor gives concentrations, whatever the head of the model.
-            trivial = _predicted(labels, catalog, _constants(labels, known, len(catalog)), "concentrations")
-            tables.append(pd.concat([catalog, predicted], axis=1))
-            constants.append(pd.concat([catalog, trivial], axis=1))
+            trivial = _constants(labels, cut["train"].table, len(table))
+            trivial = _predicted(labels, table, trivial, "concentrations")
+            tables.append(pd.concat([table, predicted], axis=1))
+            constants.append(pd.concat([table, trivial], axis=1))
     table = pd.concat(tables, ignore_index=True)
     if table.empty:
         raise UserError(
-            f"{fits[0]['predictions']}: none of the galaxies of {fits[0][splits[-1]]} is predicted in it;"
-            " predict the task again."
+            f"{path}: none of the galaxies of {galaxies} ({splits[-1]}) is predicted in it; predict the task"
+            " again."
         )
     return labels, table, pd.concat(constants, ignore_index=True)
 
@@ -223,16 +226,14 @@ def _columns(table, names, end):
     return table[[f"{name}_{end}" for name in names]].to_numpy(float)
 
 
-def _catalog(path, labels):
-    catalog = pd.read_parquet(path)
+def _check_labels(table, labels, path):
     for label in labels:
         if label.kind == "votes":
-            votes_of(catalog, label.tree, path)
-        elif label.name not in catalog:
+            votes_of(table, label.tree, path)
+        elif label.name not in table:
             raise UserError(
-                f"{path}: has no column '{label.name}', but the predictions have one; predict the task again."
+                f"{path}: has no column '{label.name}', which the predictions are of; predict the task again."
             )
-    return catalog
 
 
 def _predicted(labels, catalog, values, kind):

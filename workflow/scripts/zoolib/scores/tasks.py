@@ -1,10 +1,9 @@
 """Scores of a finetuned task, for each split and each fold."""
 
-import re
-
 import numpy as np
 import pandas as pd
 
+from zoolib.config.tasks import label_count_of
 from zoolib.job.logs import log, whole
 from zoolib.scores.confusion import confusion_rows
 from zoolib.scores.metrics import bootstrap_weights
@@ -21,14 +20,15 @@ MAIN = {"binary": "accuracy", "multiclass": "accuracy", "regression": "rmse", "v
 UNSURE = ("calibration_error",)
 
 
-def evaluate_task(fits, seed, output):
+def evaluate_task(galaxies, predictions, seed, output):
     """Score the predictions of a task, with bootstrap intervals and, if it has folds, their spread.
 
     Several fits are the folds of a cross-validation. A split then holds the galaxies of all folds, each
     predicted by the model that had it in this split.
 
     Args:
-        fits: [{"name": "" or e.g. "fold0", "predictions": HDF5, "train", "val", "test": catalogues}].
+        galaxies: `galaxies.parquet` of the task.
+        predictions: {name of a fit, "" or e.g. "fold0": its HDF5 of predictions}.
         seed: of the bootstrap.
         output: attributes galaxies (Parquet: split, fit, truth and predictions of every galaxy), scores
             (CSV: label, split, score, galaxies, value, low_68, high_68, low_95, high_95, constant, which is
@@ -36,12 +36,11 @@ def evaluate_task(fits, seed, output):
             and confusion (CSV: question, subset, true, predicted, count).
 
     Raises:
-        UserError: the predictions are for labels that the catalogues do not have, or for none of their
-            galaxies.
+        UserError: the predictions are for labels that the galaxies do not have, or for none of the galaxies.
     """
-    labels, table, constants = read_fits(fits)
+    labels, table, constants = read_fits(galaxies, predictions)
     random = np.random.default_rng(seed)
-    names = [fit["name"] for fit in fits]
+    names = list(predictions)
     scores, confusions = [], []
     for split in SPLITS:
         chosen = (table["split"] == split).to_numpy()
@@ -51,9 +50,9 @@ def evaluate_task(fits, seed, output):
         trivial = outcomes(labels, constants[chosen].reset_index(drop=True))
         for outcome, constant in zip(outcomes(labels, of_split), trivial, strict=True):
             of_outcome = of_split.iloc[outcome.rows]
-            galaxies = pd.factorize(of_outcome["id_str"])[0]
+            numbers = pd.factorize(of_outcome["id_str"])[0]
             about = {"label": outcome.name, "split": split}
-            rows = _score_rows(outcome, constant, galaxies, random)
+            rows = _score_rows(outcome, constant, numbers, random)
             if len(names) > 1:
                 _add_folds(rows, outcome, of_outcome["fit"].to_numpy(), names)
             scores += [{**about, **row} for row in rows]
@@ -74,13 +73,12 @@ def evaluate_task(fits, seed, output):
             )
 
 
-def evaluate_label_counts(fits, train, test, output):
+def evaluate_label_counts(galaxies, predictions, output):
     """Score the fits of a task that learned from different numbers of labels, finetuned and from scratch.
 
     Args:
-        fits: [{"name": such as "labels50-1-finetuned", "predictions": HDF5}].
-        train: catalogue (Parquet) that the constant predictor learns from.
-        test: catalogue (Parquet) of the galaxies to score.
+        galaxies: `galaxies.parquet` of the task; the constant predictor learns from all of its train.
+        predictions: {name of a fit such as "labels50-1-finetuned": its HDF5 of predictions}.
         output: CSV to write: labels (their number), seed, start (finetuned or scratch), label, score,
             value, constant.
 
@@ -88,15 +86,16 @@ def evaluate_label_counts(fits, train, test, output):
         UserError: as `evaluate_task`.
     """
     rows = []
-    for fit in fits:
-        count, seed, start = re.fullmatch(r"labels(\d+)-(\d+)-(\w+)", fit["name"]).groups()
-        labels, table, constants = read_fits([{**fit, "train": train, "test": test}], ["test"])
+    for name, path in predictions.items():
+        (count, seed), start = label_count_of(name), name.rpartition("-")[2]
+        # Cut as the task itself is: all are scored on the same galaxies, beside the same constant.
+        labels, table, constants = read_fits(galaxies, {"": path}, ["test"])
         pairs = zip(outcomes(labels, table), outcomes(labels, constants), strict=True)
         for outcome, constant in pairs:
             ones = np.ones((1, len(outcome.rows)))
             trivial = constant.scores(ones)
             for score, value in outcome.scores(ones).items():
-                about = {"labels": int(count), "seed": int(seed), "start": start, "label": outcome.name}
+                about = {"labels": count, "seed": seed, "start": start, "label": outcome.name}
                 rows.append({**about, "score": score, "value": value[0], "constant": trivial[score][0]})
     table = pd.DataFrame(rows).sort_values(["label", "score", "start", "labels", "seed"])
     with whole(output) as partial:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from zoolib.data.catalogs import read_catalog
+from zoolib.data.fits import read_fit
 from zoolib.data.images import load_row
 from zoolib.data.locations import PLACES
 from zoolib.job.logs import log, progress, whole
@@ -33,7 +34,7 @@ def compare_with_truth(train, test, predictions, truth, losses, metrics, tasks, 
         truth: Parquet with the true answer probabilities in the columns of the tree.
         losses: CSV of `evaluate`, with the mean test loss.
         metrics: JSON of `evaluate`, with the accuracies.
-        tasks: [(label, catalogue to learn from, catalogue to test on, scores of `evaluate_task`)].
+        tasks: [(label, `galaxies.parquet` of a task, scores of `evaluate_task`)].
         output: CSV to write: measure, constant, logistic_regression, model, truth, and the shares of
             the distance from constant to truth that the regression and the model close.
     """
@@ -59,8 +60,9 @@ def compare_with_truth(train, test, predictions, truth, losses, metrics, tasks, 
     # There may be no such galaxy.
     accuracy = np.nan if accuracy is None else accuracy
     rows = [row, {"measure": f"{first}, accuracy where volunteers are confident", "model": accuracy}]
-    for label, learn_from, test_on, scores in tasks:
-        rows.append(_task_row(label, read_catalog(learn_from).table, read_catalog(test_on).table, scores))
+    for label, of_task, scores in tasks:
+        fit = read_fit(of_task)
+        rows.append(_task_row(label, fit["train"].table, fit["test"].table, scores))
     table = pd.DataFrame(rows)
     with whole(output) as partial:
         table.round(4).to_csv(partial, index=False)

@@ -1,0 +1,204 @@
+"""Where the files of a run lie: what it reads, and what its rules make."""
+
+from pathlib import Path
+
+from zoolib.config.agreement import is_path
+from zoolib.config.published import read_checks
+from zoolib.config.run import GALAXIES, fit_of
+from zoolib.config.sources import files_of_source
+from zoolib.job.logs import UserError
+
+
+class Files:
+    """Paths of a run, relative to the working directory.
+
+    Args:
+        run: a `Run`.
+    """
+
+    def __init__(self, run):
+        self.run, self.config = run, run.config
+        self.results = f"results/{run.name}"
+        # Shards hold pixels; where they are disabled, a list of the images that could be read.
+        self.shard_suffix = ".tfrecord" if self.config["shards"]["enabled"] else ".parquet"
+
+    def of_record(self, name):
+        """A table or an archive: a path as it is, or a file of the record where the run has it."""
+        zenodo = self.config["zenodo"]
+        if is_path(name):
+            return name
+        if zenodo["simulate"]:
+            return f"{self.results}/download/{name}"
+        if zenodo["sample"]:
+            return f"{self.results}/download/{'sample.zip' if name.endswith('.zip') else name}"
+        return self.downloaded(name)
+
+    def downloaded(self, name):
+        """A file of the real record: in the folder of `zenodo.local`, or in `data/zenodo/`."""
+        zenodo = self.config["zenodo"]
+        return f"{zenodo['local'] or 'data/zenodo/' + str(zenodo['record'])}/{name}"
+
+    def archives(self, entry):
+        """The image archives of a catalogue or a task; a task's are its catalogue's, if it names none."""
+        if entry.get("folders"):
+            return [entry["folders"]] if entry["folders"].lower().endswith(".zip") else []
+        names = entry["archives"]
+        if not names and not entry["images"] and not is_path(entry["table"]):
+            names = self.config["catalogs"][0]["archives"]
+        return list(dict.fromkeys(self.of_record(name) for name in names))
+
+    def resolved(self, entry):
+        """A catalogue's or a task's entry, as far as it says which galaxies, with paths instead of names."""
+        source = {key: entry[key] for key in ("name", "images", "id", "location", "query")}
+        source["table"] = entry["table"] and self.of_record(entry["table"])
+        return {**source, "archives": self.archives(entry)}
+
+    def catalog_tables(self):
+        """The tables of votes of all catalogues."""
+        return [self.of_record(entry["table"]) for entry in self.config["catalogs"]]
+
+    def catalog_archives(self):
+        """The image archives of all catalogues, each once."""
+        found = [path for entry in self.config["catalogs"] for path in self.archives(entry)]
+        return list(dict.fromkeys(found))
+
+    @property
+    def checks(self):
+        """The file that says what the tables of the record should count; few records have one."""
+        return self.run.folder / "published" / f"zenodo_{self.config['zenodo']['record']}.yaml"
+
+    def checked_tables(self):
+        """The tables of the record that can be counted in, {name: path}.
+
+        Tables that the folder of `zenodo.local` does not have are left out, and a wrong file of checks gives
+        none: the job that counts reports both.
+        """
+        try:
+            tables, _ = read_checks(self.checks)
+        except UserError:
+            return {}
+        paths = {name: self.downloaded(file) for name, file in tables.items()}
+        local = self.config["zenodo"]["local"]
+        return {name: path for name, path in paths.items() if not local or Path(path).is_file()}
+
+    def published_table(self, name):
+        """A table of the record that figures 2 and 20 take beside the run's own, as a list."""
+        if not self.run.is_comparable or self.run.has_other_galaxies:
+            return []
+        path = self.checked_tables().get(name)
+        return [path] if path else []
+
+    def shards(self, suffix, *splits):
+        """One kind of file of all shards of some splits."""
+        count, folder = self.config["shards"]["count"], f"{self.results}/shards"
+        return [f"{folder}/{split}/{shard}{suffix}" for split in splits for shard in range(count[split])]
+
+    def learning_shards(self, ensemble):
+        """The shards that an ensemble learns from."""
+        return self.shards(self.shard_suffix, *self.run.ensembles[ensemble]["splits"])
+
+    def learning_sidecars(self, ensemble):
+        """The sidecars of the shards that an ensemble learns from."""
+        return self.shards(".json", *self.run.ensembles[ensemble]["splits"])
+
+    def members(self, ensemble):
+        """The model folders of an ensemble."""
+        count = self.run.ensembles[ensemble]["members"]
+        return [f"{self.results}/train/{ensemble}/{member}" for member in range(count)]
+
+    def ensemble_start(self):
+        """The model whose backbone, and with `start_from` its head, every ensemble starts from."""
+        folder = self.run.training["start_from"] or self.run.training["pretrained"]
+        return model_files(folder) if folder else []
+
+    def encoder_source(self, encoder):
+        """The files on disk that a pretrained backbone is imported from; none if it is downloaded."""
+        return files_of_source(self.run.encoders[encoder]["source"])
+
+    def task_labels(self, task):
+        """The files that hold a task's labels: a table, a zip, or folders, whose times change with them."""
+        entry = self.run.tasks[task]
+        if entry["table"]:
+            return [self.of_record(entry["table"])]
+        folder = Path(entry["folders"])
+        below = [path for path in folder.rglob("*") if path.is_dir()] if folder.is_dir() else []
+        return [str(path) for path in [folder, *sorted(below)]]
+
+    def task_source(self, task):
+        """Those settings of a task that say which galaxies and labels it has, with paths instead of names."""
+        entry = self.run.tasks[task]
+        return {**self.resolved(entry), **{key: entry[key] for key in GALAXIES}}
+
+    def task_archives(self, fit):
+        """The image archives of a task, also by the name of one of its finetunings."""
+        return self.archives(self.run.task_of(fit))
+
+    def task_galaxies(self, fit):
+        """The galaxies of a task, also by the name of one of its finetunings."""
+        return f"{self.results}/finetune/{self.run.task_of(fit)['name']}/galaxies.parquet"
+
+    def fit_start(self, fit):
+        """The model that a finetuning starts from: its task's choice, or the first member of an ensemble."""
+        task = self.run.task_of(fit)
+        return model_files(task["start"] or self.members(task["ensemble"])[0])
+
+    def of_fits(self, form, task, names):
+        """One file of each of a task's finetunings, such as `finetune/{fit}/history.csv`."""
+        return [f"{self.results}/{form.format(fit=fit_of(task, name))}" for name in names]
+
+    def scored_chunks(self, task):
+        """The chunks that hold the numbers of a task's predictions."""
+        fits = [fit_of(task, name) for name in self.run.scored_fits(task)]
+        return [path for fit in fits for path in self.chunks(fit, "chunks/{chunk}.hdf5")]
+
+    def chunks(self, target, form):
+        """One kind of file of all chunks of a target, such as `catalog/{chunk}.parquet`."""
+        chunks = range(self.config["predict"]["chunks"])
+        return [f"{self.results}/predict/{target}/{form.format(chunk=chunk)}" for chunk in chunks]
+
+    def models(self, target):
+        """The model folders that a target is predicted with: an ensemble's members, or a finetuned model."""
+        if self.run.task_of(target):
+            return [f"{self.results}/finetune/{target}"]
+        entry = self.run.targets[target]
+        return entry["models"] or self.members(entry["ensemble"])
+
+    def model_files(self, target):
+        """`model.keras` of each model that a target is predicted with."""
+        return [f"{folder}/model.keras" for folder in self.models(target)]
+
+    def model_abouts(self, target):
+        """`model.json` of each model that a target is predicted with."""
+        return [f"{folder}/model.json" for folder in self.models(target)]
+
+    def listed(self, target):
+        """The files that a target's galaxies are listed from; a folder of images is none."""
+        entry = self.run.targets[target]
+        if "archives" in entry:
+            return self.catalog_archives()
+        if "shards" in entry:
+            return sorted(str(path) for path in Path(entry["shards"]).glob("*.json"))
+        return [entry["catalog"]] if "catalog" in entry else []
+
+    def galaxies(self, target):
+        """What a target's galaxies are read from: its list, catalogues, or sidecars of the run's shards."""
+        if self.run.task_of(target):
+            # All of them: scores are about every split, and this pass takes less time than an epoch did.
+            return [self.task_galaxies(target)]
+        if split := self.run.targets[target].get("split"):
+            return self.shards(".json" if self.config["shards"]["enabled"] else ".parquet", split)
+        return [f"{self.results}/predict/{target}/galaxies.parquet"]
+
+    def pixels(self, target):
+        """The files that hold a target's pixels, where a rule makes or downloads them."""
+        if self.run.task_of(target):
+            return self.task_archives(target)
+        entry = self.run.targets[target]
+        if entry.get("split") and self.config["shards"]["enabled"]:
+            return self.shards(".tfrecord", entry["split"])
+        return [] if {"images", "catalog", "shards"} & set(entry) else self.catalog_archives()
+
+
+def model_files(folder):
+    """The two files of a model folder."""
+    return [f"{folder}/model.keras", f"{folder}/model.json"]
