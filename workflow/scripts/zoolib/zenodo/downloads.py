@@ -133,8 +133,8 @@ def require_room(folder, size, what, remedy):
     free = shutil.disk_usage(folder).free
     if free < size:
         raise UserError(
-            f"{folder}: {what} will take {in_bytes(size)} more, and the disk has room for {in_bytes(free)}; free"
-            f" {in_bytes(size - free)}, or {remedy}."
+            f"{folder}: {what} will take {in_bytes(size)} more, and the disk has room for {in_bytes(free)};"
+            f" free {in_bytes(size - free)}, or {remedy}."
         )
 
 
