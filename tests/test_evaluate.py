@@ -1,3 +1,5 @@
+"""Stage evaluate against scikit-learn and SciPy, on a small survey."""
+
 import json
 import logging
 from types import SimpleNamespace
@@ -88,7 +90,7 @@ def test_scores_are_scikit_learns_on_the_papers_galaxies(survey, subset):
     fractions = mean_fractions(survey.values, TREE)
     for question in TREE.questions[:2]:
         votes = survey.votes[:, question.slice]
-        # Written out galaxy by galaxy, as the rules read.
+        # The rules of the paper, written out for each galaxy.
         chosen = []
         for galaxy in range(len(votes)):
             asked = votes[galaxy].sum()
@@ -183,7 +185,7 @@ def test_a_multinomial_head_is_scored_by_its_probabilities(survey):
     assert row["accuracy"] == pytest.approx(np.mean(truth == predicted), abs=1e-5)
 
 
-def test_missing_predictions_are_told(survey, caplog):
+def test_missing_predictions_are_logged(survey, caplog):
     with caplog.at_level(logging.INFO, logger="zoolib"):
         run(survey)
     assert "10 of 600 test galaxies have no prediction" in caplog.text

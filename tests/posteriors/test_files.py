@@ -1,4 +1,4 @@
-"""Files of predictions: read, described galaxy by galaxy, ranked; what is wrong with them is told."""
+"""Files of predictions: read, described, ranked, and the messages about broken files."""
 
 import json
 
@@ -108,7 +108,7 @@ def test_a_file_says_what_its_probabilities_are_of(tmp_path, tree, what):
 
 
 @pytest.mark.parametrize("bad", [0.0, np.nan, -1.0])
-def test_a_missing_part_is_told_by_galaxy_and_answer(tmp_path, bad):
+def test_a_missing_part_is_an_error_with_galaxy_and_answer(tmp_path, bad):
     values = some_concentrations(3, SMALL, 2)
     values[1, 6, 1] = bad
     path = written(tmp_path / "part.hdf5", values, SMALL)

@@ -65,7 +65,7 @@ def test_only_disagreement_informs():
     sure_and_different[0, 0, :2] = sure_and_different[0, 1, 2:] = 100
     found = [information(values, SMALL)[0, 0] for values in (undecided, sure_and_different)]
     assert found[0] == pytest.approx(0, abs=1e-12)
-    # Two opinions that votes tell apart: nearly one bit.
+    # Two opinions that votes can tell apart: nearly one bit.
     assert 0.6 < found[1] < np.log(2)
 
 
@@ -74,7 +74,7 @@ def test_one_sample_has_no_information():
 
 
 def test_a_label_is_one_yes_or_no():
-    # Two samples that are sure of the contrary, and a softmax that rounded to more than 1.
+    # Two samples that are sure of opposite answers, and a softmax that rounded to more than 1.
     values = np.array([[[0.0, 1.0]], [[0.5, 0.5]], [[1.0000001, 1.0]]])
     found = information(values, None, votes=1, kind="probabilities")
     np.testing.assert_allclose(found[:, 0], [np.log(2), 0, 0], atol=1e-6)

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from drawn import SMALL, some_concentrations, some_probabilities
 from scipy import stats
-from zoolib.posteriors import summary as posteriors
+from zoolib.posteriors import summary
 from zoolib.posteriors.information import information
 from zoolib.posteriors.intervals import credible_intervals, highest_density_intervals
 
@@ -21,23 +21,23 @@ def test_the_published_posteriors_come_out(real_data, tree):
         axis=1,
     )
     assert concentrations.shape == (6, 34, 25)
-    fractions = posteriors.mean_fractions(concentrations, tree)
+    fractions = summary.mean_fractions(concentrations, tree)
     published = table[[f"{column}_fraction" for column in tree.columns]].to_numpy()
     np.testing.assert_allclose(fractions, published, rtol=0, atol=1e-6)
-    asked = posteriors.probability_asked(fractions, tree)
+    asked = summary.probability_asked(fractions, tree)
     names = [f"{question.name}_proportion_volunteers_asked" for question in tree.questions]
     np.testing.assert_allclose(asked, table[names].to_numpy(), rtol=0, atol=1e-6)
 
 
 def test_a_question_with_two_parents_is_reached_by_either():
     fractions = np.array([[0.5, 0.3, 0.2, 0.25, 0.75, 0.9, 0.1]])
-    asked = posteriors.probability_asked(fractions, SMALL)
+    asked = summary.probability_asked(fractions, SMALL)
     np.testing.assert_allclose(asked, [[1.0, 0.3, 0.3 * 0.75 + 0.5]])
 
 
 def test_entropy_in_nats():
     fractions = np.array([[1 / 3, 1 / 3, 1 / 3, 1.0, 0.0, 0.5, 0.5]])
-    np.testing.assert_allclose(posteriors.entropies(fractions, SMALL), [[np.log(3), 0, np.log(2)]])
+    np.testing.assert_allclose(summary.entropies(fractions, SMALL), [[np.log(3), 0, np.log(2)]])
 
 
 def test_log_predictive_is_scipys_mixture():
@@ -45,7 +45,7 @@ def test_log_predictive_is_scipys_mixture():
     concentrations = random.uniform(0.05, 90, (20, 4, 7))
     votes = random.integers(0, 30, (20, 4))
     votes[3] = 0
-    found = posteriors.log_predictive(votes, concentrations)
+    found = summary.log_predictive(votes, concentrations)
     for galaxy in range(20):
         total = int(votes[galaxy].sum())
         each = [
@@ -60,9 +60,9 @@ def test_log_predictive_of_probabilities_is_scipys_mixture():
     values = some_probabilities(20, SMALL, 7)[:, :3]
     votes = np.random.default_rng(2).integers(0, 30, (20, 3))
     votes[3] = 0
-    # A sample that rules out an answer that was given.
+    # One sample rules out an answer that has votes.
     values[5, :, 0] = [0, 0.25, 0.75]
-    found = posteriors.log_predictive(votes, values, "probabilities")
+    found = summary.log_predictive(votes, values, "probabilities")
     for galaxy in range(20):
         total = int(votes[galaxy].sum())
         each = [stats.multinomial.pmf(votes[galaxy], total, values[galaxy, :, s]) for s in range(7)]
@@ -72,13 +72,13 @@ def test_log_predictive_of_probabilities_is_scipys_mixture():
 
 def test_votes_for_an_answer_that_underflows_are_unlikely_and_not_impossible():
     values = np.array([[[1.0], [0.0]]])
-    found = posteriors.log_predictive(np.array([[3, 1]]), values, "probabilities")
+    found = summary.log_predictive(np.array([[3, 1]]), values, "probabilities")
     assert np.isfinite(found).all() and found[0] < -50
 
 
 def test_mean_fractions_of_probabilities_are_the_means_of_the_samples():
     values = some_probabilities(5, SMALL, 9)
-    np.testing.assert_allclose(posteriors.mean_fractions(values, SMALL), values.mean(axis=2), rtol=1e-12)
+    np.testing.assert_allclose(summary.mean_fractions(values, SMALL), values.mean(axis=2), rtol=1e-12)
 
 
 def test_cuts_need_the_share_and_the_question():
@@ -89,7 +89,7 @@ def test_cuts_need_the_share_and_the_question():
             [0.59, 0.40, 0.01, 0.2, 0.8, 0.5, 0.5],  # face-on if it were a disc; too few are asked
         ]
     )
-    found = posteriors.suggested_cuts(fractions, SMALL, SMALL.cuts)
+    found = summary.suggested_cuts(fractions, SMALL, SMALL.cuts)
     assert {name: list(passed) for name, passed in found.items()} == {
         "disk": [True, True, True],
         "face-on": [True, False, False],
@@ -126,13 +126,13 @@ def test_the_cuts_of_table_2(tree):
 
 
 @pytest.mark.parametrize("kind", ["concentrations", "probabilities"])
-def test_a_described_galaxy_has_what_the_functions_say(kind):
+def test_a_described_galaxy_has_the_results_of_the_functions(kind):
     draw = some_concentrations if kind == "concentrations" else some_probabilities
     values = draw(30, SMALL, 8)
     about = SimpleNamespace(kind=kind, tree=SMALL, columns=SMALL.columns)
-    table = posteriors.describe([f"galaxy {index}" for index in range(30)], values, about, 0.8, SMALL.cuts)
+    table = summary.describe([f"galaxy {index}" for index in range(30)], values, about, 0.8, SMALL.cuts)
     assert len(table.columns) == 1 + 5 * 7 + 3 * 3 + 1 + 3
-    fractions = posteriors.mean_fractions(values, SMALL)
+    fractions = summary.mean_fractions(values, SMALL)
     low, high = credible_intervals(values, SMALL, 0.8, kind)
     hd_low, hd_high = highest_density_intervals(values, SMALL, 0.8, kind)
     of_answers = {"fraction": fractions, "low": low, "high": high, "hd_low": hd_low, "hd_high": hd_high}
@@ -141,15 +141,15 @@ def test_a_described_galaxy_has_what_the_functions_say(kind):
         np.testing.assert_allclose(found, expected, atol=1e-6)
     learned = information(values, SMALL, kind=kind)
     of_questions = {
-        "asked": posteriors.probability_asked(fractions, SMALL),
-        "entropy": posteriors.entropies(fractions, SMALL),
+        "asked": summary.probability_asked(fractions, SMALL),
+        "entropy": summary.entropies(fractions, SMALL),
         "information": np.add.reduceat(learned, [0, 3, 5], axis=1),
     }
     for name, expected in of_questions.items():
         found = table[[f"{question.name}_{name}" for question in SMALL.questions]]
         np.testing.assert_allclose(found, expected, rtol=1e-5)
     np.testing.assert_allclose(table["information"], learned.sum(axis=1), rtol=1e-5)
-    for name, expected in posteriors.suggested_cuts(fractions, SMALL, SMALL.cuts).items():
+    for name, expected in summary.suggested_cuts(fractions, SMALL, SMALL.cuts).items():
         assert table[f"cut_{name}"].dtype == bool
         np.testing.assert_array_equal(table[f"cut_{name}"], expected)
     assert 0 < table["cut_disk"].sum() < 30
@@ -158,6 +158,6 @@ def test_a_described_galaxy_has_what_the_functions_say(kind):
 def test_describe_takes_a_tree_as_plain_values():
     values = some_concentrations(2, SMALL, 3)
     about = SimpleNamespace(kind="concentrations", tree=SMALL.to_dict(), columns=SMALL.columns)
-    table = posteriors.describe(["a", "b"], values, about, 0.9)
+    table = summary.describe(["a", "b"], values, about, 0.9)
     assert list(table["id_str"]) == ["a", "b"]
     assert ((table["edge_yes_low"] < table["edge_yes_fraction"]) & (table["edge_yes_high"] <= 1)).all()
