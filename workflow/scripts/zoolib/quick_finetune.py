@@ -298,7 +298,7 @@ def _used(folder):
     rejected = pd.read_csv(f"{folder}/rejected.csv")
     lines = [f"Used {used} of {rows} rows of labels and left out {rows - used} ({folder}/summary.csv)."]
     if len(rejected):
-        lines.append(f"{len(rejected)} rows were rejected ({folder}/rejected.csv); the first one:")
+        lines.append(f"Rejected rows: {len(rejected)} ({folder}/rejected.csv); the first one:")
         lines.append(f"  {rejected['reason'].iloc[0]}")
     return lines
 
