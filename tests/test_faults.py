@@ -72,6 +72,7 @@ from zoolib import catalog, predict, shards, train
 from zoolib.config.schema import known_keys
 from zoolib.learning import datasets
 from zoolib.learning.augment import PAPER
+from zoolib.learning.fitting import Job
 
 SPLITS = ("train", "val", "test")
 
@@ -108,16 +109,10 @@ def run_everything(table, folder):
         written[split] = [made.shard], [made.about]
     model = paths(folder, model=folder / "model.keras", about=folder / "model.json", history=folder / "h.csv")
     train.train_member(
+        train.Member(TREE, IMAGE, SETTINGS | {"epochs": 2}, "metrics", 0, run_seed=7),
         train=written["train"],
         validation=written["val"],
-        tree=TREE.to_dict(),
-        image=IMAGE,
-        settings=SETTINGS | {"epochs": 2},
-        seed=7,
-        ensemble="metrics",
-        member=0,
-        output=model,
-        folder=folder,
+        job=Job(model),
     )
     made = SimpleNamespace(predictions=folder / "p.hdf5", rejected=folder / "p.csv")
     predict.predict_chunk(written["test"][1], [folder], 0, 1, 3, 2, 7, made)
@@ -206,7 +201,7 @@ def test_the_same_image_is_cut_differently_within_a_batch():
     store = datasets.Store(
         (16,), lambda _: tf.data.Dataset.range(16), lambda n: (tf.strings.as_string(n), pixels, labels), IMAGE
     )
-    batches, _ = datasets.training_batches(store, PAPER, 16, 1, epochs=2)
+    batches, _ = datasets.training_batches(store, PAPER, 16, 1, epochs=range(2))
     first, second = (batch.numpy().reshape(16, -1) for batch, _ in batches)
     everything = np.concatenate([first, second])
     apart = np.abs(everything[:, None] - everything[None]).max(axis=2)

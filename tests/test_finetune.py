@@ -2,80 +2,28 @@
 
 import shutil
 import time
-from types import SimpleNamespace
 
 import keras
 import numpy as np
-import pandas as pd
 import pytest
-from zoolib import finetune
+from finetuned import BRIGHT, run_finetuning, write_labelled
 from zoolib.config.labels import Label
-from zoolib.config.strategies import Stage, Strategy
 from zoolib.config.trees import DecisionTree
-from zoolib.data.catalogs import Catalog, read_catalog, write_catalog
+from zoolib.data.fits import read_fit
 from zoolib.job.logs import UserError
-from zoolib.learning import datasets, fitting, models
+from zoolib.learning import checkpoints, datasets, fitting, models
 from zoolib.learning.backbones import build_backbone
 from zoolib.learning.blocks import blocks_of, nested_layers
 from zoolib.learning.label_heads import LabelsLoss, labels_head
 
-TASK = {
-    "name": "bright",
-    "head": {"units": [8], "dropout": 0.1},
-    "strategy": "freeze",
-    "train_bn": False,
-    "augment": True,
-    "smoothing": 0,
-    "optimizer": "adam",
-    "schedule": "constant",
-    "warmup_epochs": 0,
-    "weight_decay": None,
-    "clip_norm": None,
-    "learning_rate": 0.02,
-    "batch_size": 12,
-    "epochs": 3,
-    "patience": 15,
-}
-BRIGHT = Label("bright")
 TREE = DecisionTree.from_dict({"name": "mine", "questions": {"glow": {"answers": ["bright", "dim"]}}})
 QUICK = {"augment": False, "epochs": 30, "learning_rate": 0.02}
-
-
-def write_labelled(stored, folder, labels, values, about=None):
-    """Catalogues of the stored galaxies with labels that their brightness decides."""
-    for name in ("train", "val"):
-        table = pd.read_parquet(stored / f"{name}.parquet")[["id_str", "archive", "member", "file_loc"]]
-        bright = table["id_str"].str[1:].astype(int).to_numpy() % 2
-        for column, of_bright in values.items():
-            table[column] = of_bright(bright)
-        tree = labels[0].tree
-        columns = tree.columns if tree else [label.name for label in labels]
-        content = {"labels": [label.to_dict() for label in labels], **(about or {})}
-        write_catalog(Catalog(table, columns, tree, content), folder / f"{name}.parquet")
-    return folder
 
 
 @pytest.fixture(scope="module")
 def labelled(stored, tmp_path_factory):
     """The stored galaxies, labelled as bright or not."""
     return write_labelled(stored, tmp_path_factory.mktemp("labelled"), [BRIGHT], {"bright": lambda b: b})
-
-
-def run(labelled, model_folder, folder, scratch=False, **changes):
-    output = SimpleNamespace(
-        model=folder / "model.keras", about=folder / "model.json", history=folder / "history.csv"
-    )
-    finetune.finetune_task(
-        train=labelled / "train.parquet",
-        validation=labelled / "val.parquet",
-        model=model_folder,
-        task=TASK | changes,
-        seed=1,
-        output=output,
-        folder=folder,
-        scratch=scratch,
-    )
-    return models.load_model(folder), pd.read_csv(folder / "history.csv")
 
 
 def layers_of(backbone):
@@ -131,18 +79,6 @@ def stages_seen(monkeypatch):
     return seen
 
 
-class LastBlockFast(Strategy):
-    """A strategy of one's own: the last block alone, ten times faster than the head."""
-
-    def __init__(self, times=10):
-        self.times = times
-
-    def stages(self, blocks, task):
-        """One stage."""
-        rates = dict.fromkeys(blocks[-1], float(self.times))
-        return [Stage("last", tuple(blocks[-1]), task["epochs"], task["learning_rate"], None, rates)]
-
-
 CONVOLUTIONS = [f"Conv2D{number}" for number in range(5)]
 NORMS = [f"BatchNormalization{number}" for number in range(5)]
 ONLY_HEAD = ([], [], True)
@@ -168,23 +104,25 @@ ALL = (CONVOLUTIONS, [], True)
             [ONLY_HEAD, (CONVOLUTIONS[4:], [], True)],
         ),
         ({"name": "layer_decay", "decay": 0.5}, [ALL]),
-        ({"name": "test_finetune.LastBlockFast", "times": 2}, [(CONVOLUTIONS[4:], [], True)]),
+        ({"name": "finetuned.LastBlockFast", "times": 2}, [(CONVOLUTIONS[4:], [], True)]),
     ],
 )
 def test_each_stage_moves_just_its_layers(labelled, model_folder, tmp_path, stages_seen, strategy, expected):
-    run(labelled, model_folder, tmp_path, strategy=strategy)
+    run_finetuning(labelled, model_folder, tmp_path, strategy=strategy)
     assert stages_seen == expected
 
 
 def test_batchnorm_trains_where_it_is_told_to(labelled, model_folder, tmp_path, stages_seen):
-    _, _ = run(labelled, model_folder, tmp_path, train_bn=True, epochs=1)
+    _, _ = run_finetuning(labelled, model_folder, tmp_path, train_bn=True, epochs=1)
     assert stages_seen == [(NORMS, NORMS, True)]
 
 
 def test_layer_decay_moves_the_stem_least(labelled, model_folder, tmp_path):
     before = state_of(models.load_model(model_folder).backbone)
     strategy = {"name": "layer_decay", "decay": 0.1}
-    model, _ = run(labelled, model_folder, tmp_path, strategy=strategy, epochs=1, learning_rate=0.001)
+    model, _ = run_finetuning(
+        labelled, model_folder, tmp_path, strategy=strategy, epochs=1, learning_rate=0.001
+    )
     after = state_of(model.backbone)
     # One epoch of Adam moves every weight by about the learning rate a step.
     steps = [np.abs(after[name, "weights"][0] - before[name, "weights"][0]).mean() for name in CONVOLUTIONS]
@@ -195,7 +133,7 @@ def test_layer_decay_moves_the_stem_least(labelled, model_folder, tmp_path):
 
 def test_stages_are_told_apart_and_layers_are_free_again(labelled, model_folder, tmp_path):
     strategy = {"name": "two_stage", "learning_rate": 0.001, "epochs": 2}
-    model, history = run(labelled, model_folder, tmp_path, strategy=strategy, epochs=2)
+    model, history = run_finetuning(labelled, model_folder, tmp_path, strategy=strategy, epochs=2)
     assert list(history["stage"]) == ["head"] * 2 + ["unfrozen"] * 2
     assert list(history["epoch"]) == [1, 2, 3, 4]
     assert all(layer.trainable for layer in nested_layers(model.backbone))
@@ -203,9 +141,9 @@ def test_stages_are_told_apart_and_layers_are_free_again(labelled, model_folder,
 
 
 def test_a_second_stage_that_is_no_better_is_not_kept(labelled, model_folder, tmp_path):
-    head, _ = run(labelled, model_folder, tmp_path / "head")
+    head, _ = run_finetuning(labelled, model_folder, tmp_path / "head")
     ruin = {"name": "two_stage", "learning_rate": 10.0, "epochs": 1, "patience": 1}
-    both, history = run(labelled, model_folder, tmp_path / "both", strategy=ruin)
+    both, history = run_finetuning(labelled, model_folder, tmp_path / "both", strategy=ruin)
     losses = history.groupby("stage")["val_loss"].min()
     assert losses["unfrozen"] > losses["head"]
     for one, other in zip(head.network.get_weights(), both.network.get_weights(), strict=True):
@@ -216,8 +154,8 @@ def test_a_second_stage_that_is_no_better_is_not_kept(labelled, model_folder, tm
 @pytest.mark.parametrize("strategy", [{"name": "freeze_unfreeze", "unfreeze_epoch": 2}, "freeze"])
 def test_interrupted_it_ends_with_the_same_weights(labelled, model_folder, tmp_path, monkeypatch, strategy):
     changes = {"strategy": strategy, "schedule": "cosine", "augment": strategy != "freeze"}
-    whole, _ = run(labelled, model_folder, tmp_path / "whole", **changes)
-    saved = fitting.Checkpoint.on_epoch_end
+    whole, _ = run_finetuning(labelled, model_folder, tmp_path / "whole", **changes)
+    saved = checkpoints.Checkpoint.on_epoch_end
     epochs = []
 
     def stopped(self, epoch, logs=None):
@@ -226,10 +164,10 @@ def test_interrupted_it_ends_with_the_same_weights(labelled, model_folder, tmp_p
         if len(epochs) in (1, 3):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(fitting.Checkpoint, "on_epoch_end", stopped)
+    monkeypatch.setattr(checkpoints.Checkpoint, "on_epoch_end", stopped)
     for _ in range(3):
         try:
-            cut, history = run(labelled, model_folder, tmp_path / "cut", **changes)
+            cut, history = run_finetuning(labelled, model_folder, tmp_path / "cut", **changes)
         except KeyboardInterrupt:
             continue
     assert len(history) == 3
@@ -241,14 +179,14 @@ def test_without_augmentation_a_frozen_backbone_runs_once(labelled, model_folder
     passes = []
     features = datasets.features
     monkeypatch.setattr(datasets, "features", lambda *given: passes.append(1) or features(*given))
-    model, history = run(labelled, model_folder, tmp_path, **QUICK)
+    model, history = run_finetuning(labelled, model_folder, tmp_path, **QUICK)
     assert len(passes) == 2
     assert history["val_loss"].min() < 0.3
     assert model.network.output_shape == (None, 1)
     before = state_of(models.load_model(model_folder).backbone)
     assert moved(before, state_of(model.backbone)) == set()
     store = datasets.from_catalog(
-        [pd.read_parquet(labelled / "val.parquet")], ["bright"], model.about["image"]
+        [read_fit(labelled / "galaxies.parquet")["val"].table], ["bright"], model.about["image"]
     )
     ((pixels, truth),) = datasets.central_batches(store, model.about["training"]["augmentation"], 64)
     given = model.network.predict_on_batch(pixels)
@@ -279,7 +217,7 @@ def test_features_are_twenty_times_faster_than_the_backbone():
 
 
 def test_from_scratch_the_backbone_is_forgotten(labelled, model_folder, tmp_path, stages_seen):
-    model, _ = run(labelled, model_folder, tmp_path, scratch=True, epochs=1)
+    model, _ = run_finetuning(labelled, model_folder, tmp_path, scratch=True, epochs=1)
     assert stages_seen == [(sorted([*CONVOLUTIONS, *NORMS]), NORMS, True)]
     old, new = (
         state_of(models.load_model(f).backbone)["Conv2D0", "weights"][0] for f in (model_folder, tmp_path)
@@ -337,11 +275,11 @@ def test_from_scratch_the_backbone_is_forgotten(labelled, model_folder, tmp_path
 )
 def test_every_kind_of_label_is_learned(stored, model_folder, tmp_path, labels, values, kind, columns, right):
     folder = write_labelled(stored, tmp_path, labels, values)
-    model, _ = run(folder, model_folder, tmp_path / "model", **QUICK, batch_size=8)
+    model, _ = run_finetuning(folder, model_folder, tmp_path / "model", **QUICK, batch_size=8)
     assert (model.kind, model.columns) == (kind, columns)
     assert [label["name"] for label in model.about["labels"]] == [label.name for label in labels]
     assert bool(model.about["tree"]) == (kind == "concentrations")
-    table = read_catalog(folder / "val.parquet").table
+    table = read_fit(folder / "galaxies.parquet")["val"].table
     bright = table["id_str"].str[1:].astype(int).to_numpy() % 2
     store = datasets.from_catalog([table], [], model.about["image"])
     ((pixels, _),) = datasets.central_batches(store, model.about["training"]["augmentation"], 64)
@@ -349,51 +287,33 @@ def test_every_kind_of_label_is_learned(stored, model_folder, tmp_path, labels, 
 
 
 def test_repeated_galaxies_are_seen_more_often(stored, model_folder, tmp_path):
-    folder = write_labelled(
-        stored, tmp_path, [BRIGHT], {"bright": lambda b: b, "repeats": lambda b: 1 + 3 * b}
-    )
-    path = folder / "train.parquet"
-    catalog = read_catalog(path)
-    table = pd.read_parquet(path)
-    bright = table["id_str"].str[1:].astype(int) % 2
-    write_catalog(
-        Catalog(table.assign(repeats=1 + 3 * bright), *[catalog.columns, None, catalog.about]), path
-    )
-    assert read_catalog(path).table["repeats"].sum() == 20 * 1 + 20 * 4
-    model, _ = run(folder, model_folder, tmp_path / "model", epochs=1)
+    few = {"bright": lambda b: np.arange(len(b)) < 8}
+    folder = write_labelled(stored, tmp_path, [BRIGHT], few, balance="repeat")
+    assert read_fit(folder / "galaxies.parquet")["train"].table["repeats"].sum() == 32 * 1 + 8 * 4
+    model, _ = run_finetuning(folder, model_folder, tmp_path / "model", epochs=1)
     assert model.about["training"]["galaxies"] == 40
 
 
 @pytest.mark.parametrize(
     ("labels", "sentence"),
     [
-        ({"bright": lambda b: 0 * b}, "all 40 galaxies have bright = 0; both 0 and 1 are needed"),
+        ({"bright": lambda b: 0 * b}, "all 40 galaxies have bright = 0, expected both 0 and 1"),
     ],
 )
 def test_labels_that_cannot_be_learned_end_in_a_sentence(stored, model_folder, tmp_path, labels, sentence):
     folder = write_labelled(stored, tmp_path, [BRIGHT], labels)
     with pytest.raises(UserError, match=sentence):
-        run(folder, model_folder, tmp_path / "model")
+        run_finetuning(folder, model_folder, tmp_path / "model")
 
 
 def test_a_warm_up_as_long_as_the_training_ends_in_a_sentence(labelled, model_folder, tmp_path):
     with pytest.raises(UserError, match="warmup_epochs is 3, but the training has only 3 epochs"):
-        run(labelled, model_folder, tmp_path, warmup_epochs=3)
+        run_finetuning(labelled, model_folder, tmp_path, warmup_epochs=3)
     shutil.rmtree(tmp_path)
 
 
-class HeadAfterAll(Strategy):
-    """Everything, and then the head alone on what the backbone has become."""
-
-    def stages(self, blocks, task):
-        """The head, everything, the head again."""
-        every = tuple(name for block in blocks for name in block)
-        again = Stage("again", (), 1, 1e-6, None, from_best=False)
-        return [Stage("head", (), 1, 0.01, None), Stage("all", every, 1, 0.05, None), again]
-
-
 def test_features_are_those_of_the_backbone_as_it_is(labelled, model_folder, tmp_path):
-    strategy = "test_finetune.HeadAfterAll"
-    _, history = run(labelled, model_folder, tmp_path, strategy=strategy, augment=False)
+    strategy = "finetuned.HeadAfterAll"
+    _, history = run_finetuning(labelled, model_folder, tmp_path, strategy=strategy, augment=False)
     # The head hardly moves: its loss is that of the whole network after the second stage.
     assert history["val_loss"][2] == pytest.approx(history["val_loss"][1], rel=0.01)

@@ -1,5 +1,6 @@
 """Training: the data order, resuming bit for bit, and what a member leaves behind."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import keras
@@ -11,7 +12,7 @@ from stored import IMAGE, SETTINGS, TREE, files, train_member
 from zoolib import train
 from zoolib.config.trees import DecisionTree
 from zoolib.job.logs import UserError
-from zoolib.learning import datasets
+from zoolib.learning import checkpoints, datasets
 from zoolib.learning.augment import PAPER
 from zoolib.posteriors.files import open_predictions
 from zoolib.predict import predict_chunk
@@ -20,9 +21,7 @@ from zoolib.shards import write_shard
 
 def batches_of(store, first_epoch=0, epochs=3, **changes):
     settings = {"batch_size": 8, "seed": 5, "shuffle": 16, **changes}
-    batches, steps = datasets.training_batches(
-        store, PAPER, epochs=epochs, first_epoch=first_epoch, **settings
-    )
+    batches, steps = datasets.training_batches(store, PAPER, epochs=range(first_epoch, epochs), **settings)
     return [(pixels.numpy(), labels.numpy()) for pixels, labels in batches], steps
 
 
@@ -154,7 +153,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(stored, tmp_path, mo
     whole = train_member(stored, tmp_path / "whole", **changes)
 
     def stop_after(callback, epoch):
-        saved = train.fitting.Checkpoint.on_epoch_end
+        saved = checkpoints.Checkpoint.on_epoch_end
 
         def on_epoch_end(self, number, logs=None):
             saved(self, number, logs)
@@ -168,7 +167,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(stored, tmp_path, mo
 
     last = len(pd.read_csv(tmp_path / "whole" / "history.csv")) - 1
     for epoch in sorted({0, 1, last} & set(range(last + 1))):
-        stop_after(train.fitting.Checkpoint, epoch)
+        stop_after(checkpoints.Checkpoint, epoch)
     cut = train_member(stored, tmp_path / "cut", **changes)
     assert largest_difference(whole, cut) == 0
     histories = [pd.read_csv(tmp_path / name / "history.csv") for name in ("whole", "cut")]
@@ -178,7 +177,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(stored, tmp_path, mo
 def test_other_settings_start_afresh(stored, tmp_path, monkeypatch):
     folder = tmp_path / "model"
     train_member(stored, folder, epochs=1)
-    monkeypatch.setattr(train.Path, "unlink", lambda *args, **keywords: None)
+    monkeypatch.setattr(Path, "unlink", lambda *args, **keywords: None)
     train_member(stored, folder, epochs=2)
     assert (folder / "checkpoint.npz").exists()
     model = train_member(stored, folder, epochs=2, learning_rate=0.02)
@@ -211,9 +210,9 @@ def test_shards_of_another_tree_end_in_a_sentence(stored):
 
 
 def test_a_checkpoint_of_other_code_is_not_gone_on_from(stored, tmp_path, monkeypatch):
-    monkeypatch.setattr(train.Path, "unlink", lambda *args, **keywords: None)
+    monkeypatch.setattr(Path, "unlink", lambda *args, **keywords: None)
     train_member(stored, tmp_path / "changed", epochs=1, code="old")
-    monkeypatch.setattr(train.fitting.keras.Model, "fit", refuse_to_train)
+    monkeypatch.setattr(keras.Model, "fit", refuse_to_train)
     train_member(stored, tmp_path / "changed", epochs=1, code="old")
     with pytest.raises(Interrupted):
         train_member(stored, tmp_path / "changed", epochs=1, code="new")

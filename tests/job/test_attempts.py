@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,7 +17,7 @@ from preemption import compare
 from stored import train_member
 from zoolib.job import attempts
 from zoolib.job.logs import UserError, log_to, whole
-from zoolib.learning import fitting
+from zoolib.learning import checkpoints
 
 SCRIPT = """
 import sys
@@ -82,7 +83,7 @@ def start(folder, repo, body, **environment):
 
 
 def until(condition, seconds=30):
-    """Wait until something holds."""
+    """Wait until a condition is true."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
@@ -134,13 +135,13 @@ def test_snakemake_retries_but_the_script_runs_once_a_call(tmp_path):
 
 
 def test_a_duplicate_job_waits_while_squeue_says_that_the_other_is_alive(tmp_path, repo, squeue):
-    (tmp_path / "job.log").write_text("00:00:00 of the elder\n")
+    (tmp_path / "job.log").write_text("00:00:00 of the first job\n")
     (tmp_path / "job.log.job").write_text(json.dumps({"slurm_job": "100", "host": "gpu1", "pid": 7}))
     job = start(tmp_path, repo, "print('runs', flush=True)")
     until(lambda: (tmp_path / "asked").exists() and (tmp_path / "asked").read_text().count("100") > 2)
     assert job.poll() is None
     lines = (tmp_path / "job.log").read_text().splitlines()
-    assert lines[0] == "00:00:00 of the elder" and len(lines) == 2
+    assert lines[0] == "00:00:00 of the first job" and len(lines) == 2
     assert "duplicate job: SLURM job 100 (process 7 on gpu1) does the same work (squeue says" in lines[1]
     squeue(0)
     assert job.communicate()[0] == "runs\n" and job.returncode == 0
@@ -148,7 +149,7 @@ def test_a_duplicate_job_waits_while_squeue_says_that_the_other_is_alive(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "message"),
     [
         ((0, ""), None),
         ((0, "PENDING"), None),
@@ -162,7 +163,7 @@ def test_a_duplicate_job_waits_while_squeue_says_that_the_other_is_alive(tmp_pat
     ],
 )
 def test_a_job_that_has_ended_or_of_which_squeue_says_nothing_loses_its_turn(
-    tmp_path, squeue, monkeypatch, caplog, answer, told
+    tmp_path, squeue, monkeypatch, caplog, answer, message
 ):
     if answer:
         squeue(*answer)
@@ -173,10 +174,10 @@ def test_a_job_that_has_ended_or_of_which_squeue_says_nothing_loses_its_turn(
     turn = attempts.Turn(tmp_path / "job.log")
     turn.take(said.append)
     turn.give_up()
-    assert len(said) == bool(told)
-    if told:
-        assert re.search(told, said[0])
-    if told and answer:
+    assert len(said) == bool(message)
+    if message:
+        assert re.search(message, said[0])
+    if message and answer:
         # A busy controller does not answer at once.
         assert (tmp_path / "asked").read_text().count("100") == attempts.LOOKS
 
@@ -224,14 +225,14 @@ def test_a_duplicate_job_on_the_same_machine_waits_without_slurm(tmp_path, repo)
 
 def test_a_job_that_lost_its_turn_writes_nothing(tmp_path, repo, squeue):
     body = "from pathlib import Path\nopen('in', 'w')\nwhile not Path('go').exists(): pass\n"
-    body += "with whole('made') as partial:\n    partial.write_text('by the elder')"
-    elder = start(tmp_path, repo, body)
+    body += "with whole('made') as partial:\n    partial.write_text('by the first job')"
+    first = start(tmp_path, repo, body)
     until((tmp_path / "in").exists)
     (tmp_path / "job.log.job").write_text(json.dumps({"slurm_job": "102", "host": "gpu2", "pid": 9}))
-    (tmp_path / "made").write_text("by the younger")
+    (tmp_path / "made").write_text("by the second job")
     (tmp_path / "go").write_text("")
-    elder.communicate()
-    assert elder.returncode == 1 and (tmp_path / "made").read_text() == "by the younger"
+    first.communicate()
+    assert first.returncode == 1 and (tmp_path / "made").read_text() == "by the second job"
     last = (tmp_path / "job.log").read_text().splitlines()[-1]
     assert "SLURM job 102 (process 9 on gpu2) has taken over" in last
     assert "102" in (tmp_path / "job.log.job").read_text() and not list(tmp_path.glob(".*made"))
@@ -304,7 +305,7 @@ def test_an_epoch_longer_than_the_wall_time_ends_with_a_message(
 ):
     budget = Scarce([10, 0], was_whole)
     budget.was_used = was_used
-    checkpoint = fitting.Checkpoint(tmp_path, "", None, budget)
+    checkpoint = checkpoints.Checkpoint(checkpoints.Progress(tmp_path, "", budget), None)
     checkpoint.history = [{"epoch": 1}]
     getattr(checkpoint, look)(0)
     with pytest.raises(error, match=message):
@@ -317,7 +318,7 @@ def test_a_training_that_ended_without_snakemake_is_not_repeated(stored, tmp_pat
     made = {name: (tmp_path / name).read_bytes() for name in ("model.keras", "model.json", "history.csv")}
     for name in made:
         (tmp_path / name).unlink()
-    monkeypatch.setattr(fitting.keras.Model, "fit", None)
+    monkeypatch.setattr(keras.Model, "fit", None)
     again = train_member(stored, tmp_path, epochs=1)
     assert made == {name: (tmp_path / name).read_bytes() for name in made}
     assert again.about == model.about

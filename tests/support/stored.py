@@ -9,8 +9,10 @@ from PIL import Image
 from zoolib import train
 from zoolib.config.trees import DecisionTree
 from zoolib.data.catalogs import Catalog, write_catalog
+from zoolib.job.attempts import Budget
 from zoolib.learning import models
 from zoolib.learning.augment import PAPER
+from zoolib.learning.fitting import Job
 from zoolib.shards import write_shard
 
 TREE = DecisionTree.from_dict(
@@ -75,18 +77,10 @@ def train_member(stored, folder, suffix=".tfrecord", code="", shards=None, membe
         model=folder / "model.keras", about=folder / "model.json", history=folder / "history.csv"
     )
     train.train_member(
+        train.Member(TREE, IMAGE, {**SETTINGS, **changes}, "metrics", member, run_seed=1),
         train=shards or files(stored, "train", suffix),
         validation=files(stored, "val", suffix),
-        tree=TREE.to_dict(),
-        image=IMAGE,
-        settings={**SETTINGS, **changes},
-        seed=1,
-        ensemble="metrics",
-        member=member,
-        output=output,
-        folder=folder,
-        code=code,
-        budget=budget,
+        job=Job(output, code, budget or Budget()),
     )
     return models.load_model(folder)
 

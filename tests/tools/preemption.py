@@ -37,19 +37,21 @@ def train(kind, data, folder, epochs):
             settings = {"schedule": "cosine", "warmup_epochs": 2, "patience": epochs}
             train_member(data, folder, epochs=epochs, **settings)
         else:
-            from test_finetune import run
+            from finetuned import run_finetuning
 
             first = epochs // 2
             strategy = {"name": "two_stage", "epochs": epochs - first, "patience": epochs}
             strategy["learning_rate"] = 0.001
             settings = {"schedule": "cosine", "warmup_epochs": 1, "patience": epochs}
-            run(data / "labelled", data / "model", folder, strategy=strategy, epochs=first, **settings)
+            run_finetuning(
+                data / "labelled", data / "model", folder, strategy=strategy, epochs=first, **settings
+            )
 
 
 def prepare(folder):
     """Galaxies, labels for them, and a model to finetune."""
+    from finetuned import BRIGHT, write_labelled
     from stored import train_member, write_stored
-    from test_finetune import BRIGHT, write_labelled
 
     write_stored(folder)
     (folder / "labelled").mkdir()

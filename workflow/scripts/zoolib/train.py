@@ -1,7 +1,8 @@
 """Stage train: one member of an ensemble, from shards of votes to a model folder."""
 
-import hashlib
 import json
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -12,26 +13,50 @@ from zoolib.config.sources import origin_of
 from zoolib.config.trees import DecisionTree
 from zoolib.data.tfrecords import read_sidecar
 from zoolib.job.gpus import check_gpus
-from zoolib.job.logs import UserError, log, whole
-from zoolib.job.provenance import hash_of, versions
+from zoolib.job.logs import UserError, log
+from zoolib.job.provenance import hash_of, hash_of_file
 from zoolib.learning import datasets, fitting, models
 from zoolib.learning.backbones import build_backbone
 from zoolib.learning.blocks import nested_layers
 from zoolib.learning.likelihood import QuestionLosses, TreeLoss
 
 
-def member_seed(seed, ensemble, member):
-    """The seed of one member: all members differ, and all follow from the run's seed.
+@dataclass(frozen=True)
+class Member:
+    """One member of an ensemble, before it has seen a galaxy.
 
-    Args:
-        seed: the run's.
+    Attributes:
+        tree: the `DecisionTree` that it answers.
+        image: the `image` section of the configuration.
+        settings: the `train` section of the configuration.
         ensemble: name of the ensemble.
-        member: number of the member.
-
-    Returns:
-        A whole number below 2**31.
+        number: of the member in the ensemble.
+        run_seed: the seed of the run.
     """
-    return int(hash_of([seed, ensemble, member]), 16) % 2**31
+
+    tree: DecisionTree
+    image: dict
+    settings: dict
+    ensemble: str
+    number: int
+    run_seed: int
+
+    @property
+    def seed(self):
+        """The seed of this member, below 2**31: all members differ, and all follow from the run's seed."""
+        return int(hash_of([self.run_seed, self.ensemble, self.number]), 16) % 2**31
+
+    @property
+    def start(self):
+        """The model folder that it starts from; None for a backbone without any training."""
+        return self.settings["start_from"] or self.settings["pretrained"]
+
+    @property
+    def backbone(self):
+        """Name of the backbone that trains; that of `start` counts more than `train.backbone`."""
+        if not self.start:
+            return self.settings["backbone"]
+        return json.loads((Path(self.start) / "model.json").read_text())["training"].get("backbone")
 
 
 def open_store(files, sidecars, tree, image):
@@ -155,133 +180,105 @@ def filled_batches(batches, count, batch_size):
     return batches.map(fill)
 
 
-def train_member(
-    train, validation, tree, image, settings, seed, ensemble, member, output, folder, code="", budget=None
-):
-    """Train one member of an ensemble with the likelihood of the votes over the whole tree.
+def train_member(member, train, validation, job):
+    """Train one member of an ensemble with the likelihood of the votes over the complete tree.
 
     Args:
+        member: a `Member`.
         train: (files, sidecars) of the shards to learn from.
         validation: (files, sidecars) of the shards that decide when to stop.
-        tree: the tree as plain values.
-        image: the `image` section of the configuration.
-        settings: the `train` section of the configuration.
-        seed: of the run.
-        ensemble: name of the ensemble.
-        member: number of the member.
-        output: attributes model, about, history: the files to write.
-        folder: for the checkpoint and TensorBoard's log.
-        code: fingerprint of the code; a checkpoint of other code is not gone on from.
-        budget: the `attempts.Budget` of the job; none by default.
+        job: a `fitting.Job`.
 
     Raises:
-        UserError: shards that do not fit, fewer galaxies than a batch, no galaxies to validate on, a batch
-            that the GPUs cannot share equally.
-        Unfinished: the wall time is nearly over; called again, it goes on.
+        UserError: shards of another tree or size, fewer galaxies than a batch, no galaxies to validate on, a
+            batch that the GPUs cannot share equally.
+        Unfinished: the wall time is nearly over; the next call continues.
     """
     check_gpus()
-    tree = DecisionTree.from_dict(tree)
-    learn, learn_hash = open_store(*train, tree, image)
-    check, check_hash = open_store(*validation, tree, image)
+    learn, learn_hash = open_store(*train, member.tree, member.image)
+    check, check_hash = open_store(*validation, member.tree, member.image)
+    data = {"train": learn_hash, "validation": check_hash}
     if check.count == 0:
         raise UserError("split.val: there is no galaxy to validate on; raise split.val or select more.")
-    own_seed = member_seed(seed, ensemble, member)
-    keras.utils.set_random_seed(own_seed)
-    kind = models.KINDS[settings["head"]]
+    keras.utils.set_random_seed(member.seed)
     strategy = devices()
     shares = strategy.num_replicas_in_sync
-    if settings["batch_size"] % shares:
-        # The mean over shares of unequal size is not the mean over the batch.
-        raise UserError(
-            f"train.batch_size: {settings['batch_size']} galaxies cannot be shared equally by the {shares}"
-            f" GPUs of this job; choose a multiple of {shares}, or ask for fewer GPUs."
-        )
+    _check_shares(member.settings["batch_size"], shares)
     with strategy.scope():
-        network = build_network(tree, image, settings)
+        network = build_network(member.tree, member.image, member.settings)
     normalize_together(network, shares > 1)
     log.info(
         "%s, member %s: %s with %s parameters, %s galaxies to learn from, %s to validate on",
-        *(ensemble, member, _backbone_name(settings), f"{network.count_params():,}"),
+        *(member.ensemble, member.number, member.backbone, f"{network.count_params():,}"),
         *(f"{learn.count:,}", f"{check.count:,}"),
     )
     identity = {
-        "code": code,
-        "versions": versions(),
-        "settings": settings,
-        "image": image,
-        "tree": tree.to_dict(),
-        "seed": own_seed,
-        "data": [learn_hash, check_hash],
-        "start": _hash_of_start(settings["start_from"] or settings["pretrained"]),
+        "settings": member.settings,
+        "image": member.image,
+        "tree": member.tree.to_dict(),
+        "seed": member.seed,
+        "data": list(data.values()),
+        "start": hash_of_file(Path(member.start) / "model.keras") if member.start else None,
     }
-    if fitting.put_back(output, folder, hash_of(identity)):
-        return
 
-    def batches(first_epoch):
-        return datasets.training_batches(
-            learn,
-            settings["augmentation"],
-            settings["batch_size"],
-            own_seed,
-            epochs=settings["epochs"],
-            first_epoch=first_epoch,
-            shuffle=settings["shuffle"],
+    def fit(progress):
+        with strategy.scope(), datasets.images_read(learn, check):
+            history = _fit(member, network, learn, check, shares, progress)
+        # Other Keras backends cannot read a model whose BatchNorm is synchronized.
+        normalize_together(network, False)
+        return network, history, _describe(member, learn.count, data, history)
+
+    fitting.run_training(job, identity, fit)
+
+
+def _check_shares(batch_size, shares):
+    if batch_size % shares:
+        # The mean over shares of unequal size is not the mean over the batch.
+        raise UserError(
+            f"train.batch_size: {batch_size} galaxies cannot be shared equally by the {shares}"
+            f" GPUs of this job; choose a multiple of {shares}, or ask for fewer GPUs."
         )
 
-    judged = datasets.central_batches(check, settings["augmentation"], settings["batch_size"])
+
+def _fit(member, network, learn, check, shares, progress):
+    """Train on the galaxies of two stores, inside the scope of the devices; returns the history."""
+    settings, kind = member.settings, models.KINDS[member.settings["head"]]
+    seen = settings["augmentation"], settings["batch_size"]
+    training = partial(datasets.training_batches, learn, *seen, member.seed, shuffle=settings["shuffle"])
+    validation = datasets.central_batches(check, *seen)
     if shares > 1:
-        judged = filled_batches(judged, check.count, settings["batch_size"])
-    with strategy.scope(), datasets.images_read(learn, check):
-        history, _ = fitting.fit(
-            network,
-            TreeLoss(tree, kind),
-            batches,
-            judged,
-            settings,
-            folder=folder,
-            fingerprint=hash_of(identity),
-            seed=own_seed,
-            metrics=[QuestionLosses(tree, kind)],
-            budget=budget,
-        )
+        validation = filled_batches(validation, check.count, settings["batch_size"])
+    history, _ = fitting.fit(
+        network,
+        TreeLoss(member.tree, kind),
+        (training, validation),
+        settings,
+        member.seed,
+        progress,
+        metrics=[QuestionLosses(member.tree, kind)],
+    )
+    return history
+
+
+def _describe(member, galaxies, data, history):
+    """The content of `model.json`, without the versions of software."""
     best = int(history["val_loss"].idxmin()) + 1
-    # Other Keras backends cannot read a model that says otherwise.
-    normalize_together(network, False)
-    about = {
-        "kind": kind,
-        "tree": tree.to_dict(),
-        "columns": tree.columns,
-        "image": image,
+    scores = {"epochs": len(history), "best_epoch": best, "val_loss": float(history["val_loss"].min())}
+    log.info("Best validation loss %.4f in epoch %d of %d", scores["val_loss"], best, len(history))
+    return {
+        "kind": models.KINDS[member.settings["head"]],
+        "tree": member.tree.to_dict(),
+        "columns": member.tree.columns,
+        "image": member.image,
         "training": {
-            **settings,
-            "backbone": _backbone_name(settings),
-            "origin": origin_of(settings["start_from"] or settings["pretrained"]),
-            "ensemble": ensemble,
-            "member": member,
-            "galaxies": learn.count,
+            **member.settings,
+            "backbone": member.backbone,
+            "origin": origin_of(member.start),
+            "ensemble": member.ensemble,
+            "member": member.number,
+            "galaxies": galaxies,
         },
-        "seed": own_seed,
-        "data": {"train": learn_hash, "validation": check_hash},
-        "versions": versions(),
-        "scores": {"epochs": len(history), "best_epoch": best, "val_loss": float(history["val_loss"].min())},
+        "seed": member.seed,
+        "data": data,
+        "scores": scores,
     }
-    with whole(output.history) as partial:
-        history.to_csv(partial, index=False)
-    models.save_model(network, about, output.model, output.about)
-    fitting.keep(output, folder, hash_of(identity))
-    (Path(folder) / "checkpoint.npz").unlink(missing_ok=True)
-    log.info("Best validation loss %.4f in epoch %d of %d", about["scores"]["val_loss"], best, len(history))
-
-
-def _backbone_name(settings):
-    """That of the backbone which trains, whatever `train.backbone` says of others."""
-    folder = settings["start_from"] or settings["pretrained"]
-    if not folder:
-        return settings["backbone"]
-    return json.loads((Path(folder) / "model.json").read_text())["training"].get("backbone")
-
-
-def _hash_of_start(folder):
-    if not folder:
-        return None
-    return hashlib.sha256((Path(folder) / "model.keras").read_bytes()).hexdigest()

@@ -155,28 +155,19 @@ def images_read(*stores):
 
 
 def training_batches(
-    store,
-    augmentation,
-    batch_size,
-    seed,
-    epochs,
-    first_epoch=0,
-    shuffle=8192,
-    keep_last=False,
-    central=False,
+    store, augmentation, batch_size, seed, epochs, shuffle=8192, keep_last=False, central=False
 ):
     """Shuffled, augmented batches, epoch after epoch.
 
-    The order of files, the shuffle and the views depend on (seed, epoch) alone, so that a training
-    that goes on from epoch 7 sees what it would have seen.
+    The order of files, the shuffle and the views depend on (seed, epoch) alone: a training that continues
+    with epoch 7 sees the batches that it would have seen without the interruption.
 
     Args:
         store: the galaxies.
-        augmentation: {"name", "steps"}, from `augmentations.load_augmentation`.
+        augmentation: {"name", "steps"}, from `config.augmentations.load_augmentation`.
         batch_size: galaxies a step.
         seed: whole number.
-        epochs: number of the epoch at which to end.
-        first_epoch: number of the first epoch.
+        epochs: a range of epochs, counted from 0.
         shuffle: galaxies in the shuffle buffer.
         keep_last: keep the last, smaller batch of an epoch.
         central: show the upright, central view in every epoch instead of augmented ones.
@@ -186,7 +177,7 @@ def training_batches(
         (galaxies, labels)), steps an epoch).
 
     Raises:
-        UserError: fewer galaxies than a batch, of which no step could be made.
+        UserError: there are fewer galaxies than a batch has, so that an epoch has no step.
     """
     steps = -(-store.count // batch_size) if keep_last else store.count // batch_size
     if steps == 0:
@@ -194,31 +185,33 @@ def training_batches(
             f"train.batch_size: {store.count} galaxies are fewer than one batch of {batch_size};"
             " lower train.batch_size or select more galaxies."
         )
-    files = len(store.counts)
 
     def of_epoch(epoch):
-        order = tf.random.experimental.stateless_shuffle(
-            tf.range(files, dtype=tf.int64), seed=tf.stack([tf.constant(seed, tf.int64), epoch])
-        )
-        records = tf.data.Dataset.from_tensor_slices(order).flat_map(store.open)
-        records = records.shuffle(shuffle, seed=seed * 1_000_003 + epoch, reshuffle_each_iteration=False)
-
         def augmented(record):
             id_str, pixels, labels = store.decode(record)
             return pixels, draw_numbers(augmentation, seed, epoch, id_str), labels
 
+        records = _shuffled(store, shuffle, seed, epoch)
         galaxies = records.map(augmented, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         return galaxies.batch(batch_size, drop_remainder=not keep_last)
-
-    batches = tf.data.Dataset.range(first_epoch, epochs).flat_map(of_epoch)
 
     def seen(pixels, draws, labels):
         if central:
             return central_views(pixels, augmentation, store.image), labels
         return augment(augmentation, pixels, draws, store.image), labels
 
+    batches = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(of_epoch)
     batches = batches.map(seen, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return batches.prefetch(tf.data.AUTOTUNE), steps
+
+
+def _shuffled(store, buffer, seed, epoch):
+    """The records of one epoch: the files in a random order, then a shuffle buffer."""
+    order = tf.random.experimental.stateless_shuffle(
+        tf.range(len(store.counts), dtype=tf.int64), seed=tf.stack([tf.constant(seed, tf.int64), epoch])
+    )
+    records = tf.data.Dataset.from_tensor_slices(order).flat_map(store.open)
+    return records.shuffle(buffer, seed=seed * 1_000_003 + epoch, reshuffle_each_iteration=False)
 
 
 def central_batches(store, augmentation, batch_size):
@@ -274,7 +267,7 @@ def features(backbone, store, augmentation, batch_size):
     return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
 
 
-def array_batches(inputs, labels, batch_size, seed, epochs, first_epoch=0):
+def array_batches(inputs, labels, batch_size, seed, epochs):
     """Shuffled batches of numbers in memory, epoch after epoch; the order depends on (seed, epoch) alone.
 
     Args:
@@ -282,8 +275,7 @@ def array_batches(inputs, labels, batch_size, seed, epochs, first_epoch=0):
         labels: (galaxies, labels).
         batch_size: galaxies a step; the last batch of an epoch may be smaller.
         seed: whole number.
-        epochs: number of the epoch at which to end.
-        first_epoch: number of the first epoch.
+        epochs: a range of epochs, counted from 0.
 
     Returns:
         (dataset of (inputs, labels), steps an epoch).
@@ -297,7 +289,8 @@ def array_batches(inputs, labels, batch_size, seed, epochs, first_epoch=0):
         batches = tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
         return batches.map(lambda chosen: (tf.gather(inputs, chosen), tf.gather(labels, chosen)))
 
-    return tf.data.Dataset.range(first_epoch, epochs).flat_map(of_epoch), -(-len(inputs) // batch_size)
+    batches = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(of_epoch)
+    return batches, -(-len(inputs) // batch_size)
 
 
 def stored_batches(store, batch_size, start=0, stop=None):

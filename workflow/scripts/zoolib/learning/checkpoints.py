@@ -1,0 +1,207 @@
+"""Checkpoints: what an interrupted training needs to continue as if nothing had happened."""
+
+import json
+import time
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from zoolib.job.attempts import Budget, Unfinished, this_job
+from zoolib.job.logs import UserError, log, whole
+from zoolib.job.provenance import hash_of
+
+NAME = "checkpoint.npz"
+# The state of early stopping.
+STOPPING_STATE = ("best", "wait", "best_epoch", "stopped_epoch")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training saves how far it got, and how long it may take.
+
+    Attributes:
+        folder: for the checkpoint and TensorBoard's log. The checkpoint is not an output of a rule:
+            Snakemake deletes the outputs of failed jobs.
+        fingerprint: of everything that the training depends on; a checkpoint with another one is ignored.
+        budget: the `attempts.Budget` of the job.
+    """
+
+    folder: Path
+    fingerprint: str
+    budget: Budget
+
+    def of_stage(self, number):
+        """The progress of one stage of a training that has several stages.
+
+        Args:
+            number: of the stage.
+
+        Returns:
+            A `Progress` with a folder and a fingerprint of its own.
+        """
+        return Progress(self.folder / f"stage{number}", hash_of([self.fingerprint, number]), self.budget)
+
+    def delete(self):
+        """Delete the checkpoints of the training and of its stages."""
+        # Not in all folders below: other trainings may have theirs there.
+        for path in [self.folder / NAME, *self.folder.glob(f"stage*/{NAME}")]:
+            path.unlink(missing_ok=True)
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Saves after each epoch everything that a bit-equal continuation needs, and restores it.
+
+    Keras saves neither the states of dropout's random generators nor the counters of early stopping;
+    a training that continues without them is another training.
+
+    Args:
+        progress: a `Progress`: where to save. What does not fit into its budget is left to the next attempt.
+        stopping: the EarlyStopping callback; it comes before this one in the list of callbacks.
+    """
+
+    def __init__(self, progress, stopping):
+        super().__init__()
+        self.path = progress.folder / NAME
+        self.fingerprint = progress.fingerprint
+        self.budget = progress.budget
+        self.stopping = stopping
+        self.history = []
+        self.finished = False
+        self.last = None
+        self._state = self._read()
+        self._started = time.monotonic()
+        self._longest = 0
+
+    def _read(self):
+        if not self.path.is_file():
+            return None
+        try:
+            with np.load(self.path) as stored:
+                about = json.loads(str(stored["about"]))
+                arrays = {name: stored[name] for name in stored.files if name != "about"}
+        except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            log.warning("%s cannot be read (%s): training starts from scratch", self.path, error)
+            return None
+        if about["fingerprint"] != self.fingerprint:
+            log.info("The checkpoint belongs to other settings or data: training starts from scratch")
+            return None
+        self.history = about["history"]
+        self.finished = about["finished"]
+        return about, arrays
+
+    @property
+    def first_epoch(self):
+        """The epoch to continue with, counted from 0."""
+        return len(self.history)
+
+    def on_train_begin(self, logs=None):
+        """Restore everything, after the other callbacks have reset themselves."""
+        if self._state is None:
+            return
+        about, arrays = self._state
+        for name, variables in self._variables().items():
+            for number, variable in enumerate(variables):
+                variable.assign(arrays[f"{name}{number}"])
+        for name in STOPPING_STATE:
+            setattr(self.stopping, name, about["stopping"][name])
+        best = [arrays[f"best{number}"] for number in range(about["best"])]
+        self.stopping.best_weights = best or None
+        self._state = None
+
+    def _variables(self):
+        optimizer = self.model.optimizer
+        if not optimizer.built:
+            optimizer.build(self.model.trainable_variables)
+        return {"model": self.model.variables, "optimizer": optimizer.variables}
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Note when the epoch began."""
+        self._started = time.monotonic()
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Stop in the middle of an epoch if the wall time is over."""
+        if self.budget.left() > 0:
+            return
+        done = len(self.history)
+        if self.budget.was_whole and not self.budget.was_used:
+            raise UserError(
+                f"A wall time of {self.budget.minutes:.0f} minutes is too short for one epoch, here epoch"
+                f" {done + 1}: raise this rule's `runtime` in the profile's set-resources."
+            )
+        raise Unfinished(
+            f"The wall time is over in the middle of epoch {done + 1}: training goes on after epoch {done}"
+            " in the next attempt."
+        )
+
+    # Validation is part of the epoch too.
+    on_test_batch_end = on_train_batch_end
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Write the checkpoint and log the epoch; stop if the wall time is too short for another one."""
+        row = self._row(epoch, logs)
+        self.history.append(row)
+        self.finished = self.stopping.wait >= self.stopping.patience or self.model.stop_training
+        began = time.monotonic()
+        self._write()
+        self.budget.was_used, saving = True, time.monotonic() - began
+        log.info(
+            "epoch %d: loss %.4f, validation loss %.4f (best %.4f in epoch %d), %.0f s",
+            *(row["epoch"], row["loss"], row["val_loss"]),
+            *(self.stopping.best, self.stopping.best_epoch + 1, row["seconds"]),
+        )
+        # Only epochs of this attempt count: an epoch that once hung says nothing about the next ones.
+        self._longest = max(self._longest, row["seconds"])
+        left, needed = self.budget.left(), self._longest + 2 * saving
+        if not self.finished and epoch + 1 < self.params["epochs"] and left < needed:
+            raise Unfinished(
+                f"Saved after epoch {epoch + 1}: the wall time has {max(left, 0):.0f} s left and another"
+                f" epoch may take {needed:.0f} s; training goes on in the next attempt."
+            )
+
+    def _row(self, epoch, logs):
+        """The row of the history for an epoch that has just ended."""
+        row = {"epoch": epoch + 1, "loss": float(logs["loss"]), "val_loss": float(logs["val_loss"])}
+        row["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        row["seconds"] = round(time.monotonic() - self._started, 2)
+        row.update({name: float(value) for name, value in logs.items() if name not in row})
+        if not np.isfinite([row["loss"], row["val_loss"]]).all():
+            raise UserError(
+                f"The loss became {row['loss']} in training and {row['val_loss']} in validation in epoch"
+                f" {epoch + 1}; lower the learning rate."
+            )
+        return row
+
+    def _write(self):
+        arrays = {}
+        for name, variables in self._variables().items():
+            for number, variable in enumerate(variables):
+                arrays[f"{name}{number}"] = keras.ops.convert_to_numpy(variable)
+        self.last = self.model.get_weights()
+        best = self.stopping.best_weights or []
+        arrays.update({f"best{number}": weights for number, weights in enumerate(best)})
+        about = {
+            "fingerprint": self.fingerprint,
+            "history": self.history,
+            "finished": self.finished,
+            "stopping": {name: _plain(getattr(self.stopping, name)) for name in STOPPING_STATE},
+            "best": len(best),
+            "job": this_job(),
+        }
+        with whole(self.path) as partial:
+            np.savez(partial, about=json.dumps(about), **arrays)
+
+    def restore_best(self):
+        """Give the model its best weights, if training had ended before it was interrupted."""
+        if self._state is not None:
+            about, arrays = self._state
+            for number, variable in enumerate(self.model.variables):
+                variable.assign(arrays[f"model{number}"])
+            self.last = self.model.get_weights()
+            self.model.set_weights([arrays[f"best{number}"] for number in range(about["best"])])
+
+
+def _plain(value):
+    return value.item() if isinstance(value, np.generic) else value
