@@ -10,7 +10,7 @@ import tensorflow as tf
 from zoolib.config.labels import Label, check_learnable
 from zoolib.config.sources import origin_of
 from zoolib.config.strategies import find_strategy
-from zoolib.data.tasks import read_fit, repeated, warn_of_grey
+from zoolib.data.fits import read_fit, repeated, warn_of_grey
 from zoolib.data.partition import CLASSIFICATIONS
 from zoolib.job.gpus import check_gpus
 from zoolib.job.logs import log
