@@ -23,7 +23,7 @@ from zoolib.posteriors.files import (
     collect_predictions,
     describe_posteriors,
     open_predictions,
-    write_predictions,
+    predictions_file,
 )
 
 SAMPLES, PARTS, THREADS, LEVEL = 25, 40, 2, 0.9
@@ -46,7 +46,8 @@ def write_part(tree, folder, number, galaxies, wide):
     ids = [f"galaxy {number}-{index}" for index in range(galaxies)]
     about = {"kind": "concentrations", "tree": tree.to_dict(), "columns": tree.columns}
     path = Path(folder) / "chunks" / f"{'wide' if wide else number}.hdf5"
-    write_predictions(path, ids, values.astype(np.float32), about, SAMPLES, 1, 1, number)
+    with predictions_file(path, len(ids), about, SAMPLES, 1, 1, number) as append:
+        append(ids, values.astype(np.float32))
 
 
 def summarise(opened):

@@ -28,7 +28,7 @@ TREE = DecisionTree.from_dict(
 
 
 def some_votes(galaxies, seed=0):
-    """Votes down the tree; nobody is ever asked the last question."""
+    """Votes down the tree; no volunteer is asked the last question."""
     random = np.random.default_rng(seed)
     totals = random.integers(1, 60, galaxies)
     shape = np.array([random.multinomial(n, random.dirichlet([0.4, 0.6, 0.1])) for n in totals])
@@ -139,7 +139,7 @@ def test_losses_are_scipys(survey):
         total += losses
     assert found.loc["total", "model"] == pytest.approx(total.mean(), rel=1e-5)
     assert found.loc["total", "galaxies"] == 590
-    # The predictions know the votes, the constant one knows those of other galaxies only.
+    # The predictions were made from the votes; the constant predictor knows only votes on other galaxies.
     assert found.loc["total", "model"] < found.loc["total", "constant"]
 
 

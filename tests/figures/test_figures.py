@@ -92,7 +92,7 @@ def test_learning_curves_show_every_question(tmp_path):
 
 @pytest.fixture
 def survey(tmp_path):
-    """Forty galaxies, each of one colour of its own."""
+    """Forty galaxies, each in one colour of its own."""
     random = np.random.default_rng(0)
     table = pd.DataFrame({"id_str": [f"g{index}" for index in range(40)], "archive": "", "member": ""})
     table["file_loc"] = [str(tmp_path / "images" / f"g{index}.png") for index in range(40)]

@@ -129,7 +129,7 @@ def test_bulge_and_winding_by_hand():
 
 
 def simulated_table(tree, galaxies=600):
-    """A table with what the record's has, in which active learning chose the featured."""
+    """A table like the record's, in which active learning chose the featured galaxies."""
     random = np.random.default_rng(3)
     totals = random.integers(30, 60, galaxies)
     votes, columns = np.zeros((galaxies, len(tree.columns)), int), {}

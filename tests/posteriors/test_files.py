@@ -12,9 +12,9 @@ from zoolib.job.logs import UserError, log
 from zoolib.posteriors.files import (
     describe_posteriors,
     open_predictions,
+    predictions_file,
     rank_galaxies,
     read_described,
-    write_predictions,
 )
 from zoolib.posteriors.summary import describe
 
@@ -98,7 +98,8 @@ def test_one_sample_ranks_nothing_and_says_so(tmp_path, monkeypatch, caplog):
 def test_a_file_says_what_its_probabilities_are_of(tmp_path, tree, what):
     about = {"kind": "probabilities", "tree": tree, "columns": SMALL.columns}
     values = some_probabilities(3, SMALL, 2).astype("float32")
-    write_predictions(tmp_path / "p.hdf5", ["a", "b", "c"], values, about, 1, 2, 1, 0)
+    with predictions_file(tmp_path / "p.hdf5", 3, about, 1, 2, 1, 0) as append:
+        assert append(["a", "b", "c"], values) == 3
     with h5py.File(tmp_path / "p.hdf5") as file:
         assert file.attrs["values"] == f"probabilities of each {what}, one a sample"
     with open_predictions(tmp_path / "p.hdf5") as opened:

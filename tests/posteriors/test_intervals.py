@@ -7,7 +7,7 @@ from scipy import optimize, special, stats
 from zoolib.config.trees import DecisionTree
 from zoolib.posteriors import intervals
 
-# Close to 0 and 1 as fine as between them.
+# Fine steps close to 0 and 1 too.
 GRID = np.unique(np.r_[0, special.expit(np.linspace(-30, 30, 20001)), np.linspace(0, 1, 100001), 1])
 
 
@@ -16,7 +16,7 @@ def mass_between(a, b, low, high):
 
 
 def shortest_width(a, b, level):
-    """Width of the shortest interval with the mass, by trying very many."""
+    """Width of the shortest interval with the mass, found by trying many intervals."""
     cumulative = np.mean([stats.beta.cdf(GRID, *each) for each in zip(a, b, strict=True)], axis=0)
     below = np.linspace(0, 1 - level, 20001)
     low = np.interp(below, cumulative, GRID)

@@ -1,4 +1,4 @@
-"""The simulated survey: the record's layout, honest votes, galaxies that give nothing away."""
+"""The simulated survey: layout of the record, votes by the probabilities, images that give nothing away."""
 
 import hashlib
 import io

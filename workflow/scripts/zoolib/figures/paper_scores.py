@@ -122,8 +122,8 @@ def draw_volunteers(held, published, outputs):
 
     Args:
         held: `HeldOut`.
-        published: {"more_votes_than", "galaxies", "worth"}: the paper's limit, its number of galaxies
-            above the limit, and how many volunteers its model is worth.
+        published: {"more_votes_than", "galaxies"}: the limit of the paper, and its number of galaxies above
+            it.
         outputs: paths to write, svg or png.
     """
     volunteers = held.votes[:, held.tree.questions[0].slice].sum(axis=1)

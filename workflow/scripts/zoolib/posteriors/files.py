@@ -270,23 +270,6 @@ def predictions_file(path, galaxies, about, members, samples, views, seed):
         file.attrs.update(_attributes(about, members, samples, views, seed))
 
 
-def write_predictions(path, ids, values, about, members, samples, views, seed):
-    """Write predictions from memory; see `predictions_file`.
-
-    Args:
-        path: the file.
-        ids: (galaxies,) id_str.
-        values: (galaxies, answers, samples) float32.
-        about: the model's `model.json`.
-        members: number of members.
-        samples: dropout draws for each view.
-        views: number of augmented views.
-        seed: seed of the run.
-    """
-    with predictions_file(path, len(ids), about, members, samples, views, seed) as append:
-        append(ids, values)
-
-
 def _attributes(about, members, samples, views, seed):
     meaning = {
         "concentrations": "Dirichlet concentrations of each answer, one a sample",
