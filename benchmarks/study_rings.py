@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import yaml
 from pages import REPO, machine, write_section
+from zoolib.data.fits import read_fit
 from zoolib.scores.metrics import bootstrap_weights
 
 # The tasks of the configuration and their names on the page; differences are from the first.
@@ -108,7 +109,7 @@ def study(results):
     }
     configuration = yaml.safe_load((REPO / "config" / "study_rings.yaml").read_text())
     first = answers[next(iter(TASKS))]
-    test = pd.read_parquet(run / "finetune" / COUNTED / "test.parquet")
+    test = read_fit(run / "finetune" / COUNTED / "galaxies.parquet")["test"].table
     section = [
         f"{machine('study-rings')} {len(jobs)} jobs took {sum(jobs.values()) / 60:.0f} minutes.",
         "",
