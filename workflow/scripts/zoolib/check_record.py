@@ -80,5 +80,6 @@ def _count(table, condition, path):
     except Exception as error:
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise UserError(
-            f"{path}: cannot count the rows with '{condition}' ({reason}); get the file again or fix the check."
+            f"{path}: cannot count the rows with '{condition}' ({reason}); get the file again, or fix the"
+            " check."
         ) from None

@@ -116,8 +116,8 @@ def check_rejected(abouts, rejected, max_rejected, output):
         where_from = next(path for path, rows in zip(rejected, tables, strict=True) if len(rows))
         raise UserError(
             f"shards.max_rejected: {len(table)} of {total} images ({len(table) / total:.1%}) cannot be read,"
-            f" expected {max_rejected:.1%} or less; fix them or raise the limit; {where_from} lists the first:"
-            f" {table['reason'][0]}"
+            f" expected {max_rejected:.1%} or less; fix them or raise the limit; {where_from} lists the"
+            f" first: {table['reason'][0]}"
         )
     with whole(output) as partial:
         table.to_csv(partial, index=False)
