@@ -1,4 +1,4 @@
-"""The catalogue files: one row a galaxy, where its image is, and its votes or labels."""
+"""Catalogue files: for each galaxy one row with its name, where its image is, and its votes or labels."""
 
 import json
 from dataclasses import dataclass, field
@@ -18,13 +18,13 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Catalog:
-    """What a catalogue file holds.
+    """The content of a catalogue file.
 
     Attributes:
         table: one row a galaxy: id_str, archive, member, file_loc, then `columns`.
-        columns: names of the votes' or the labels' columns.
+        columns: names of the columns of votes or labels.
         tree: the `DecisionTree` of the votes; None for labels.
-        about: what else the file's metadata say, plain values.
+        about: the other metadata of the file, plain values.
     """
 
     table: pd.DataFrame
@@ -34,9 +34,9 @@ class Catalog:
 
 
 def write_catalog(catalog, path):
-    """Write a catalogue as Parquet; the file's metadata say which tree or labels it holds.
+    """Write a catalogue as Parquet; the file's metadata say which tree or labels it has.
 
-    A column `part`, which part of a task's galaxies each one is in, is written where the table has it.
+    The column `part`, the part of a task's galaxies that each galaxy is in, is written if the table has it.
 
     Args:
         catalog: a `Catalog`.
@@ -64,7 +64,7 @@ def read_catalog(path):
         A `Catalog`.
 
     Raises:
-        UserError: missing, not Parquet, or not such a catalogue.
+        UserError: the file is missing, not Parquet, or not such a catalogue.
     """
     table = read_table(path)
     about = (pq.read_schema(path).metadata or {}).get(b"zoolib")
