@@ -122,7 +122,7 @@ def test_a_wrong_configuration_is_one_sentence(completed, tmp_path, content, sen
     assert sentence in shown
 
 
-# The study of the real rings finds its galaxies in a folder that `make study-rings` links to.
+# The study of the real rings needs a folder that `make -C benchmarks study-rings` links.
 PLANNED = sorted({path.stem for path in (REPO / "config").glob("*.yaml")} - {"study_rings"})
 
 
