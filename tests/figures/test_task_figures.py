@@ -1,4 +1,4 @@
-"""Figures of finetuned tasks: what they show of whom, whatever the labels."""
+"""Figures of finetuned tasks: which galaxies and numbers they show, for each kind of label."""
 
 import re
 from types import SimpleNamespace

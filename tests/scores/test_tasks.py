@@ -1,4 +1,4 @@
-"""Scores of finetuned tasks: scikit-learn's numbers, resampled, per split and fold, whatever the labels."""
+"""Scores of finetuned tasks against scikit-learn: for each kind of label, with splits, folds and intervals."""
 
 import logging
 from types import SimpleNamespace
@@ -182,7 +182,7 @@ def test_galaxies_whose_image_was_rejected_are_left_out(tmp_path):
     assert (run(tmp_path, fits).scores.loc["ring", "test"]["galaxies"] == 33).all()
 
 
-def test_predictions_that_cannot_be_scored_end_in_a_sentence(tmp_path):
+def test_predictions_that_cannot_be_scored_are_an_error(tmp_path):
     fits = write_fits(tmp_path, [RING])
     fits.predictions = {"": tmp_path / "other.hdf5"}
     write_predictions(fits.path, [RING], ["stranger"], np.full((1, 1, 2), 0.5))

@@ -1,4 +1,4 @@
-"""Predictions of finetuned tasks as files, without a model: the truth, and what a model might say of it."""
+"""Files of finetuned tasks without a model: true labels, and predictions that a model might make."""
 
 import json
 
@@ -27,7 +27,7 @@ VOTES = Label("small", "votes", tree=TREE)
 
 
 def write_images(folder, count):
-    """Small images of one colour each; returns their paths."""
+    """Write small images, each of one colour; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"g{index}.png" for index in range(count)]
     for index, path in enumerate(paths):
@@ -48,7 +48,7 @@ def truths(label, count, random):
 
 
 def said(label, truth, random, samples=10):
-    """What a model that has learned something says, (galaxies, outputs, samples)."""
+    """Predictions of a model that has learned something, (galaxies, outputs, samples)."""
     count = len(truth)
     if label.kind == "binary":
         odds = 3 * (truth - 0.5) + random.normal(0, 1.2, (count, 1))
@@ -67,7 +67,7 @@ def said(label, truth, random, samples=10):
 
 
 def write_predictions(path, labels, ids, values):
-    """A file of predictions in the pipeline's layout."""
+    """Write a file of predictions in the layout of the pipeline."""
     path.parent.mkdir(parents=True, exist_ok=True)
     votes = labels[0].kind == "votes"
     numbers = "values" if any(label.kind == "regression" for label in labels) else "probabilities"

@@ -88,7 +88,7 @@ def evaluate_label_counts(galaxies, predictions, output):
     rows = []
     for name, path in predictions.items():
         (count, seed), start = label_count_of(name), name.rpartition("-")[2]
-        # Cut as the task itself is: all are scored on the same galaxies, beside the same constant.
+        # With the name "" the split is that of the task: all fits have the same test galaxies and constant.
         labels, table, constants = read_fits(galaxies, {"": path}, ["test"])
         pairs = zip(outcomes(labels, table), outcomes(labels, constants), strict=True)
         for outcome, constant in pairs:
