@@ -1,4 +1,4 @@
-"""Scores of finetuned tasks against scikit-learn: for each kind of label, with splits, folds and intervals."""
+"""Scores of finetuned tasks against scikit-learn: each kind of label, with splits, folds and intervals."""
 
 import logging
 from types import SimpleNamespace
