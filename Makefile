@@ -9,20 +9,20 @@ TIMED = @$(or $(PYTHON),python3) tests/tools/timed.py
 INSTALL := pip install --quiet --disable-pip-version-check --require-hashes
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade
 # Each is an empty file, written when the packages of a lock are in .venv.
-USER := .venv/made-from-the-lock
-GPU := .venv/made-from-the-gpu-lock
-DEV := .venv/made-from-the-dev-lock
-PARITY := .venv/made-from-the-parity-lock
+USER_ENV := .venv/made-from-the-lock
+GPU_ENV := .venv/made-from-the-gpu-lock
+DEV_ENV := .venv/made-from-the-dev-lock
+PARITY_ENV := .venv/made-from-the-parity-lock
 
 .PHONY: help env env-gpu env-dev env-parity demo build-and-check-demo finetune test lint-and-test test-preemption test-slurm test-slurm-accounting lint format report contact-sheet resources lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-22s %s\n", $$1, $$2 }' Makefile
 
-env: $(USER) ## make .venv with all that a run needs
-env-gpu: $(GPU) ## make .venv with TensorFlow for the V100s of a cluster instead
-env-dev: $(DEV) ## add to .venv what the tests and linters need
-env-parity: $(PARITY) ## add torch and timm, which only some tests and benchmarks need
+env: $(USER_ENV) ## make .venv with all that a run needs
+env-gpu: $(GPU_ENV) ## make .venv with TensorFlow for the V100s of a cluster instead
+env-dev: $(DEV_ENV) ## add to .venv what the tests and linters need
+env-parity: $(PARITY_ENV) ## add torch and timm, which only some tests and benchmarks need
 
 define new_environment
 @test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed and was not found on the PATH."; exit 1; }
@@ -30,22 +30,22 @@ $(PYTHON) -m venv --clear .venv
 $(INSTALL) -r $<
 endef
 
-$(USER): envs/cpu.lock.txt
+$(USER_ENV): envs/cpu.lock.txt
 	$(new_environment)
 	@touch $@
 
 # All other targets accept this environment as the user's.
-$(GPU): envs/gpu.lock.txt
+$(GPU_ENV): envs/gpu.lock.txt
 	$(new_environment)
-	@touch $(USER) $@
+	@touch $(USER_ENV) $@
 
-$(DEV): envs/dev.lock.txt $(USER)
+$(DEV_ENV): envs/dev.lock.txt $(USER_ENV)
 	$(INSTALL) -r $<
 	@touch $@
 
 # Without dependencies: tf_keras would bring a second TensorFlow. An index has only the torch that needs CUDA, so
 # the first call takes the one in pip's own folders (PIP_FIND_LINKS) if there is one.
-$(PARITY): envs/parity.lock.txt $(USER)
+$(PARITY_ENV): envs/parity.lock.txt $(USER_ENV)
 	sed -n '/^torch==/,/[^\\]$$/p' $< >.venv/torch.txt
 	$(INSTALL) --no-index --no-deps -r .venv/torch.txt 2>/dev/null || true
 	$(INSTALL) --no-deps -r $<
@@ -60,7 +60,7 @@ build-and-check-demo: report
 # The names of the variables that were typed: a NAME of the environment means something else.
 TYPED = $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 
-finetune: $(USER) ## a classifier from LABELS=labels.csv IMAGES=folder, or from LABELS=folder with a folder for each class
+finetune: $(USER_ENV) ## a classifier from LABELS=labels.csv IMAGES=folder, or from LABELS=folder with a folder for each class
 	@PYTHONPATH=workflow/scripts python -m zoolib.quick_finetune $(TYPED)
 
 test: ## lint and tests
@@ -69,32 +69,32 @@ test: ## lint and tests
 lint-and-test: lint
 	python -m pytest
 
-test-preemption: $(DEV) ## trainings cut at CUTS=10 random moments (SEED=1) end like trainings without cuts (5 min)
+test-preemption: $(DEV_ENV) ## trainings cut at CUTS=10 random moments (SEED=1) end like trainings without cuts (5 min)
 	$(TIMED) $@ python tests/tools/preemption.py $(or $(CUTS),10) $(or $(SEED),1)
-test-slurm: $(DEV) ## config/test.yaml on a SLURM of this machine, with the faults of a cluster (root, Debian; 15 min)
+test-slurm: $(DEV_ENV) ## config/test.yaml on a SLURM of this machine, with the faults of a cluster (root, Debian; 15 min)
 	$(TIMED) $@ python -m pytest tests/slurm/test_slurm.py
-test-slurm-accounting: $(DEV) ## the same run on a SLURM with accounting (slurmdbd, MariaDB; 5 min)
+test-slurm-accounting: $(DEV_ENV) ## the same run on a SLURM with accounting (slurmdbd, MariaDB; 5 min)
 	$(TIMED) $@ python -m pytest tests/slurm/test_slurm_accounting.py
 
-lint: $(DEV) ## ruff, snakefmt and snakemake --lint
+lint: $(DEV_ENV) ## ruff, snakefmt and snakemake --lint
 	ruff check --quiet .
 	ruff format --check --quiet .
 	snakefmt --check Snakefile rules
 	snakemake --lint
-format: $(DEV) ## let ruff and snakefmt rewrite the code
+format: $(DEV_ENV) ## let ruff and snakefmt rewrite the code
 	ruff check --fix .
 	ruff format .
 	snakefmt Snakefile rules
 
-report: $(USER) ## run CONFIG=config/….yaml and write its report as one HTML file, if anything in it is newer
+report: $(USER_ENV) ## run CONFIG=config/….yaml and write its report as one HTML file, if anything in it is newer
 	snakemake --configfile $(CONFIG)
 	@page=results/$(RUN)/report.html; \
 	if [ -f $$page ] && [ -z "$$(find results/$(RUN) -newer $$page -type f -print -quit)" ]; then echo "$$page is up to date"; \
 	else snakemake --configfile $(CONFIG) --report $$page; fi
 
-contact-sheet: $(USER) ## every figure of the run of CONFIG on one PNG
+contact-sheet: $(USER_ENV) ## every figure of the run of CONFIG on one PNG
 	PYTHONPATH=workflow/scripts python -m zoolib.figures.contact_sheet results/$(RUN) results/$(RUN)/contact_sheet.png
-resources: $(USER) ## memory, time and CPUs that each rule asks for and has used, after a run of CONFIG
+resources: $(USER_ENV) ## memory, time and CPUs that each rule asks for and has used, after a run of CONFIG
 	@python benchmarks/resources.py $(CONFIG)
 
 # The hash in the last line is that of torch's wheel without CUDA, which only PyTorch's own index has.
