@@ -193,11 +193,11 @@ FIRST = {
         "finetune.tasks[].weight_decay": 0.1,
         "finetune.tasks[].clip_norm": 1.0,
     },
-    "build_task_catalog_ring collect_predictions compare_label_counts finetune_task predict_chunk": {
+    "build_task_catalog_ring collect_predictions finetune_task predict_chunk": {
         "finetune.tasks[].label_counts": [20],
         "finetune.tasks[].label_count_seeds": 2,
     },
-    "build_task_catalog_both collect_predictions describe_posteriors evaluate_task finetune_task"
+    "build_task_catalog_both collect_predictions describe_posteriors finetune_task"
     " predict_chunk": {
         "finetune.tasks[].folds": {f"{BOTH}.folds": 3},
     },

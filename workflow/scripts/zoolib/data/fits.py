@@ -133,6 +133,11 @@ def _balanced(train, label, balance):
         return train
     classes = train.table[label.name].to_numpy(int)
     if balance == "repeat":
-        return Catalog(train.table.assign(repeats=repeats(classes).astype(np.int32)), train.columns, train.tree, train.about)
+        return Catalog(
+            train.table.assign(repeats=repeats(classes).astype(np.int32)),
+            train.columns,
+            train.tree,
+            train.about,
+        )
     weights = class_weights(classes, len(label.classes) or 2)
     return Catalog(train.table, train.columns, train.tree, {**train.about, "class_weights": weights})
