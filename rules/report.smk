@@ -49,7 +49,7 @@ rule describe_run:
 rule show_tables:
     # Snakemake's report shows HTML, but it offers CSV only for download.
     input:
-        expand("results/{{run}}/{table}.csv", table=TABLES),
+        tables=expand("results/{{run}}/{table}.csv", table=TABLES),
     output:
         pages=[
             report(

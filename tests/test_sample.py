@@ -2,6 +2,7 @@
 
 import hashlib
 import zipfile
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -17,7 +18,9 @@ RECORD = 99990001
 def draw(served, out, galaxies=12, seed=1, table=None, archives=PARTS):
     table = table or served.folder / TABLE
     output = out / table.name, out / "sample.zip"
-    sample_record(RECORD, table, archives, galaxies, seed, *output)
+    sample_record(
+        RECORD, table, archives, galaxies, seed, SimpleNamespace(table=output[0], archive=output[1])
+    )
     return output
 
 

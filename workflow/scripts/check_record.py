@@ -5,7 +5,7 @@ from zoolib.job.logs import log_to
 
 with log_to(snakemake.log[0]):
     check_record(
-        files=list(snakemake.input),
+        files=list(snakemake.input.tables),
         expected=snakemake.params.expected,
         output=snakemake.params.output,
     )

@@ -11,5 +11,5 @@ with log_to(snakemake.log[0]):
         image=snakemake.params.image,
         augmentations=snakemake.params.augmentations,
         seed=snakemake.params.seed,
-        output=snakemake.output[0],
+        output=snakemake.output.figure,
     )

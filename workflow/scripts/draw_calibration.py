@@ -7,5 +7,5 @@ with log_to(snakemake.log[0]):
     draw_calibration(
         coverage=snakemake.input.coverage,
         calibration=snakemake.input.calibration,
-        outputs=list(snakemake.output),
+        outputs=[snakemake.output.svg, snakemake.output.png],
     )

@@ -7,5 +7,5 @@ with log_to(snakemake.log[0]):
     draw_confusion(
         confusion=snakemake.input.confusion,
         subset=snakemake.params.subset,
-        outputs=list(snakemake.output),
+        outputs=[snakemake.output.svg, snakemake.output.png],
     )

@@ -7,6 +7,6 @@ with log_to(snakemake.log[0]):
     draw_galleries(
         descriptions=list(snakemake.input.descriptions),
         catalog=snakemake.input.catalog,
-        outputs=list(snakemake.output),
+        outputs=snakemake.output.figures,
         across=snakemake.params.across,
     )

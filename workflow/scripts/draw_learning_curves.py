@@ -7,6 +7,6 @@ with log_to(snakemake.log[0]):
     draw_learning_curves(
         histories=list(snakemake.input.histories),
         names=snakemake.params.names,
-        outputs=list(snakemake.output),
+        outputs=[snakemake.output.svg, snakemake.output.png],
         title=snakemake.params.title,
     )

@@ -8,6 +8,5 @@ with log_to(snakemake.log[0]):
         **snakemake.params.sample,
         table=snakemake.input.table,
         seed=snakemake.params.seed,
-        output_table=snakemake.output.table,
-        output_archive=snakemake.output.archive,
+        output=snakemake.output,
     )

@@ -140,7 +140,7 @@ def download_url(address, sha256, output):
     log.info("%s: %s, sha256 %s", output.name, in_bytes(size_of(output)), sha256)
 
 
-def sample_record(record, table, archives, galaxies, seed, output_table, output_archive):
+def sample_record(record, table, archives, galaxies, seed, output):
     """Make a small record from some galaxies of a large one, with their votes and images.
 
     The images are read out of the remote zips by byte ranges, as fast as the server allows. They are
@@ -153,8 +153,8 @@ def sample_record(record, table, archives, galaxies, seed, output_table, output_
         archives: names of the record's image archives.
         galaxies: how many to draw, from those with an image.
         seed: any whole number.
-        output_table: the rows of the drawn galaxies, in the format and order of the table.
-        output_archive: a zip in the record's layout (`J###/J….png`).
+        output: attributes table (the rows of the drawn galaxies, in the format and order of the table) and
+            archive (a zip in the record's layout, `J###/J….png`).
 
     Raises:
         UserError: no such record or archive, too few galaxies, too little room, a server that does not send
@@ -168,15 +168,15 @@ def sample_record(record, table, archives, galaxies, seed, output_table, output_
     drawn = _draw({key: name for key, name in image_names.items() if name in images}, galaxies, seed, table)
     wanted = {name: images[name] for name in drawn.values()}
     log.info("%d of %d galaxies drawn, with %d images", len(drawn), len(image_names), len(wanted))
-    output_archive = Path(output_archive)
-    parts = output_archive.with_name(f".{output_archive.name}.parts")
+    archive = Path(output.archive)
+    parts = archive.with_name(f".{archive.name}.parts")
     parts.mkdir(parents=True, exist_ok=True)
     # For a moment each image exists twice: as a file, and in the archive.
     size = 2 * sum(info.file_size for _, info in wanted.values())
     require_room(parts, size, "the images of the sample", client.origin.room)
     _fetch_images(wanted, parts)
-    _write_rows(Path(table), identifier, set(drawn), output_table)
-    with whole(output_archive) as partial, zipfile.ZipFile(partial, "w") as packed:
+    _write_rows(Path(table), identifier, set(drawn), output.table)
+    with whole(archive) as partial, zipfile.ZipFile(partial, "w") as packed:
         for name in sorted(wanted):
             about = zipfile.ZipInfo(f"{name[:4]}/{name}", TIME_STAMP)
             about.external_attr = 0o644 << 16
