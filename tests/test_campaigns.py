@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 from PIL import Image
-from pipeline import copy_of_the_repository, overlay, snakemake
+from pipeline import called, copy_of_the_repository, overlay, snakemake
 from zoolib.catalog import build_catalog
 from zoolib.config import trees
 from zoolib.data.catalogs import SPLITS, read_catalog
@@ -214,7 +214,8 @@ def followed(page, tmp_path_factory):
     smaller = overlay(repo, "smaller", SMALLER)
     commands = re.findall(r"^snakemake (.*)$", page, re.MULTILINE)
     assert len(commands) == 3 and commands[0] == f"-n {commands[1]}"
-    _, shown = snakemake(repo, *shlex.split(commands[0]))
+    status, shown = called(repo, *shlex.split(commands[0]))
+    assert status == 0, shown
     assert re.search(r"train_member +3\n", shown)
     # Whatever the second would do, the third does for two campaigns.
     snakemake(repo, *shlex.split(commands[2]), smaller)

@@ -65,7 +65,7 @@ import pytest
 import tensorflow as tf
 import yaml
 from PIL import Image
-from pipeline import snakemake
+from pipeline import dry_run
 from scipy.ndimage import map_coordinates
 from stored import IMAGE, SETTINGS, TREE, train_member
 from zoolib import catalog, predict, shards, train
@@ -153,7 +153,7 @@ def test_votes_of_test_galaxies_change_nothing(first_run):
 
 def test_no_rule_lets_training_see_test_galaxies(repo, tmp_path):
     """Group 4: whichever ensemble, validation is the validation split, and metrics learn from train alone."""
-    _, shown = snakemake(repo, "train", "--dry-run", "--directory", tmp_path)
+    _, shown = dry_run(repo, "train", "--directory", tmp_path)
     jobs = re.findall(
         r"rule train_member:\n    input: (.*)\n(?:.*\n)*?    wildcards: .*ensemble=(\w+)", shown
     )

@@ -8,7 +8,7 @@ import zipfile
 import h5py
 import pandas as pd
 import pytest
-from pipeline import REPO, TEST, overlay, planned, snakemake
+from pipeline import REPO, TEST, dry_run, overlay, planned, snakemake
 
 
 def test_every_stage_left_its_results(completed):
@@ -116,7 +116,7 @@ def test_a_broken_image_is_rejected_and_too_many_stop_the_run(edited, tmp_path):
 )
 def test_a_wrong_configuration_is_one_sentence(completed, tmp_path, content, sentence):
     wrong = overlay(tmp_path, "wrong", content)
-    status, shown = snakemake(completed, *TEST, wrong, "--dry-run", check=False)
+    status, shown = dry_run(completed, *TEST, wrong, check=False)
     assert status == 1
     assert "Traceback" not in shown
     assert sentence in shown
