@@ -1,6 +1,5 @@
 """Coverage of truth and votes: posteriors that are right, too sure and too modest; the paper's figure 19."""
 
-import importlib.util
 import json
 import re
 from types import SimpleNamespace
@@ -9,6 +8,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import study
 from matplotlib import pyplot as plt
 from scipy import stats
 from zoolib.config.trees import DecisionTree
@@ -152,11 +152,7 @@ def test_a_question_that_nobody_was_asked(survey):
     assert "bar" not in set(intervals["question"])
 
 
-def test_the_studys_factors_undo_what_is_too_sure(repo, survey, monkeypatch):
-    monkeypatch.syspath_prepend(repo / "benchmarks")
-    location = importlib.util.spec_from_file_location("study", repo / "benchmarks" / "study.py")
-    study = importlib.util.module_from_spec(location)
-    location.loader.exec_module(study)
+def test_the_studys_factors_undo_what_is_too_sure(survey):
     values, votes, true = survey
     sure = study.Posteriors(4 * values, "concentrations", 1, TREE, votes, true)
     factors = study.fitted_factors(sure, [0.0])

@@ -1,6 +1,5 @@
 """What a job of many reads and holds must not grow with the galaxies of the others."""
 
-import importlib.util
 import os
 import random
 import resource
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import study_scale
 from drawn import SMALL, some_concentrations, written
 from pipeline import copy_of_the_repository, overlay, planned, snakemake
 from stored import IMAGE, TREE, files
@@ -21,7 +21,7 @@ from zoolib.data.listing import list_galaxies
 from zoolib.job.logs import UserError
 from zoolib.learning import datasets
 from zoolib.posteriors import files as predictions
-from zoolib.posteriors.files import collect_predictions, describe_posteriors, rank_galaxies, write_predictions
+from zoolib.posteriors.files import collect_predictions, describe_posteriors, predictions_file, rank_galaxies
 
 MANY, CHUNKS = 100_000, 1000
 
@@ -173,7 +173,8 @@ def parts(tmp_path):
         about = {"kind": "concentrations", "tree": SMALL.to_dict(), "columns": SMALL.columns}
         values = some_concentrations(galaxies, SMALL, 4, seed=number).astype("float32")
         names = [f"J{number}-{galaxy}" for galaxy in range(galaxies)]
-        write_predictions(path, names, values, about, 1, 4, 0, 0)
+        with predictions_file(path, len(names), about, 1, 4, 0, 0) as append:
+            append(names, values)
         path.with_suffix(".csv").write_text(f"id_str,reason\nbad{number},none\n")
         describe_posteriors(path, path.with_suffix(".parquet"), 0.9)
         found.append(path)
@@ -318,25 +319,16 @@ def test_tables_and_shards_are_listed_by_a_job(survey, stored):
     assert listing.shards_of([survey.repo / lists[1]]) == {path: 20 for path in files(stored, "train")[1]}
 
 
-@pytest.fixture(scope="module")
-def study(repo):
-    """The module of the study."""
-    location = importlib.util.spec_from_file_location("study_scale", repo / "benchmarks/study_scale.py")
-    module = importlib.util.module_from_spec(location)
-    location.loader.exec_module(module)
-    return module
-
-
-def test_the_study_says_what_ten_million_galaxies_take(study):
+def test_the_study_says_what_ten_million_galaxies_take():
     # 10 ms a galaxy are 28 hours for ten million.
     small = {"predict": (100, 0.5, 2e8)}, {"chunks": 3000.0, "list": 50.0}
     large = {"predict": (100, 1.0, 3e8), "rank": (1000, 0.9, 1e8)}, {"chunks": 2000.0, "list": 100.0}
     surveys = {100: small, 1000: large}
-    assert study.step_lines(surveys)[2:] == [
+    assert study_scale.step_lines(surveys)[2:] == [
         "| predict | 5.000 | 200 | 10.000 | 300 | 27.78 |",
         "| rank |  |  | 0.900 | 100 | 2.50 |",
     ]
-    assert study.disk_lines(surveys)[2:] == [
+    assert study_scale.disk_lines(surveys)[2:] == [
         "| chunks | 2,000 | 20.0 |",
         "| list | 100 | 1.0 |",
         "| together | 2,100 | 21.0 |",

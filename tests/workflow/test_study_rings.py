@@ -1,11 +1,11 @@
 """The study of the real rings: its configuration, and its tables for known answers."""
 
-import importlib.util
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
+import study_rings as study
 import yaml
 from labelled import Task
 from zoolib import api
@@ -13,17 +13,7 @@ from zoolib import api
 FOLDS = np.repeat(["fold0", "fold1", "fold2", "fold3"], 60)
 
 
-@pytest.fixture(scope="module")
-def study(repo):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(repo / "benchmarks"))
-        location = importlib.util.spec_from_file_location("study_rings", repo / "benchmarks/study_rings.py")
-        module = importlib.util.module_from_spec(location)
-        location.loader.exec_module(module)
-    return module
-
-
-def answers(study, run, task, right):
+def answers(run, task, right):
     """Write the galaxies of a task as the pipeline does, and let the study read them."""
     ring = np.arange(240) % 2
     predicted = np.where(right, ring, 1 - ring) * 0.8 + 0.1
@@ -35,11 +25,11 @@ def answers(study, run, task, right):
     return study.right_answers(run, task)
 
 
-def test_differences_are_taken_galaxy_by_galaxy(study, tmp_path):
+def test_differences_are_taken_galaxy_by_galaxy(tmp_path):
     number = np.arange(240)
-    scratch = answers(study, tmp_path, "scratch", number % 2 == 0)
+    scratch = answers(tmp_path, "scratch", number % 2 == 0)
     # The same errors, except for every fifth galaxy: better by a tenth, and never worse.
-    frozen = answers(study, tmp_path, "frozen", (number % 2 == 0) | (number % 5 == 0))
+    frozen = answers(tmp_path, "frozen", (number % 2 == 0) | (number % 5 == 0))
     lines = study.compare({"scratch": scratch, "frozen": frozen})
     assert len(lines) == 4
     assert lines[2].startswith("| from scratch | 50.0 (43.") and lines[2].endswith("50, 50, 50, 50 |  |  |")
@@ -48,14 +38,14 @@ def test_differences_are_taken_galaxy_by_galaxy(study, tmp_path):
     assert difference.startswith("+10.0 (+6.") and folds == "+10, +10, +10, +10"
 
 
-def test_galaxies_of_other_tasks_are_not_compared(study, tmp_path):
-    scratch = answers(study, tmp_path, "scratch", np.ones(240, bool))
-    frozen = answers(study, tmp_path, "frozen", np.ones(240, bool)).iloc[1:]
+def test_galaxies_of_other_tasks_are_not_compared(tmp_path):
+    scratch = answers(tmp_path, "scratch", np.ones(240, bool))
+    frozen = answers(tmp_path, "frozen", np.ones(240, bool)).iloc[1:]
     with pytest.raises(ValueError, match="the same galaxies in the same folds"):
         study.compare({"scratch": scratch, "frozen": frozen})
 
 
-def test_the_study_s_tasks_are_those_of_its_configuration(repo, study):
+def test_the_study_s_tasks_are_those_of_its_configuration(repo):
     tasks = yaml.safe_load((repo / "config/study_rings.yaml").read_text())["finetune"]["tasks"]
     tasks = {task["name"]: task for task in tasks}
     assert {*study.TASKS, study.COUNTED} < set(tasks)
