@@ -1,4 +1,4 @@
-"""Finetuning: what moves in each stage, what is kept, every kind of label, and what ends in a sentence."""
+"""Finetuning: what each stage moves, which weights are kept, every kind of label, and error messages."""
 
 import shutil
 import time
@@ -27,7 +27,7 @@ def labelled(stored, tmp_path_factory):
 
 
 def layers_of(backbone):
-    """The layers with weights, from the stem on, by names that do not depend on what was built before."""
+    """The layers with weights, from the stem to the top, by names that do not depend on earlier models."""
     kinds, found = {"Conv2D": 0, "BatchNormalization": 0}, {}
     for layer in nested_layers(backbone):
         if layer.weights:
@@ -38,7 +38,7 @@ def layers_of(backbone):
 
 
 def state_of(backbone):
-    """{(layer, trained or statistics): its numbers}."""
+    """{(layer, `weights` or `statistics`): its numbers}."""
     found = {}
     for name, layer in layers_of(backbone).items():
         for weight in layer.weights:
@@ -56,7 +56,7 @@ def moved(before, after):
 
 @pytest.fixture
 def stages_seen(monkeypatch):
-    """What each stage moved: (layers whose weights moved, layers whose statistics moved, the head moved?)."""
+    """For each stage: (layers whose weights moved, layers whose statistics moved, whether the head moved)."""
     seen = []
     fit = fitting.fit
 
@@ -67,7 +67,7 @@ def stages_seen(monkeypatch):
         before = state_of(backbone) if whole else {}
         head_before = head.get_weights()
         history, last = fit(network, *arguments, **settings)
-        # The best epoch's weights may be those of the first, but never those of before the stage.
+        # The best epoch may be the first one: only the last weights show what the stage moved.
         network.set_weights(last)
         changed = moved(before, state_of(backbone)) if whole else set()
         layers = {what: sorted(n for n, w in changed if w == what) for what in ("weights", "statistics")}
@@ -112,7 +112,7 @@ def test_each_stage_moves_just_its_layers(labelled, model_folder, tmp_path, stag
     assert stages_seen == expected
 
 
-def test_batchnorm_trains_where_it_is_told_to(labelled, model_folder, tmp_path, stages_seen):
+def test_batchnorm_trains_if_the_task_says_so(labelled, model_folder, tmp_path, stages_seen):
     _, _ = run_finetuning(labelled, model_folder, tmp_path, train_bn=True, epochs=1)
     assert stages_seen == [(NORMS, NORMS, True)]
 
@@ -124,14 +124,14 @@ def test_layer_decay_moves_the_stem_least(labelled, model_folder, tmp_path):
         labelled, model_folder, tmp_path, strategy=strategy, epochs=1, learning_rate=0.001
     )
     after = state_of(model.backbone)
-    # One epoch of Adam moves every weight by about the learning rate a step.
+    # Each step of Adam moves every weight by about the learning rate.
     steps = [np.abs(after[name, "weights"][0] - before[name, "weights"][0]).mean() for name in CONVOLUTIONS]
     ratios = np.array(steps[:-1]) / steps[1:]
     assert ratios.min() > 0.05
     assert ratios.max() < 0.2
 
 
-def test_stages_are_told_apart_and_layers_are_free_again(labelled, model_folder, tmp_path):
+def test_the_history_names_the_stages_and_no_layer_stays_frozen(labelled, model_folder, tmp_path):
     strategy = {"name": "two_stage", "learning_rate": 0.001, "epochs": 2}
     model, history = run_finetuning(labelled, model_folder, tmp_path, strategy=strategy, epochs=2)
     assert list(history["stage"]) == ["head"] * 2 + ["unfrozen"] * 2
@@ -152,7 +152,9 @@ def test_a_second_stage_that_is_no_better_is_not_kept(labelled, model_folder, tm
 
 
 @pytest.mark.parametrize("strategy", [{"name": "freeze_unfreeze", "unfreeze_epoch": 2}, "freeze"])
-def test_interrupted_it_ends_with_the_same_weights(labelled, model_folder, tmp_path, monkeypatch, strategy):
+def test_an_interrupted_finetuning_ends_with_the_same_weights(
+    labelled, model_folder, tmp_path, monkeypatch, strategy
+):
     changes = {"strategy": strategy, "schedule": "cosine", "augment": strategy != "freeze"}
     whole, _ = run_finetuning(labelled, model_folder, tmp_path / "whole", **changes)
     saved = checkpoints.Checkpoint.on_epoch_end
@@ -195,7 +197,7 @@ def test_without_augmentation_a_frozen_backbone_runs_once(labelled, model_folder
 
 
 def test_features_are_twenty_times_faster_than_the_backbone():
-    """An epoch of 256 galaxies through EfficientNetB0, frozen, at the paper's 224 px."""
+    """One epoch of 256 galaxies through a frozen EfficientNetB0, at the paper's 224 px."""
     backbone = build_backbone("EfficientNetB0", 224, 1)
     images = np.random.default_rng(0).uniform(0, 255, (256, 224, 224, 1)).astype("float32")
     labels = (np.arange(256) % 2).astype("float32")[:, None]
@@ -216,7 +218,9 @@ def test_features_are_twenty_times_faster_than_the_backbone():
     assert seconds["backbone"] > 20 * seconds["features"]
 
 
-def test_from_scratch_the_backbone_is_forgotten(labelled, model_folder, tmp_path, stages_seen):
+def test_from_scratch_the_weights_of_the_backbone_are_forgotten(
+    labelled, model_folder, tmp_path, stages_seen
+):
     model, _ = run_finetuning(labelled, model_folder, tmp_path, scratch=True, epochs=1)
     assert stages_seen == [(sorted([*CONVOLUTIONS, *NORMS]), NORMS, True)]
     old, new = (
@@ -295,25 +299,25 @@ def test_repeated_galaxies_are_seen_more_often(stored, model_folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("labels", "sentence"),
+    ("labels", "message"),
     [
         ({"bright": lambda b: 0 * b}, "all 40 galaxies have bright = 0, expected both 0 and 1"),
     ],
 )
-def test_labels_that_cannot_be_learned_end_in_a_sentence(stored, model_folder, tmp_path, labels, sentence):
+def test_labels_that_cannot_be_learned_end_with_a_message(stored, model_folder, tmp_path, labels, message):
     folder = write_labelled(stored, tmp_path, [BRIGHT], labels)
-    with pytest.raises(UserError, match=sentence):
+    with pytest.raises(UserError, match=message):
         run_finetuning(folder, model_folder, tmp_path / "model")
 
 
-def test_a_warm_up_as_long_as_the_training_ends_in_a_sentence(labelled, model_folder, tmp_path):
+def test_a_warm_up_as_long_as_the_training_ends_with_a_message(labelled, model_folder, tmp_path):
     with pytest.raises(UserError, match="warmup_epochs is 3, but the training has only 3 epochs"):
         run_finetuning(labelled, model_folder, tmp_path, warmup_epochs=3)
     shutil.rmtree(tmp_path)
 
 
-def test_features_are_those_of_the_backbone_as_it_is(labelled, model_folder, tmp_path):
+def test_features_are_those_of_the_backbone_after_the_stage_before(labelled, model_folder, tmp_path):
     strategy = "finetuned.HeadAfterAll"
     _, history = run_finetuning(labelled, model_folder, tmp_path, strategy=strategy, augment=False)
-    # The head hardly moves: its loss is that of the whole network after the second stage.
+    # The head hardly moves: its loss is the loss of the complete network after the second stage.
     assert history["val_loss"][2] == pytest.approx(history["val_loss"][1], rel=0.01)

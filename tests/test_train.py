@@ -1,4 +1,4 @@
-"""Training: the data order, resuming bit for bit, and what a member leaves behind."""
+"""Training: the order of the data, continuing bit for bit, and the files of a member."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -89,7 +89,7 @@ def test_a_member_learns_and_describes_itself(stored, tmp_path):
     assert model.about["columns"] == TREE.columns
     assert model.about["training"]["galaxies"] == 40
     assert not (tmp_path / "checkpoint.npz").exists()
-    # Everybody was asked the first question, and its volunteers who said x the second.
+    # All galaxies have votes on the first question; those with votes for x have votes on the second, too.
     table = pd.read_parquet(stored / "val.parquet")
     asked = (table[["b_u", "b_v"]].sum(axis=1) > 0).mean()
     sums = history["val_loss_a"] + asked * history["val_loss_b"]
@@ -98,7 +98,7 @@ def test_a_member_learns_and_describes_itself(stored, tmp_path):
 
 
 @pytest.mark.parametrize("head", ["dirichlet_wide", "multinomial"])
-def test_other_heads_learn_and_say_what_they_hold(stored, tmp_path, head):
+def test_other_heads_learn_and_name_their_kind_of_outputs(stored, tmp_path, head):
     model = train_member(stored, tmp_path, head=head, epochs=3)
     history = pd.read_csv(tmp_path / "history.csv")
     assert history["loss"].iloc[-1] < history["loss"].iloc[0]
@@ -174,7 +174,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(stored, tmp_path, mo
     pd.testing.assert_frame_equal(*(history.drop(columns="seconds") for history in histories))
 
 
-def test_other_settings_start_afresh(stored, tmp_path, monkeypatch):
+def test_other_settings_start_from_scratch(stored, tmp_path, monkeypatch):
     folder = tmp_path / "model"
     train_member(stored, folder, epochs=1)
     monkeypatch.setattr(Path, "unlink", lambda *args, **keywords: None)
@@ -185,7 +185,7 @@ def test_other_settings_start_afresh(stored, tmp_path, monkeypatch):
     assert largest_difference(model, fresh) == 0
 
 
-def test_training_goes_on_from_a_model_folder(stored, tmp_path):
+def test_training_starts_from_a_model_folder(stored, tmp_path):
     first = train_member(stored, tmp_path / "first", epochs=4)
     more = train_member(
         stored, tmp_path / "more", epochs=1, learning_rate=1e-6, start_from=str(tmp_path / "first")
@@ -198,18 +198,18 @@ def test_training_goes_on_from_a_model_folder(stored, tmp_path):
         train.build_network(other, IMAGE, {**SETTINGS, "start_from": str(tmp_path / "first")})
 
 
-def test_fewer_galaxies_than_a_batch_end_in_a_sentence(stored, tmp_path):
+def test_fewer_galaxies_than_a_batch_end_with_a_message(stored, tmp_path):
     with pytest.raises(UserError, match="40 galaxies are fewer than one batch of 64"):
         train_member(stored, tmp_path, batch_size=64)
 
 
-def test_shards_of_another_tree_end_in_a_sentence(stored):
+def test_shards_of_another_tree_end_with_a_message(stored):
     other = DecisionTree.from_dict({"name": "other", "questions": {"c": {"answers": ["p", "q"]}}})
     with pytest.raises(UserError, match="the tree 't'"):
         train.open_store(*files(stored, "train"), other, IMAGE)
 
 
-def test_a_checkpoint_of_other_code_is_not_gone_on_from(stored, tmp_path, monkeypatch):
+def test_training_does_not_continue_from_a_checkpoint_of_other_code(stored, tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "unlink", lambda *args, **keywords: None)
     train_member(stored, tmp_path / "changed", epochs=1, code="old")
     monkeypatch.setattr(keras.Model, "fit", refuse_to_train)
@@ -223,13 +223,13 @@ def refuse_to_train(*args, **keywords):
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut"])
-def test_a_broken_checkpoint_is_no_obstacle(stored, tmp_path, content):
+def test_a_broken_checkpoint_is_ignored(stored, tmp_path, content):
     tmp_path.joinpath("checkpoint.npz").write_bytes(content)
     train_member(stored, tmp_path, epochs=1)
     assert (tmp_path / "model.keras").exists()
 
 
-def test_mixed_precision_trains_and_goes_on(stored, tmp_path):
+def test_mixed_precision_trains_and_is_checked_in_start_from(stored, tmp_path):
     try:
         first = train_member(stored, tmp_path / "first", epochs=1, mixed_precision=True)
         start = {"start_from": str(tmp_path / "first")}
@@ -242,7 +242,7 @@ def test_mixed_precision_trains_and_goes_on(stored, tmp_path):
     assert first.network.outputs[0].dtype == "float32"
 
 
-def test_an_image_that_broke_after_it_was_listed_is_one_sentence(stored, tmp_path):
+def test_an_image_that_is_missing_after_it_was_listed_ends_with_a_message(stored, tmp_path):
     broken = tmp_path / "0.parquet"
     table = pd.read_parquet(stored / "train" / "0.parquet")
     table.loc[2, "file_loc"] = str(tmp_path / "gone.png")

@@ -1,4 +1,4 @@
-"""Augmentations: their lists, the scale of a galaxy, light, and that each view is its own."""
+"""Augmentations: their lists, the scale of a galaxy, light, and that no view depends on others."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def views(augmentation, rounds, **keywords):
 
 
 def augmented(augmentation, pixels, rounds, image=IMAGE):
-    """The same image in each round."""
+    """Augmented views of the same image, one for each round."""
     draws = draws_of(augmentation, rounds)
     return augment.augment(augmentation, tf.repeat(pixels, len(rounds), axis=0), draws, image).numpy()
 
@@ -55,7 +55,7 @@ def flux(pixels):
     return np.sinh(np.asarray(pixels, "float64") / 255 * (WHITE - BLACK) + BLACK)
 
 
-def test_every_list_is_read_and_every_step_is_known_on_both_sides(repo, lists):
+def test_every_list_is_read_and_every_step_has_ranges_and_a_function(repo, lists):
     files = {path.stem for path in (repo / "config" / "augmentations").glob("*.yaml")}
     assert files == set(NAMES)
     assert lists["paper"] == PAPER
@@ -98,7 +98,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_wrong_list_ends_in_one_sentence(case, repo, tmp_path):
+def test_a_wrong_list_ends_with_one_message(case, repo, tmp_path):
     content, words = WRONG[case]
     name = "mine"
     if content is not None:
@@ -109,7 +109,7 @@ def test_a_wrong_list_ends_in_one_sentence(case, repo, tmp_path):
     assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
 
 
-def test_a_list_of_ones_own_is_named_after_its_file(repo, tmp_path):
+def test_a_users_list_is_named_after_its_file(repo, tmp_path):
     (tmp_path / "strong.yaml").write_text(yaml.safe_dump({"steps": ["crop", {"dim": {"redshift": [0, 1]}}]}))
     found = load_augmentation(str(tmp_path / "strong.yaml"), repo)
     assert found == {"name": "strong", "steps": [{"crop": {}}, {"dim": {"redshift": [0.0, 1.0]}}]}
@@ -128,7 +128,7 @@ def test_training_and_prediction_see_a_galaxy_at_the_same_scale(lists, name):
     geometry = only(*(step for step in lists[name]["steps"] if next(iter(step)) in augment.GEOMETRY))
     central = apply_views(disc(), central_view(geometry, IMAGE)[None], 60).numpy()
     cuts = augmented(geometry, disc(), range(300))
-    # The square root of the light is as wide as the galaxy; discs that reach over the edge are left out.
+    # The square root of the light is proportional to the width of the disc; cut discs are left out.
     whole = [cut for cut in cuts if max(cut[0].max(), cut[-1].max(), cut[:, 0].max(), cut[:, -1].max()) == 0]
     assert len(whole) > 150
     widths = np.sqrt([cut.sum() for cut in whole])
@@ -141,7 +141,7 @@ def share(name):
     return {"zoobot1": np.sqrt(0.75), "zoobot2": 1 / 1.3}.get(name, IMAGE["crop"])
 
 
-def test_the_central_view_is_the_middle_of_the_image_untouched():
+def test_the_central_view_is_the_unchanged_middle_of_the_image():
     image = {"size": 100, "crop": 0.5, "final_size": 50}
     pixels = np.random.default_rng(0).integers(0, 256, (2, 100, 100, 3)).astype("uint8")
     cut = apply_views(pixels, tf.tile(central_view(PAPER, image)[None], [2, 1]), 50).numpy()
@@ -238,7 +238,7 @@ def test_erased_patches_are_black_and_have_their_area(lists):
     assert 0.01 < (augmented(five, grey(200), range(50)) < 1).mean() < 0.035
 
 
-def test_light_that_nothing_changes_comes_back():
+def test_steps_that_change_nothing_give_the_same_light():
     still = only({"dim": {"redshift": [0.0, 0.0]}}, {"blur": {"fwhm": [0.0, 0.0]}})
     pixels = np.random.default_rng(0).integers(0, 256, (1, 100, 100, 3)).astype("uint8")
     plain = augmented(only(), pixels, [0])

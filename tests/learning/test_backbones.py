@@ -1,4 +1,4 @@
-"""Backbones: what they see, what they give, what they are made of, and timm's weights in them."""
+"""Backbones: their inputs, outputs and layers, and timm's weights in them."""
 
 import keras
 import numpy as np
@@ -14,7 +14,7 @@ SMALL = ("convnext_pico", "resnet18", "efficientnet_b0")
 
 
 def random_tensors(backbone, seed=0):
-    """Weights of timm's names and shapes for a backbone, with the names' axes in its order."""
+    """Random weights for a backbone, with timm's names, shapes and order of axes."""
     generator = np.random.default_rng(seed)
     shapes = {name: np.array(v.shape)[np.argsort(axes)] for name, (v, axes) in timm_names(backbone).items()}
     return {name: generator.uniform(0.1, 0.5, shape).astype("float32") for name, shape in shapes.items()}
@@ -22,8 +22,8 @@ def random_tensors(backbone, seed=0):
 
 @pytest.mark.parametrize("name", ZOO)
 def test_the_zoo_states_what_it_builds(name, monkeypatch):
-    """Each in colour, with the parameters that timm counts, and in grey, with fewer in its stem."""
-    # Hundreds of millions of random numbers take their time, and nothing here asks for their values.
+    """For colour images, with the number of parameters in timm; for grey ones, with fewer in the stem."""
+    # Hundreds of millions of random numbers take long, and this test does not need them.
     monkeypatch.setattr(keras.initializers, "RandomNormal", lambda stddev: "zeros")
     keras.utils.clear_session()
     backbone = build_backbone(name, 64, 3)
@@ -37,7 +37,7 @@ def test_the_zoo_states_what_it_builds(name, monkeypatch):
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_a_member_of_the_zoo_saves_and_loads_whole_in_safe_mode(tmp_path, name):
+def test_a_backbone_of_the_zoo_saves_and_loads_in_safe_mode(tmp_path, name):
     backbone = build_backbone(name, 46, 1, mean=[0.3], std=[0.2])
     set_timm_weights(backbone, name, random_tensors(backbone))
     inputs = keras.Input(backbone.input_shape[1:], name="image")
@@ -51,8 +51,8 @@ def test_a_member_of_the_zoo_saves_and_loads_whole_in_safe_mode(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_a_member_of_the_zoo_learns_from_scratch(name):
-    """One step down the gradient of all its weights lowers the loss."""
+def test_a_backbone_of_the_zoo_learns_from_scratch(name):
+    """One step of gradient descent with all weights lowers the loss."""
     keras.utils.set_random_seed(3)
     backbone = build_backbone(name, 32, 1)
     pixels = np.random.default_rng(0).uniform(0, 255, (4, 32, 32, 1)).astype("float32")
@@ -84,7 +84,7 @@ def test_mean_and_standard_deviation_are_of_pixels_from_zero_to_one():
         np.testing.assert_allclose(scaling(pixels), expected, atol=1e-5)
 
 
-def test_weights_of_timm_find_their_place_classifier_and_batches_left_out():
+def test_weights_of_timm_are_assigned_without_classifier_and_batch_counts():
     backbone = build_backbone("resnet18", 32, 1)
     tensors = random_tensors(backbone)
     tensors |= {"fc.weight": np.ones((1000, 512)), "bn1.num_batches_tracked": np.array(7)}
@@ -99,7 +99,7 @@ def without(key):
 
 
 @pytest.mark.parametrize(
-    ("damage", "sentence"),
+    ("damage", "message"),
     [
         (without("head.norm.bias"), r"have no 'head.norm.bias' \(1 of 126 are missing\)"),
         (
@@ -116,12 +116,12 @@ def without(key):
         ),
     ],
 )
-def test_weights_that_do_not_fit_end_in_a_sentence_and_change_nothing(damage, sentence):
+def test_weights_that_do_not_fit_end_with_a_message_and_change_nothing(damage, message):
     keras.utils.clear_session()
     backbone = build_backbone("convnext_pico", 32, 1)
     before, tensors = backbone.get_weights()[-1].copy(), random_tensors(backbone)
     damage(tensors)
-    with pytest.raises(UserError, match=sentence):
+    with pytest.raises(UserError, match=message):
         set_timm_weights(backbone, "convnext_pico", tensors)
     np.testing.assert_array_equal(backbone.get_weights()[-1], before)
 
@@ -129,8 +129,8 @@ def test_weights_that_do_not_fit_end_in_a_sentence_and_change_nothing(damage, se
 def test_efficientnet_of_keras_has_the_published_size():
     backbone = build_backbone("EfficientNetB0", 64, 1)
     assert backbone.output_shape == (None, 1280)
-    # 4,049,571 for colour (keras.applications without its top), less two bands of the stem: 2*3*3*32,
-    # and without the statistics of the two bands that normalisation would know.
+    # 4,049,571 for colour (keras.applications without its top), minus two bands of the stem (2*3*3*32) and
+    # minus the mean and variance of two bands in the normalisation.
     assert backbone.count_params() == 4_049_571 - 2 * 3 * 3 * 32 - 2 * 2
 
 
@@ -140,7 +140,7 @@ def test_other_backbones_see_rescaled_pixels():
 
 
 @pytest.mark.parametrize(
-    ("name", "edge", "sentence"),
+    ("name", "edge", "message"),
     [
         ("EfficientNetZ9", 32, "there is no backbone 'EfficientNetZ9'; choose tiny, one of convnext_pico, "),
         (None, 32, "there is no backbone 'None'"),
@@ -148,6 +148,6 @@ def test_other_backbones_see_rescaled_pixels():
         ("resnet18", 30, "resnet18 cannot see 30 px images, it needs 32 px or more"),
     ],
 )
-def test_wrong_backbones_end_in_a_sentence(name, edge, sentence):
-    with pytest.raises(UserError, match=sentence):
+def test_wrong_backbones_end_with_a_message(name, edge, message):
+    with pytest.raises(UserError, match=message):
         build_backbone(name, edge, 1)

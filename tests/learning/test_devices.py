@@ -1,4 +1,4 @@
-"""Several devices, and other Keras backends, give the numbers of one device under TensorFlow."""
+"""Several devices and other Keras backends give the same numbers as one device under TensorFlow."""
 
 import importlib.util
 import os
@@ -10,7 +10,7 @@ import pytest
 
 
 def run_in_a_process(repo, script, *arguments, **environment):
-    """Run a script of this folder where TensorFlow and Keras have not started yet."""
+    """Run a script of tests/support in a new process, in which TensorFlow and Keras have not started yet."""
     path = os.pathsep.join(str(repo / folder) for folder in ("tests/support", "workflow/scripts"))
     environment = {**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": "", **environment}
     command = [sys.executable, str(repo / "tests" / "support" / script), *map(str, arguments)]
@@ -22,7 +22,7 @@ def test_two_devices_train_like_one(repo, stored, tmp_path):
     run_in_a_process(repo, "two_devices.py", stored, tmp_path / "devices.npz")
     with np.load(tmp_path / "devices.npz") as found:
         assert {"loss", "val_loss", "loss_a", "val_loss_b"} <= set(found["plain_two_columns"])
-        # BatchNorm sums variances in another order, and Adam magnifies what is close to 0.
+        # BatchNorm sums variances in another order, and Adam magnifies differences close to 0.
         for kind, share, step in (("plain", 1e-5, 1e-5), ("batchnorm", 1e-3, 5e-3)):
             for name, allowed in (("history", {"rtol": share}), ("weights", {"rtol": share, "atol": step})):
                 one, two = (found[f"{kind}_{number}_{name}"] for number in ("one", "two"))
@@ -42,7 +42,7 @@ def test_jax_gives_the_numbers_of_tensorflow(repo, tmp_path):
             found[backend] = dict(written)
     expected, numbers = found["tensorflow"], found["jax"]
     assert str(numbers.pop("backend")) == "jax"
-    # Neither the likelihood nor the heads bring TensorFlow along.
+    # Neither the likelihood nor the heads import TensorFlow.
     assert not numbers.pop("tensorflow_imported")
     for name, values in numbers.items():
         np.testing.assert_allclose(values, expected[name], rtol=1e-4, atol=1e-3, err_msg=name)

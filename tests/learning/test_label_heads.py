@@ -1,4 +1,4 @@
-"""The losses of labels against scikit-learn and closed forms, and the head's outputs."""
+"""The losses of labels against scikit-learn and closed forms, and the outputs of the head."""
 
 import keras
 import numpy as np
@@ -23,7 +23,7 @@ def loss(labels, targets, outputs, **settings):
     return float(LabelsLoss(labels, STATISTICS, **settings)(np.array(targets), np.array(outputs)))
 
 
-def test_classes_cost_their_cross_entropy():
+def test_the_loss_of_classes_is_their_cross_entropy():
     truth = RNG.integers(0, 2, 50)
     given = RNG.uniform(0.05, 0.95, 50)
     assert loss([RING], truth[:, None], given[:, None]) == pytest.approx(log_loss(truth, given), rel=1e-5)
@@ -48,11 +48,11 @@ def test_weights_multiply_the_loss_of_their_class():
     assert weighted == pytest.approx((3 * one + 0.5 * other) / 2, rel=1e-5)
 
 
-def test_a_number_costs_half_its_squared_error_in_units_of_its_spread():
+def test_the_loss_of_a_number_is_half_its_squared_error_over_the_variance():
     assert loss([SIZE], [[14.0]], [[8.0]]) == pytest.approx(0.5 * (6 / 4) ** 2)
 
 
-def test_several_labels_cost_the_sum():
+def test_the_loss_of_several_labels_is_the_sum():
     targets = np.array([[1.0, 2.0, 12.0], [0.0, 1.0, 9.0]])
     outputs = np.array([[0.8, 0.1, 0.3, 0.6, 11.0], [0.4, 0.5, 0.2, 0.3, 9.5]])
     parts = [
@@ -66,13 +66,13 @@ def test_several_labels_cost_the_sum():
     assert float(accuracy.result()) == 0.75
 
 
-def test_votes_cost_what_a_tree_costs():
+def test_the_loss_of_votes_is_that_of_a_tree():
     votes, given = np.array([[3.0, 1.0], [0.0, 0.0]]), np.array([[2.0, 1.0], [5.0, 1.0]])
     assert loss([VOTES], votes, given) == pytest.approx(float(TreeLoss(TREE)(votes, given)))
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
-def test_outputs_are_in_the_labels_own_units(policy):
+def test_outputs_are_in_the_units_of_the_labels(policy):
     keras.config.set_dtype_policy(policy)
     try:
         head = labels_head(6, [RING, KIND, SIZE, SHARE, VOTES], STATISTICS, [8], 0.5)

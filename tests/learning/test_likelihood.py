@@ -26,7 +26,7 @@ def draw(answers, galaxies=400, seed=0):
     rng = np.random.default_rng([seed, answers])
     concentrations = (10 ** rng.uniform(-2, 5, (galaxies, answers))).astype("float32")
     totals = rng.integers(0, 201, galaxies)
-    # The corners: the ends of the ranges, and where the Stirling series begins.
+    # Extreme values: the ends of the ranges, and the number from which the Stirling series is used.
     ends = np.array([1e-2, 1, 8, 101, 1e5], "float32")
     concentrations[::4] = rng.choice(ends, concentrations[::4].shape)
     totals[::8], totals[1::8] = 200, 0
@@ -72,7 +72,7 @@ def test_the_multinomial_loss_and_gradient_are_those_of_scipy(answers):
 
 
 @pytest.mark.parametrize("kind", LOSSES)
-def test_a_question_nobody_was_asked_adds_nothing(kind):
+def test_a_question_without_votes_adds_nothing(kind):
     values = {"concentrations": [[0.01, 1e5], [1.0, 101.0]], "probabilities": [[0.0, 1.0], [0.3, 0.7]]}
     nobody = np.zeros((2, 2), "float32")
     loss, gradient = loss_and_gradient(nobody, np.array(values[kind], "float32"), LOSSES[kind])
@@ -80,7 +80,7 @@ def test_a_question_nobody_was_asked_adds_nothing(kind):
     assert (gradient == 0).all()
 
 
-def test_a_probability_that_underflows_leaves_numbers():
+def test_a_probability_that_underflows_gives_a_finite_loss():
     logits = tf.constant([[300.0, 0.0], [0.0, 300.0], [60.0, 0.0]])
     votes = np.array([[3.0, 0.0], [200.0, 0.0], [0.0, 200.0]], "float32")
     loss, gradient = loss_and_gradient(votes, logits, lambda v, z: multinomial_loss(v, tf.nn.softmax(z)))

@@ -1,4 +1,4 @@
-"""Backbones and heads: they save and load whole, and dropout draws."""
+"""Backbones and heads: saving and loading, the ranges of outputs, and dropout."""
 
 import json
 
@@ -49,7 +49,7 @@ def test_a_model_saves_and_loads_whole_in_safe_mode(tmp_path, head):
     assert loaded.kind == ("probabilities" if head == "multinomial" else "concentrations")
 
 
-# How far apart the extremes of the logits are pulled, and what the outputs then are.
+# The smallest and the largest output of each head, for extreme logits.
 EXTREMES = {"dirichlet": (1, 101), "dirichlet_wide": (0.01, 1e5), "multinomial": (0, 1)}
 
 
@@ -107,7 +107,7 @@ def test_outputs_are_float32_under_mixed_precision(head):
     assert network(np.full((2, 32, 32, 1), 128, "float32")).dtype == "float32"
 
 
-def test_folders_that_hold_no_usable_model_end_in_a_sentence(tmp_path):
+def test_folders_without_a_usable_model_end_with_a_message(tmp_path):
     with pytest.raises(UserError, match="no model.keras"):
         models.load_model(tmp_path)
     (tmp_path / "model.keras").write_bytes(b"not a model")

@@ -1,4 +1,4 @@
-"""The stored galaxies with labels that their brightness decides, and a tiny model finetuned for them."""
+"""The stored galaxies with labels that depend on their brightness, and finetunings for these labels."""
 
 from types import SimpleNamespace
 
@@ -30,7 +30,7 @@ BRIGHT = Label("bright")
 
 
 def write_labelled(stored, folder, labels, values, balance="none"):
-    """The galaxies of a task: the stored ones, with labels that their brightness decides."""
+    """The galaxies of a task: the stored ones, with labels that depend on their brightness."""
     tables = []
     for part, name in enumerate(("train", "val")):
         table = pd.read_parquet(stored / f"{name}.parquet")[["id_str", "archive", "member", "file_loc"]]
@@ -61,7 +61,7 @@ def run_finetuning(labelled, model_folder, folder, scratch=False, **changes):
 
 
 class LastBlockFast(Strategy):
-    """A strategy of one's own: the last block alone, ten times faster than the head."""
+    """A user's strategy: the last block alone, with ten times the learning rate of the head."""
 
     def __init__(self, times=10):
         self.times = times
@@ -73,10 +73,10 @@ class LastBlockFast(Strategy):
 
 
 class HeadAfterAll(Strategy):
-    """Everything, and then the head alone on what the backbone has become."""
+    """The head, then everything, then the head alone on the changed backbone."""
 
     def stages(self, blocks, task):
-        """The head, everything, the head again."""
+        """Three stages."""
         every = tuple(name for block in blocks for name in block)
         again = Stage("again", (), 1, 1e-6, None, from_best=False)
         return [Stage("head", (), 1, 0.01, None), Stage("all", every, 1, 0.05, None), again]

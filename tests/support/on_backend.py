@@ -1,4 +1,4 @@
-"""Losses, gradients and outputs of every head on the Keras backend of `KERAS_BACKEND`, to an NPZ file."""
+"""Write losses, gradients and outputs of every head on the Keras backend `KERAS_BACKEND` to an NPZ file."""
 
 import sys
 from functools import partial
@@ -15,7 +15,7 @@ TREE = DecisionTree.from_dict(
 
 
 def gradient_of(loss, votes, values):
-    """Gradient of the summed loss, by the backend's own differentiation."""
+    """Gradient of the summed loss, by the automatic differentiation of the backend."""
     if keras.backend.backend() == "jax":
         import jax
 
@@ -30,7 +30,7 @@ def gradient_of(loss, votes, values):
 
 
 def main(output):
-    """Compute everything for the same inputs, drawn by numpy."""
+    """Compute everything for the same inputs, which numpy draws."""
     rng = np.random.default_rng(5)
     votes = rng.integers(0, 60, (200, 5)).astype("float32")
     votes[::4, 2:] = 0

@@ -1,4 +1,4 @@
-"""A few stored galaxies whose brightness decides the votes, and a tiny model trained on them."""
+"""A few stored galaxies whose votes depend on their brightness, and a tiny model trained on them."""
 
 from types import SimpleNamespace
 
@@ -37,12 +37,12 @@ SETTINGS = {
 
 @pytest.fixture(scope="session")
 def stored(tmp_path_factory):
-    """The same 40 galaxies as shards, as lists of images, and 12 more to validate on."""
+    """40 galaxies to train on, as shards and as lists of images, and 12 galaxies to validate on."""
     return write_stored(tmp_path_factory.mktemp("stored"))
 
 
 def write_stored(folder):
-    """Write what `stored` gives; returns the folder."""
+    """Write the galaxies of `stored`; returns the folder."""
     rng = np.random.default_rng(0)
     rows = []
     for number in range(52):
@@ -87,7 +87,7 @@ def train_member(stored, folder, suffix=".tfrecord", code="", shards=None, membe
 
 @pytest.fixture(scope="session")
 def model_folder(stored, tmp_path_factory):
-    """A model of two epochs."""
+    """A model trained for two epochs."""
     folder = tmp_path_factory.mktemp("model")
     train_member(stored, folder, epochs=2)
     return folder

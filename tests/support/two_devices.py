@@ -1,7 +1,7 @@
-"""Train the same model on one and on two logical CPU devices; a test runs it in a process of its own.
+"""Train the same model on one and on two logical CPU devices; a test runs this in a new process.
 
-Writes NPZ: for each number of devices the history and the final weights, without BatchNorm and with it,
-and the loss of 13 galaxies in batches of 4, the last of which leaves one device without a galaxy.
+Writes NPZ: for each number of devices the history and the final weights, without and with BatchNorm; and the
+loss of 13 galaxies in batches of 4, where one device gets no galaxy of the last batch.
 """
 
 import json
@@ -33,7 +33,7 @@ def backbone(name, edge, channels):
 
 
 def evaluate(strategy):
-    """Loss of 13 galaxies, and of each question."""
+    """The mean loss of 13 galaxies, and that of each question."""
     rng = np.random.default_rng(3)
     pixels = rng.uniform(0, 255, (13, 18, 18, 1)).astype("float32")
     votes = rng.integers(0, 9, (13, 4)).astype("float32")
@@ -50,7 +50,7 @@ def evaluate(strategy):
 
 
 def main(stored, output):
-    """Train and evaluate with both; write what came out."""
+    """Train and evaluate on one and on two devices; write the results."""
     written = {}
     two = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     with_batchnorm = train.build_backbone

@@ -1,8 +1,8 @@
-"""Cut trainings at random moments, let them go on, and compare them with trainings that nobody cut.
+"""Cut trainings at random moments, continue them, and compare them with trainings without cuts.
 
 `python tests/tools/preemption.py CUTS SEED` prints each cut, and for each training its attempts and the
-largest difference of any weight. Outside SLURM: the processes are those of the pipeline's jobs, ended from
-outside by SIGTERM (scancel, preemption, wall time) or SIGKILL (whoever does not end in time).
+largest difference of any weight. It needs no SLURM: the processes are those of the pipeline's jobs. They get
+SIGTERM (as by scancel, preemption, wall time) or SIGKILL (as a job that does not end in time).
 """
 
 import os
@@ -19,21 +19,21 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPO / "workflow" / "scripts"), str(REPO / "tests" / "support")]
 
-# Epochs that an attempt may train before it is cut, and those that a cut comes too late by.
+# The most epochs that an attempt trains before a cut, and those that it may train until the signal comes.
 AHEAD, LATE = 3, 2
-# The share of cuts that come in the first seconds: imports, reading, tracing.
+# The share of cuts in the first seconds (imports, reading, tracing), and how many seconds these are.
 EARLY, FIRST_SECONDS = 0.3, 6.0
 
 
 def train(kind, data, folder, epochs):
-    """What a job of the pipeline does: one training to its end, from wherever an earlier one got to."""
+    """Do what a job of the pipeline does: continue one training, or start it, and train to the end."""
     from zoolib.job.logs import log_to
 
     with log_to(folder / "job.log"):
         if kind == "train":
             from stored import train_member
 
-            # Early stopping counts, and stops nothing.
+            # With this patience early stopping counts epochs, but never stops.
             settings = {"schedule": "cosine", "warmup_epochs": 2, "patience": epochs}
             train_member(data, folder, epochs=epochs, **settings)
         else:
@@ -60,20 +60,20 @@ def prepare(folder):
 
 
 def start(kind, data, folder, epochs):
-    """A job in a process of its own."""
+    """Start a job in a new process."""
     (folder / "job.log").unlink(missing_ok=True)
     command = [sys.executable, __file__, "--train", kind, str(data), str(folder), str(epochs)]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def finish(process, folder):
-    """Wait until a job has ended by itself."""
+    """Wait for the end of a job that is not cut."""
     if process.wait():
         raise SystemExit(f"A training failed: {(folder / 'job.log').read_text()}")
 
 
 def epochs_of(folder):
-    """Epochs that a job has trained so far in this attempt."""
+    """The epochs that a job has trained in this attempt so far."""
     try:
         return len(re.findall(r" epoch \d+: ", (folder / "job.log").read_text()))
     except FileNotFoundError:
@@ -81,13 +81,16 @@ def epochs_of(folder):
 
 
 def cut(process, folder, chance, epoch_seconds):
-    """End a job at a random moment; returns the signal and the moment in words, None if it was too late.
+    """End a job at a random moment.
 
     Args:
         process: the job.
         folder: of the training.
         chance: random.Random.
         epoch_seconds: how long an epoch takes.
+
+    Returns:
+        (name of the signal, the moment in words, epochs trained); None if the job had already ended.
     """
     kind = chance.choice([signal.SIGTERM, signal.SIGKILL])
     if chance.random() < EARLY:
@@ -108,14 +111,14 @@ def cut(process, folder, chance, epoch_seconds):
 
 
 def history_of(folder):
-    """Of a training that has ended."""
+    """The history of a training that has ended."""
     import pandas as pd
 
     return pd.read_csv(folder / "history.csv")
 
 
 def largest_difference(one, other):
-    """Of any weight of two model folders, and whether their histories are the same."""
+    """The largest difference of any weight of two model folders, and whether the histories are the same."""
     import numpy as np
     from zoolib.learning import models
 
@@ -150,7 +153,7 @@ def compare(kind, cuts, chance, data, folder, say):
 
 
 def main(cuts, seed):
-    """Cut a training and a finetuning, in halves; returns the exit status."""
+    """Cut a training and a finetuning, each with half of the cuts; returns the exit status."""
     chance, say = random.Random(seed), partial(print, flush=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -60,12 +60,12 @@ class Member:
 
 
 def open_store(files, sidecars, tree, image):
-    """The galaxies of some shards, or of the lists that stand in for them without shards.
+    """The galaxies of some shards, or of the lists that replace shards where `shards.enabled` is false.
 
     Args:
-        files: `.tfrecord` shards, or `.parquet` lists where `shards.enabled` is false.
+        files: `.tfrecord` shards or `.parquet` lists.
         sidecars: their JSON sidecars.
-        tree: the `DecisionTree` that they must have votes for.
+        tree: the `DecisionTree`; the shards must have votes for it.
         image: the `image` section of the configuration.
 
     Returns:
@@ -83,12 +83,12 @@ def open_store(files, sidecars, tree, image):
 
 
 def build_network(tree, image, settings):
-    """The model of a run: an untrained one, a new head on a pretrained backbone, or a model to go on with.
+    """The network that will be trained: an untrained one, a new head on a pretrained backbone, or a model.
 
     Args:
         tree: the `DecisionTree`.
         image: the `image` section of the configuration.
-        settings: the `train` section of the configuration, its `pretrained` a model folder.
+        settings: the `train` section of the configuration; its `pretrained` is a model folder or None.
 
     Returns:
         keras.Model.
@@ -134,7 +134,7 @@ def _pretrained_backbone(image, settings):
 
 
 def devices():
-    """Where a member trains: on all GPUs of the job, each with its share of every batch, or on one device.
+    """The devices that a member trains on: all GPUs of the job, each with a share of every batch, or one.
 
     Returns:
         tf.distribute.Strategy.
@@ -145,11 +145,11 @@ def devices():
 
 
 def normalize_together(network, together):
-    """Whether BatchNorm takes its statistics over the whole batch, or over each device's share of it.
+    """Set whether BatchNorm takes its statistics over the complete batch or over each device's share of it.
 
     Args:
         network: keras.Model.
-        together: True for the whole batch.
+        together: True for the complete batch.
     """
     for layer in nested_layers(network):
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -157,13 +157,13 @@ def normalize_together(network, together):
 
 
 def filled_batches(batches, count, batch_size):
-    """Batches that several devices can share equally; the mean loss over all of them stays what it was.
+    """Batches that several devices can share equally; the mean loss over all batches does not change.
 
-    A device that gets no galaxy of the last batch would stop with an error. So that batch is filled up
-    with galaxies whose votes, and so whose losses, are 0, and all weigh a little more for it.
+    A device without any galaxy of the last batch would stop with an error. So this batch is filled with
+    galaxies without votes, whose losses are 0. All galaxies get a slightly higher weight to compensate.
 
     Args:
-        batches: dataset of (images, votes), of which the last may be smaller.
+        batches: dataset of (images, votes); the last batch may be smaller.
         count: galaxies in all batches.
         batch_size: galaxies in all batches but the last.
 

@@ -1,1 +1,1 @@
-"""Batches, augmentation, backbones, heads, losses, and the life of one training."""
+"""Batches, augmentation, backbones, heads, losses, and the life of a training."""

@@ -1,15 +1,18 @@
-"""Views of a galaxy: moved in one interpolation and then changed in their light, or upright and central.
+"""Views of a galaxy: augmented (pixels moved, then the light changed), or upright and central.
 
-An augmentation is a list of steps (`config/augmentations/`). Those that move pixels each give a matrix
-from the places of the new image to those of the old one; their product is a single interpolation.
+An augmentation is a list of steps (`config/augmentations/`). Each step that moves pixels gives a matrix from
+positions in the new image to positions in the old one. The product of the matrices needs one interpolation.
 
-Those that change the light work on fluxes: the stretch of the record's pictures is undone before, and
-done again after them (see `images.stretch`). This is exact for one unclipped band. It is approximate for
-pictures of 8 bits, which have lost what was below black and above white; for grey ones, which are a mean
-of stretched bands, treated here as one band; for pixels that were made grey against speckles; and for
-pictures of other surveys, which were stretched otherwise.
+Steps that change the light work on fluxes: the stretch of the record's images is undone before these steps
+and applied again after them (see `data.images.stretch`). This is exact for one unclipped band. It is only
+approximate for
 
-What is drawn for a galaxy depends on its name, the seed and the epoch alone: not on its batch.
+- images of 8 bits, which have lost everything below black and above white,
+- grey images, each the mean of stretched bands, which are treated here as one band,
+- pixels that were made grey to remove speckles,
+- images of other surveys, which were stretched in another way.
+
+The random numbers of a galaxy depend on its name, the seed and the epoch alone, not on its batch.
 """
 
 import math
@@ -19,7 +22,7 @@ import tensorflow as tf
 
 from zoolib.data.images import BLACK, WHITE
 
-# What models without a word on their augmentation were trained with; config/augmentations/paper.yaml.
+# The augmentation of models whose `model.json` names none; the same as config/augmentations/paper.yaml.
 PAPER = {
     "name": "paper",
     "steps": [{"rotate": {"degrees": [-180.0, 180.0]}}, {"flip": {}}, {"crop": {}}],
@@ -47,12 +50,12 @@ def _between(draw, limits):
 
 
 def _around_one(draw, limits):
-    """A ratio of 1/2 is as far from 1 as one of 2: uniform in the logarithm."""
+    """Uniform in the logarithm, so that 1/2 is as far from 1 as 2 is."""
     return tf.exp(_between(draw, [math.log(limit) for limit in limits]))
 
 
 def _matrix(draw, xx=1.0, xy=0.0, yx=0.0, yy=1.0, x=0.0, y=0.0):
-    """(galaxies, 3, 3): a place of the new image, in edges from its middle, to one of the old image."""
+    """(galaxies, 3, 3): from positions in the new image to the old one, in edges, 0 in the middle."""
     numbers = [value + tf.zeros_like(draw) for value in (xx, xy, x, yx, yy, y, 0.0, 0.0, 1.0)]
     return tf.reshape(tf.stack(numbers, axis=1), [-1, 3, 3])
 
@@ -63,7 +66,7 @@ def _rotate(draws, ranges, _):
 
 
 def _flip(draws, _, __):
-    """Left and right, and up and down, each in half of the draws."""
+    """Flip left and right, and up and down, each in half of the draws."""
     signs = tf.where(draws < 0.5, -1.0, 1.0)
     return _matrix(draws[:, 0], xx=signs[:, 0], yy=signs[:, 1])
 
@@ -96,36 +99,37 @@ def _zoom(draws, ranges, _):
 
 
 def _shear(draws, ranges, _):
-    """Rows slide over each other; areas stay as they are."""
+    """Slide rows over each other; areas do not change."""
     slide = tf.tan(_between(draws[:, 0], ranges["degrees"]) * (math.pi / 180))
     return _matrix(slide, xy=slide)
 
 
 def _each(values):
-    """One number a galaxy, for every pixel of its image."""
+    """One number a galaxy, in the shape of images."""
     return values[:, None, None, None]
 
 
 def _dim(light, draws, ranges):
-    """Surface brightness falls with the fourth power of 1 + z (Tolman 1930); the size is left alone."""
+    """Surface brightness falls with the fourth power of 1 + z (Tolman 1930); the size does not change."""
     return light * _each(_between(draws[:, 0], ranges["redshift"]) + 1) ** -4
 
 
 def _redden(light, draws, ranges):
-    """Dust in front of the galaxy; a grey image, which has no colour to redden, dims by the bands' mean."""
+    """Dust in front of the galaxy; a grey image has no colour and is dimmed by the mean of the bands."""
     extinction = EXTINCTION if light.shape[3] == 3 else [np.mean(EXTINCTION)]
     magnitudes = _each(_between(draws[:, 0], ranges["color_excess"])) * tf.constant(extinction, tf.float32)
     return light * 10 ** (-0.4 * magnitudes)
 
 
 def _blur(light, draws, ranges):
-    """A Gaussian as a wider point spread function, its width in shares of the view's edge."""
+    """A wider point spread function: a Gaussian whose width is a share of the view's edge."""
     edge, channels = light.shape[1], light.shape[3]
     radius = max(1, min(math.ceil(3 * ranges["fwhm"][1] * edge * SIGMAS_PER_FWHM), edge - 1))
     sigma = tf.maximum(_between(draws[:, 0], ranges["fwhm"]) * edge * SIGMAS_PER_FWHM, 1e-3)
     offsets = tf.range(-radius, radius + 1, dtype=tf.float32)
     kernels = tf.nn.softmax(-0.5 * (offsets / sigma[:, None]) ** 2)
-    # Each galaxy has a kernel of its own: as channels of one image they can.
+    # Each galaxy has its own kernel. A convolution with one kernel a channel does this: all galaxies become
+    # channels of a single image.
     kernels = tf.repeat(tf.transpose(kernels), channels, axis=1)[..., None]
     planes = tf.reshape(tf.transpose(light, [1, 2, 0, 3]), [1, edge, edge, -1])
     planes = tf.pad(planes, [[0, 0], [radius, radius], [radius, radius], [0, 0]], "REFLECT")
@@ -135,7 +139,7 @@ def _blur(light, draws, ranges):
 
 
 def _noise(light, draws, ranges):
-    """More noise of the sky, in the units of the stretch, of which the record's images have about 0.3."""
+    """More noise of the sky, in the units of the stretch; the record's images have about 0.3."""
     seeds = tf.cast(draws[:, 1:] * 2**23, tf.int32)
     field = tf.map_fn(
         lambda seed: tf.random.stateless_normal(light.shape[1:], seed), seeds, fn_output_signature=tf.float32
@@ -144,7 +148,7 @@ def _noise(light, draws, ranges):
 
 
 def _erase(light, draws, ranges):
-    """A black rectangle anywhere."""
+    """A black rectangle anywhere in the view."""
     area = _between(draws[:, 2], ranges["area"])
     aspect = _around_one(draws[:, 3], ranges["aspect"])
     places = (tf.range(light.shape[1], dtype=tf.float32) + 0.5) / light.shape[1]
@@ -156,7 +160,7 @@ def _erase(light, draws, ranges):
     return tf.where(erased, np.float32(math.sinh(BLACK)), light)
 
 
-# {step: (numbers it draws, what it does)}
+# {step: (count of its random numbers, its function)}
 GEOMETRY = {
     "rotate": (1, _rotate),
     "flip": (2, _flip),
@@ -173,7 +177,7 @@ LIGHT = {
     "noise": (3, _noise),
     "erase": (4, _erase),
 }
-# {step: the share of the edge that it leaves in view, on average}; the others leave the scale alone.
+# {step: the share of the edge that stays in view, on average}; the other steps do not change the scale.
 SHARES = {
     "crop": lambda ranges, image: image["crop"],
     "resized_crop": lambda ranges, image: math.sqrt(sum(ranges["area"]) / 2),
@@ -186,7 +190,7 @@ def _steps(augmentation):
 
 
 def draw_numbers(augmentation, seed, round, id_str):
-    """The random numbers of one galaxy's view, which depend on nothing but seed, round and galaxy.
+    """The random numbers of one galaxy's view; they depend on seed, round and galaxy alone.
 
     Args:
         augmentation: {"name", "steps"}, from `augmentations.load_augmentation`.
@@ -204,7 +208,7 @@ def draw_numbers(augmentation, seed, round, id_str):
 
 
 def _taken(augmentation, draws, table):
-    """The steps of a table, each with its own of the drawn numbers."""
+    """The steps that are in a table, each with its share of the drawn numbers."""
     start = 0
     for name, ranges in _steps(augmentation):
         count, function = (GEOMETRY | LIGHT)[name]
@@ -214,7 +218,7 @@ def _taken(augmentation, draws, table):
 
 
 def random_views(augmentation, draws, image):
-    """Where the pixels of some galaxies' views come from, by the steps that move pixels.
+    """Where the pixels of augmented views come from, by the steps that move pixels.
 
     Args:
         augmentation: {"name", "steps"}.
@@ -222,7 +226,7 @@ def random_views(augmentation, draws, image):
         image: the `image` section of the configuration (`size`, `crop`, `final_size`).
 
     Returns:
-        (galaxies, 8) float32, projective transforms from the model's pixels to the stored image's.
+        (galaxies, 8) float32, projective transforms from pixels of the view to pixels of the stored image.
     """
     total = tf.eye(3, batch_shape=[tf.shape(draws)[0]])
     for function, numbers, ranges in _taken(augmentation, draws, GEOMETRY):
@@ -231,14 +235,14 @@ def random_views(augmentation, draws, image):
 
 
 def central_view(augmentation, image):
-    """The view that validation and prediction see: the middle of the image, upright, at training's scale.
+    """The view of validation and prediction: the middle of the image, upright, at the scale of training.
 
     Args:
-        augmentation: {"name", "steps"}; its mean zoom is the view's.
+        augmentation: {"name", "steps"}; the view has its mean scale.
         image: the `image` section of the configuration (`size`, `crop`, `final_size`).
 
     Returns:
-        (8,) float32, a projective transform from the model's pixels to the stored image's.
+        (8,) float32, a projective transform from pixels of the view to pixels of the stored image.
     """
     shares = [SHARES[name](ranges, image) for name, ranges in _steps(augmentation) if name in SHARES]
     share = tf.constant([math.prod(shares)], tf.float32)
@@ -246,7 +250,7 @@ def central_view(augmentation, image):
 
 
 def _in_pixels(matrices, image):
-    """Pixel (x, y) of the output is found at (a0 x + a1 y + a2, b0 x + b1 y + b2) of the input."""
+    """Numbers (a0, a1, a2, b0, b1, b2, 0, 0): output (x, y) is input (a0 x + a1 y + a2, b0 x + b1 y + b2)."""
     turned = matrices[:, :2, :2] * (image["size"] / image["final_size"])
     middle = (image["final_size"] - 1) / 2
     start = matrices[:, :2, 2] * image["size"] + (image["size"] - 1) / 2 - tf.reduce_sum(turned, 2) * middle
@@ -255,7 +259,7 @@ def _in_pixels(matrices, image):
 
 
 def apply_views(images, transforms, final_size):
-    """Cut the views out of a batch of images, by bilinear interpolation; images are mirrored at their edges.
+    """Cut views out of a batch of images by bilinear interpolation; images are mirrored at their edges.
 
     Args:
         images: (galaxies, size, size, channels), any number type, 0 to 255.
@@ -276,7 +280,7 @@ def apply_views(images, transforms, final_size):
 
 
 def augment(augmentation, images, draws, image):
-    """Augmented views of a batch of galaxies: moved, then changed in their light.
+    """Augmented views of a batch of galaxies: pixels are moved, then the light is changed.
 
     Args:
         augmentation: {"name", "steps"}.
@@ -292,7 +296,7 @@ def augment(augmentation, images, draws, image):
     if not changes:
         return views
     black, span = np.float32(BLACK), np.float32(WHITE - BLACK)
-    # tf.sinh and tf.asinh are ten and three times slower on a CPU, slower than all steps together.
+    # On a CPU, tf.sinh takes ten times as long and tf.asinh three times: longer than all steps together.
     growth = tf.exp(views * (span / 255) + black)
     light = (growth - 1 / growth) / 2
     for function, numbers, ranges in changes:

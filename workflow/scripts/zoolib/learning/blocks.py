@@ -4,9 +4,9 @@ import re
 
 import keras
 
-# Layers called after the same stage of an architecture belong to one block.
+# Layers with the name of the same stage of an architecture belong to one block.
 BLOCK_NAMES = re.compile(
-    # timm's names, which the zoo has, then those of keras.applications.
+    # First timm's names, which the zoo uses, then those of keras.applications.
     r"^(stages\.\d+|layer\d+|blocks\.\d+)|(block\d+|conv\d+(?=_block)|stage_\d+|expanded_conv(?:_\d+)?(?=_))"
 )
 NORMALIZATIONS = (keras.layers.BatchNormalization, keras.layers.LayerNormalization)
@@ -15,9 +15,9 @@ NORMALIZATIONS = (keras.layers.BatchNormalization, keras.layers.LayerNormalizati
 def blocks_of(backbone):
     """The blocks of a backbone, from the stem to the top.
 
-    Layers whose names have the same stage of the architecture in them are a block (EfficientNet's
-    `block5` or `blocks.4`, ResNet's `conv4` or `layer3`, ConvNeXt's `stage_2` or `stages.2`); elsewhere
-    each convolution is one, together with the normalisations that follow it.
+    Layers whose names contain the same stage of the architecture are a block (EfficientNet's `block5` or
+    `blocks.4`, ResNet's `conv4` or `layer3`, ConvNeXt's `stage_2` or `stages.2`). Without such names, each
+    convolution is a block, together with the normalisations that follow it.
 
     Args:
         backbone: keras.Model.
@@ -45,10 +45,10 @@ def set_trainable(backbone, names, batchnorm=False):
     Args:
         backbone: keras.Model.
         names: of the layers that train.
-        batchnorm: whether BatchNorm trains, in the frozen part too, as with Flash's `train_bn`; frozen, it
-            neither trains nor updates its statistics.
+        batchnorm: True trains all BatchNorm layers, also among frozen layers, as Flash's `train_bn` does. A
+            frozen BatchNorm neither trains nor updates its statistics.
     """
-    # A frozen model freezes what is nested in it, whatever that says of itself.
+    # A frozen model freezes its nested layers too, even those that are set to train.
     backbone.trainable = True
     for layer in nested_layers(backbone):
         is_batchnorm = isinstance(layer, keras.layers.BatchNormalization)
@@ -56,7 +56,7 @@ def set_trainable(backbone, names, batchnorm=False):
 
 
 def nested_layers(model):
-    """All layers of a model, those of the models nested in it included.
+    """All layers of a model, including those of nested models.
 
     Args:
         model: keras.Model.

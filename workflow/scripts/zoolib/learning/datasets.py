@@ -21,10 +21,10 @@ class Store:
 
     Attributes:
         counts: galaxies in each file.
-        open: a file's number (scalar tensor) -> a dataset of its records, cheap to shuffle.
+        open: number of a file (scalar tensor) -> a dataset of its records, which are cheap to shuffle.
         decode: a record -> (id_str, image (size, size, channels), labels).
         image: the `image` section of the configuration.
-        problems: of images that could not be read.
+        problems: the errors of the images that could not be read.
     """
 
     counts: tuple
@@ -35,7 +35,7 @@ class Store:
 
     @property
     def count(self):
-        """How many galaxies there are."""
+        """The number of galaxies."""
         return sum(self.counts)
 
 
@@ -49,9 +49,9 @@ def from_shards(files, counts, image, labels):
 
     Args:
         files: the shards.
-        counts: galaxies in each, from their sidecars.
-        image: the `image` section of the configuration that they were written with.
-        labels: number of votes that each galaxy has.
+        counts: galaxies in each shard, from the sidecars.
+        image: the `image` section of the configuration that the shards were written with.
+        labels: number of vote columns of a galaxy.
 
     Returns:
         A `Store`.
@@ -77,15 +77,15 @@ def from_shards(files, counts, image, labels):
 
 
 def from_catalog(frames, labels, image, in_memory=False, on_bad=None):
-    """Galaxies whose images are read from archives or image files as they are needed.
+    """Galaxies whose images are read from archives or image files when they are needed.
 
     Args:
-        frames: a list of catalogues, the counterparts of shards.
-        labels: columns to carry along; may be empty.
+        frames: a list of catalogues; each takes the place of a shard.
+        labels: columns that become the labels; may be empty.
         image: the `image` section of the configuration.
-        in_memory: keep every image once it is read (finetuning reads few, many times).
-        on_bad: called with the row and the sentence when an image cannot be read; the image is
-            then black. Without it the error stops the run.
+        in_memory: keep every image after the first reading (finetuning reads few images many times).
+        on_bad: called with the row and the message when an image cannot be read; a black image is then used.
+            Without it the error stops the run.
 
     Returns:
         A `Store`.
@@ -96,9 +96,9 @@ def from_catalog(frames, labels, image, in_memory=False, on_bad=None):
     shape = image_shape(image)
     raw = image["encoding"] == "raw"
     dtype = np.float32 if raw else np.uint8
-    # That of a published encoder.
+    # Only a published encoder names its own interpolation.
     how = image.get("interpolation", "lanczos")
-    # A dict a galaxy would take more memory than all else that is known of it.
+    # One dict a galaxy would take more memory than everything else.
     places = {name: table[name].to_numpy() for name in ("id_str", *PLACES)}
     seen, problems = {}, []
 
@@ -138,10 +138,10 @@ def from_catalog(frames, labels, image, in_memory=False, on_bad=None):
 
 @contextlib.contextmanager
 def images_read(*stores):
-    """Tell what is wrong with an image in its own sentence; TensorFlow wraps it in a traceback.
+    """Raise the error of a bad image itself: TensorFlow raises an error of its own with a long traceback.
 
     Args:
-        stores: those whose images are read inside.
+        stores: the stores whose images are read inside the `with` block.
 
     Raises:
         BadImage: an image cannot be read.
@@ -219,7 +219,7 @@ def central_batches(store, augmentation, batch_size):
 
     Args:
         store: the galaxies.
-        augmentation: {"name", "steps"}: that of the training, whose mean scale the views have.
+        augmentation: {"name", "steps"} of the training; the views have its mean scale.
         batch_size: galaxies a batch; the last one may be smaller.
 
     Returns:
@@ -238,7 +238,7 @@ def central_views(pixels, augmentation, image):
 
     Args:
         pixels: (galaxies, size, size, channels).
-        augmentation: {"name", "steps"}: that of the training, whose mean scale the views have.
+        augmentation: {"name", "steps"} of the training; the views have its mean scale.
         image: the `image` section of the configuration.
 
     Returns:
@@ -249,13 +249,13 @@ def central_views(pixels, augmentation, image):
 
 
 def features(backbone, store, augmentation, batch_size):
-    """What a backbone makes of the central view of every galaxy.
+    """The features that a backbone gives for the central view of every galaxy.
 
     Args:
         backbone: keras.Model.
         store: the galaxies.
-        augmentation: {"name", "steps"}: that of the backbone's training.
-        batch_size: galaxies that go through it at once.
+        augmentation: {"name", "steps"} of the backbone's training.
+        batch_size: galaxies that go through the backbone at once.
 
     Returns:
         (features (galaxies, features), labels (galaxies, labels)), float32 arrays.
@@ -268,7 +268,7 @@ def features(backbone, store, augmentation, batch_size):
 
 
 def array_batches(inputs, labels, batch_size, seed, epochs):
-    """Shuffled batches of numbers in memory, epoch after epoch; the order depends on (seed, epoch) alone.
+    """Shuffled batches of arrays in memory, epoch after epoch; the order depends on (seed, epoch) alone.
 
     Args:
         inputs: (galaxies, features).
@@ -294,13 +294,13 @@ def array_batches(inputs, labels, batch_size, seed, epochs):
 
 
 def stored_batches(store, batch_size, start=0, stop=None):
-    """Every galaxy once, in order, as it is stored.
+    """Every galaxy once, in order, with the image as it is stored.
 
     Args:
         store: the galaxies.
         batch_size: galaxies a batch; the last one may be smaller.
-        start: the first galaxy.
-        stop: the galaxy to stop before; all, if None.
+        start: number of the first galaxy.
+        stop: number of the galaxy to stop before; None for all galaxies.
 
     Returns:
         A dataset of (id_str, images (galaxies, size, size, channels), labels).
@@ -314,23 +314,23 @@ def stored_batches(store, batch_size, start=0, stop=None):
 def cut_views(pixels, names, augmentation, image, seed, view=None):
     """Cut one view out of each stored image of a batch.
 
-    Random views are moved like training's, but their light is left alone: noise, blur and dust make
-    an image worse, where the posterior is asked for the image that there is.
+    Random views are rotated, flipped and cropped as in training. Their light stays as it is: noise, blur and
+    dust would make the image worse, and the posterior is asked for the image itself.
 
     Args:
         pixels: (galaxies, size, size, channels).
         names: (galaxies,) id_str.
-        augmentation: {"name", "steps"}: that of the model's training.
+        augmentation: {"name", "steps"} of the model's training.
         image: the `image` section of the configuration.
         seed: whole number.
-        view: number of a random view; None is the upright, central one.
+        view: number of a random view; None for the upright, central view.
 
     Returns:
         (galaxies, final_size, final_size, channels) float32 array.
     """
     if view is None:
         return central_views(pixels, augmentation, image).numpy()
-    # Epochs count up from 0; views count down from -1, so that none repeats a training view.
+    # Epochs count up from 0 and views count down from -1: no view repeats a view of the training.
     before_training = tf.constant(-1 - view, tf.int64)
     draws = [draw_numbers(augmentation, seed, before_training, name) for name in names]
     transforms = random_views(augmentation, tf.stack(draws), image)

@@ -1,4 +1,4 @@
-"""Heads and losses for the labels of a finetuning task: classes, numbers and votes, several at once."""
+"""Heads and losses for the labels of a finetuning task: classes, numbers and votes, one or several."""
 
 import keras
 from keras import layers, ops
@@ -10,14 +10,14 @@ from zoolib.learning.models import concentrations
 def labels_head(features, labels, statistics, units, dropout):
     """A head for new labels: dropout and dense layers in turn, then the outputs of every label.
 
-    The layout is that of Zoobot's finetuning guide; outputs are float32 whatever the backbone's precision.
+    The layout is that of Zoobot's finetuning guide. Outputs are float32 for any precision of the backbone.
 
     Args:
-        features: numbers that the backbone gives for a galaxy.
+        features: count of the numbers that the backbone gives for a galaxy.
         labels: a list of `Label`.
         statistics: {name of a regression without bounds: (mean, standard deviation) of its training
-            values}, so that the head itself works with numbers near 0 and 1.
-        units: sizes of the dense layers between, e.g. [64, 64]; may be empty.
+            values}; with them the head itself works with numbers near 0 and 1.
+        units: sizes of the dense layers before the outputs, e.g. [64, 64]; may be empty.
         dropout: share dropped before each dense layer.
 
     Returns:
@@ -52,7 +52,7 @@ def _output(x, label, statistics):
 
 
 class Accuracy(keras.metrics.Metric):
-    """Share of galaxies whose class was found: the mean of all classifications, where there are several.
+    """Share of galaxies with the right class; the mean over all classifications if there are several.
 
     Args:
         labels: a list of `Label`, in the order of targets and outputs.
@@ -83,7 +83,7 @@ class Accuracy(keras.metrics.Metric):
 
 
 def _by_label(labels, targets, outputs):
-    """(label, its targets, its outputs), float32, one after the other."""
+    """For each label: (label, its targets, its outputs), float32."""
     target = output = 0
     for label in labels:
         to_target, to_output = target + len(label.targets), output + len(label.outputs)
@@ -93,16 +93,16 @@ def _by_label(labels, targets, outputs):
 
 
 class LabelsLoss(keras.losses.Loss):
-    """The losses of all labels, summed: cross-entropy, squared error, or the Dirichlet-multinomial.
+    """The sum of the losses of all labels: cross-entropy, squared error, or the Dirichlet-multinomial.
 
-    A regression's squared error is in units of half the variance of the training values, so that one of
-    which nothing is learned costs 0.5, about as much as a label of two classes.
+    The squared error of a regression is divided by twice the variance of the training values. A model that
+    has learned nothing then has a loss of 0.5, about as much as for a label of two classes.
 
     Args:
         labels: a list of `Label`, in the order of targets and outputs.
         statistics: {name of a regression: (mean, standard deviation) of its training values}.
         smoothing: share of each class label that is spread evenly over all classes.
-        weights: {name of a label: the weight of each of its classes}; 1 for labels that it leaves out.
+        weights: {name of a label: the weight of each of its classes}; all other labels have weights of 1.
     """
 
     def __init__(self, labels, statistics=None, smoothing=0.0, weights=None):
@@ -122,7 +122,7 @@ class LabelsLoss(keras.losses.Loss):
         if label.kind == "regression":
             return 0.5 * ops.square((truth[:, 0] - given[:, 0]) / self.statistics[label.name][1])
         if label.kind == "binary":
-            # Yes and no as two classes, so that both kinds are smoothed and weighted alike.
+            # Yes and no as two classes: both kinds are then smoothed and weighted in the same way.
             given = ops.concatenate([1 - given, given], axis=1)
         classes = given.shape[1]
         chosen = ops.one_hot(ops.cast(truth[:, 0], "int32"), classes)

@@ -1,8 +1,8 @@
 """The likelihood of volunteers' votes, Dirichlet-multinomial or multinomial, on any Keras backend.
 
-Every ratio of gamma functions is a rising factorial, Γ(a + k) / Γ(a). Written as a difference of
-log-gammas it loses all its digits for large `a` in float32; here the Stirling series of both ends
-are subtracted on paper, so that only small terms are left to compute.
+Every ratio of gamma functions is a rising factorial, Γ(a + k) / Γ(a). As a difference of log-gammas it
+loses all its digits for large `a` in float32. Here the Stirling series of both log-gammas are subtracted on
+paper, and only small terms are left to compute.
 """
 
 import keras
@@ -10,14 +10,14 @@ from keras import ops
 
 from zoolib.config.questions import SMALLEST_PROBABILITY
 
-# The Stirling series is used from here on; below, the recurrence Γ(a + 1) = a Γ(a) leads up to it.
+# The Stirling series is used from this number on; below it, the recurrence Γ(a + 1) = a Γ(a) leads up to it.
 STIRLING_FROM = 8
 
 
 def log_rising_factorial(start, steps):
     """Log Γ(start + steps) - log Γ(start), accurate in float32 from 1e-2 to 1e5.
 
-    Abramowitz & Stegun 6.1.40 for Γ(start + 8), 6.1.15 for the way there.
+    Abramowitz & Stegun 6.1.40 for Γ(start + 8), and 6.1.15 to get from Γ(start) to it.
 
     Args:
         start: any shape, > 0.
@@ -54,7 +54,7 @@ def dirichlet_multinomial_loss(votes, concentrations, add=_over_answers):
         add: sums over the answers; `question_losses` sums over those of each question.
 
     Returns:
-        (galaxies,) or whatever shape `add` gives, in nats, float32.
+        (galaxies,), or the shape that `add` gives; in nats, float32.
     """
     votes = ops.cast(votes, "float32")
     concentrations = ops.cast(concentrations, "float32")
@@ -64,7 +64,7 @@ def dirichlet_multinomial_loss(votes, concentrations, add=_over_answers):
 
 
 def multinomial_loss(votes, probabilities, add=_over_answers):
-    """Negative log likelihood of the votes on a question, each an independent draw.
+    """Negative log likelihood of the votes on a question, where each vote is an independent draw.
 
     A question that nobody was asked contributes exactly 0 and a gradient of exactly 0. A probability
     that underflows counts as 1e-25, and its gradient as 0.
@@ -75,7 +75,7 @@ def multinomial_loss(votes, probabilities, add=_over_answers):
         add: sums over the answers; `question_losses` sums over those of each question.
 
     Returns:
-        (galaxies,) or whatever shape `add` gives, in nats, float32.
+        (galaxies,), or the shape that `add` gives; in nats, float32.
     """
     votes = ops.cast(votes, "float32")
     probabilities = ops.maximum(ops.cast(probabilities, "float32"), SMALLEST_PROBABILITY)
@@ -88,7 +88,7 @@ def _log_coefficient(votes, add):
     return arrangements - add(log_rising_factorial(ops.ones_like(votes), votes))
 
 
-# By what a model's outputs are, see `models.GalaxyModel.kind`.
+# The loss for each kind of outputs, see `models.GalaxyModel.kind`.
 LOSSES = {"concentrations": dirichlet_multinomial_loss, "probabilities": multinomial_loss}
 
 
@@ -98,14 +98,14 @@ def question_losses(tree, votes, outputs, kind="concentrations"):
     Args:
         tree: a `DecisionTree`.
         votes: (galaxies, answers of all questions).
-        outputs: (galaxies, answers of all questions), of the model.
+        outputs: the model's, (galaxies, answers of all questions).
         kind: what the outputs are, `concentrations` or `probabilities`.
 
     Returns:
         (galaxies, questions), in nats.
     """
 
-    # All answers at once: a tree question by question is ten times as many operations to trace and run.
+    # All answers at once: one question after the other would be ten times as many operations.
     def add(values):
         return ops.stack([ops.sum(values[:, q.slice], axis=-1) for q in tree.questions], axis=-1)
 
@@ -131,7 +131,7 @@ class TreeLoss(keras.losses.Loss):
 
 
 class QuestionLosses(keras.metrics.Metric):
-    """What training logs: the loss of each question, mean over the galaxies that were asked it.
+    """The loss of each question, for the log: the mean over the galaxies with votes on the question.
 
     Args:
         tree: a `DecisionTree`, in the order of the model's outputs.
@@ -147,7 +147,7 @@ class QuestionLosses(keras.metrics.Metric):
         self.asked = self.add_variable(shape, "zeros", name="asked")
 
     def update_state(self, votes, outputs, sample_weight=None):
-        """Add a batch: votes and outputs are (galaxies, answers); all galaxies weigh the same."""
+        """Add a batch: votes and outputs are (galaxies, answers); all galaxies have the same weight."""
         losses = question_losses(self.tree, votes, outputs, self.kind)
         answered = [ops.any(votes[:, question.slice] > 0, axis=-1) for question in self.tree.questions]
         asked = ops.cast(ops.stack(answered, axis=-1), losses.dtype)
@@ -156,6 +156,6 @@ class QuestionLosses(keras.metrics.Metric):
         self.asked.assign_add(ops.sum(asked, axis=0))
 
     def result(self):
-        """Return {`loss_{question}`: nats per galaxy asked}; not a number where none was."""
+        """Return {`loss_{question}`: nats a galaxy with votes}; not a number where there are no votes."""
         means = self.total / self.asked
         return {f"loss_{question.name}": means[index] for index, question in enumerate(self.tree.questions)}

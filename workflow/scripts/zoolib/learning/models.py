@@ -1,7 +1,7 @@
-"""Models: a head that answers on a backbone, and the folder that both are kept in.
+"""Models: a backbone with a head that answers a tree, and the folder that a model is saved in.
 
-Only Keras's own layers are used and models are saved uncompiled, so that Keras loads `model.keras`
-in safe mode without any code of this project.
+Only Keras's own layers are used, and models are saved uncompiled. So Keras loads `model.keras` in safe mode
+without any code of this project.
 """
 
 import json
@@ -18,17 +18,17 @@ from zoolib.job.logs import UserError, whole
 # The published head's concentrations lie between 1 and 101 (Walmsley et al. 2022, section 5.1).
 SMALLEST_CONCENTRATION = 1.0
 CONCENTRATION_RANGE = 100.0
-# The wide head's have no upper end, and below this one they leave the range in which the likelihood is
-# exact in float32; ten times a softplus reaches 0.1 and 1,000 with like effort.
+# The wide head's concentrations have no upper limit. Below this lower limit the likelihood is not exact in
+# float32. Ten times a softplus reaches 0.1 as easily as 1,000.
 WIDE_FLOOR = 0.01
 WIDE_SCALE = 10.0
-# What each head's outputs are, by its name in `train.head`.
+# The kind of outputs of each head, by its name in `train.head`.
 KINDS = {"dirichlet": "concentrations", "dirichlet_wide": "concentrations", "multinomial": "probabilities"}
 
 
 @dataclass
 class GalaxyModel:
-    """A model and what one must know to use it.
+    """A model and the information that is needed to use it.
 
     Attributes:
         network: keras.Model, (galaxies, final_size, final_size, channels) float32 0-255 -> outputs.
@@ -55,7 +55,7 @@ class GalaxyModel:
 
     @property
     def kind(self):
-        """What the outputs are: `concentrations` or `probabilities`."""
+        """What the outputs are: `concentrations`, `probabilities`, `values`, or `features` without a head."""
         return self.about["kind"]
 
     @property
@@ -65,17 +65,16 @@ class GalaxyModel:
 
 
 def tree_head(features, tree, dropout, head="dirichlet"):
-    """A head that answers a tree: dropout, one number per answer, and what makes an output of it.
+    """A head that answers a tree: dropout, a dense layer with one number per answer, and an activation.
 
     `dirichlet` is the published head, a sigmoid stretched from 1 to 101 (Walmsley et al. 2022, section
     5.1); `dirichlet_wide` has a softplus and concentrations from 0.01 up; `multinomial` has a softmax
-    over the answers of each question. Float32 from the dense layer on, whatever the precision of the
-    backbone.
+    over the answers of each question. Float32 from the dense layer on, for any precision of the backbone.
 
     Args:
-        features: numbers that the backbone gives for a galaxy.
+        features: count of the numbers that the backbone gives for a galaxy.
         tree: a `DecisionTree`.
-        dropout: share of the features dropped, in training and for each posterior sample.
+        dropout: share of the features that are dropped, in training and for each posterior sample.
         head: a name in `KINDS`.
 
     Returns:
@@ -89,7 +88,7 @@ def tree_head(features, tree, dropout, head="dirichlet"):
 
 
 def concentrations(x, tree, head="dirichlet"):
-    """The last layers of a head that gives concentrations: dense, and what makes them positive.
+    """The last layers of a head that gives concentrations: dense, then an activation with values > 0.
 
     Args:
         x: (galaxies, features), a Keras tensor.
@@ -99,8 +98,8 @@ def concentrations(x, tree, head="dirichlet"):
     Returns:
         (galaxies, answers), a Keras tensor.
     """
-    # Concentrations start near 6, as little sure as a model that has learned nothing should be: from
-    # the 51 of a sigmoid's zero bias, the first epochs would go into unlearning.
+    # Concentrations start near 6: a model that has learned nothing should be unsure. With a bias of 0 the
+    # sigmoid would start at 51, and the first epochs would only correct this.
     if head == "dirichlet":
         activation, bias, scale, smallest = "sigmoid", -3, CONCENTRATION_RANGE, SMALLEST_CONCENTRATION
     else:
@@ -120,7 +119,7 @@ def _probabilities(x, tree):
 
 
 def join(backbone, head):
-    """One model out of a backbone and a head; both stay nested in it by their names.
+    """Join a backbone and a head to one model; both stay nested in it, by their names.
 
     Args:
         backbone: from `backbones.build_backbone` or a loaded model.
@@ -142,7 +141,7 @@ def save_model(network, about, model_path, about_path):
         model_path: ends in `.keras`.
         about_path: ends in `.json`.
     """
-    # A compiled model would need our loss to be loaded; a new one around the same layers does not.
+    # Loading a compiled model would need the code of our loss; a new model of the same layers does not.
     uncompiled = keras.Model(network.inputs, network.outputs, name=network.name)
     with whole(model_path) as partial:
         uncompiled.save(partial)
@@ -160,17 +159,17 @@ def load_model(folder):
         A `GalaxyModel`.
 
     Raises:
-        UserError: not a model folder, or files that cannot be read.
+        UserError: the folder is not a model folder, or its files cannot be read.
     """
     folder = Path(folder)
     for name in ("model.keras", "model.json"):
         if not (folder / name).is_file():
             raise UserError(
-                f"{folder}: is no model folder, it has no {name}; train a model first, or name another."
+                f"{folder}: is not a model folder, it has no {name}; train a model first, or name another."
             )
     if not zipfile.is_zipfile(folder / "model.keras"):
         raise UserError(
-            f"{folder}/model.keras: cannot be read, it is damaged or no Keras model; train it again."
+            f"{folder}/model.keras: cannot be read, it is damaged or not a Keras model; train it again."
         )
     try:
         about = json.loads((folder / "model.json").read_text())
@@ -187,21 +186,21 @@ def load_model(folder):
 
 
 def check_same_use(about, tree, image, folder):
-    """Stop where a model answers another tree, or sees other images, than it is asked to.
+    """Stop if a model answers another tree, or sees other images, than this run needs.
 
     Args:
         about: content of the model's `model.json`.
-        tree: the `DecisionTree` wanted.
-        image: the `image` section of the configuration wanted.
+        tree: the `DecisionTree` of the run.
+        image: the `image` section of the run's configuration.
         folder: the model's folder, for the message.
 
     Raises:
-        UserError: the sentence names the first difference.
+        UserError: the message names the first difference.
     """
     if about["kind"] == "features":
         raise UserError(
-            f"{folder}: is a pretrained backbone without a head, and train.start_from goes on with the head"
-            " that a model has; name it in train.pretrained instead."
+            f"{folder}: is a pretrained backbone without a head, and train.start_from needs a model with a"
+            " head; name it in train.pretrained instead."
         )
     if not about["tree"] or about["columns"] != tree.columns:
         found = about["tree"]["name"] if about["tree"] else ", ".join(about["columns"])

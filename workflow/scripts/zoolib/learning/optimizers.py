@@ -1,4 +1,4 @@
-"""Optimisers: by name, with a schedule, and with a learning rate of each layer's own."""
+"""Optimisers: by name, with a schedule, and with a different learning rate for each layer."""
 
 import keras
 
@@ -10,7 +10,7 @@ OPTIMIZERS = {
     "sgd": keras.optimizers.SGD,
 }
 
-# What a task of the configuration says about its optimiser, besides the learning rate.
+# The keys of a task of the configuration for the optimiser, besides the learning rate.
 OPTIMIZER_KEYS = ("optimizer", "schedule", "warmup_epochs", "weight_decay", "clip_norm")
 # Keras's default for AdamW.
 ADAMW_DECAY = 0.004
@@ -20,10 +20,10 @@ def build_optimizer(settings, steps, rates=None):
     """The optimiser of a training.
 
     Args:
-        settings: learning_rate, epochs; and, if wanted, optimizer (a name of `OPTIMIZERS`), schedule
-            (`constant` or `cosine`), warmup_epochs, weight_decay and clip_norm (of the whole gradient).
+        settings: learning_rate and epochs. Optional: optimizer (a name in `OPTIMIZERS`), schedule
+            (`constant` or `cosine`), warmup_epochs, weight_decay and clip_norm (of the full gradient).
         steps: batches an epoch.
-        rates: {variable's path: its learning rate as a share of the others'}.
+        rates: {path of a variable: its learning rate as a share of the others'}.
 
     Returns:
         A keras.optimizers.Optimizer.
@@ -39,7 +39,7 @@ def build_optimizer(settings, steps, rates=None):
         )
     if settings.get("schedule") == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(
-            # Keras counts the warm-up from the initial rate to the target, and the decay after it.
+            # Keras warms up from the initial rate to the target; the steps of the decay come after that.
             initial_learning_rate=0.0 if warmup else rate,
             decay_steps=(epochs - warmup) * steps,
             warmup_target=rate if warmup else None,
@@ -59,7 +59,7 @@ def build_optimizer(settings, steps, rates=None):
 
 def _with_rates(base, rates, decay):
     class Layerwise(base):
-        """Scaled steps and decay: scaling gradients instead would change nothing under Adam."""
+        """Scales steps and decay; Adam would undo a scaling of the gradients."""
 
         def build(self, variables):
             super().build(variables)

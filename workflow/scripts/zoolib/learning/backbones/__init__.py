@@ -1,7 +1,7 @@
 """Backbones: networks that turn the image of a galaxy into numbers that describe it.
 
-The zoo has the architectures of the published Zoobot encoders, as timm has them, in Keras's own layers
-alone; `tiny` is for laptops, and any class of keras.applications will do too.
+The zoo has the architectures of the published Zoobot encoders, as timm builds them, with Keras's own layers
+alone. `tiny` is for laptops. Any class of keras.applications can be used too.
 """
 
 from collections.abc import Callable
@@ -20,14 +20,15 @@ from zoolib.learning.backbones.resnet import resnet
 
 @dataclass(frozen=True)
 class Architecture:
-    """A member of the zoo.
+    """An architecture of the zoo.
 
     Attributes:
         layers: (galaxies, edge, edge, channels) -> (galaxies, features), Keras tensors.
-        features: numbers that it gives for a galaxy.
-        parameters: weights that train, with three channels.
-        input: what it sees.
-        licence: of the published Zoobot encoder's weights, as the page of one of its kind states it.
+        features: count of the numbers that it gives for a galaxy.
+        parameters: count of the weights that train, with three channels.
+        input: the images that it can see.
+        licence: of the weights of the published Zoobot encoder, as the page of an encoder of the same kind
+            states it.
     """
 
     layers: Callable
@@ -43,7 +44,7 @@ def _convnext(parameters, depths, widths):
 
 def _resnet(parameters, depths, bottleneck):
     features = 2048 if bottleneck else 512
-    # The page of ResNet 18, the one without bottlenecks, was not seen.
+    # Nobody has seen the page of ResNet 18, the only one without bottlenecks.
     licence = Architecture.licence if bottleneck else "not seen"
     network = partial(resnet, depths=depths, bottleneck=bottleneck)
     return Architecture(network, features, parameters, licence=licence)
@@ -68,18 +69,18 @@ def build_backbone(name, edge, channels, mean=None, std=None):
 
     Args:
         name: `tiny`, a name in `ZOO`, or any class of `keras.applications`.
-        edge: pixels of the model's input.
+        edge: edge of the model's input in pixels.
         channels: 1 or 3.
-        mean: (channels,), of pixels scaled to 0-1, is subtracted from them; `None`: nothing is, as with
-            Zoobot. Classes of `keras.applications` scale pixels in their own way and have neither.
-        std: (channels,), what they are then divided by; `None`: 1.
+        mean: (channels,), subtracted from the pixels after they are scaled to 0-1; None subtracts nothing, as
+            in Zoobot. Classes of `keras.applications` scale pixels in their own way and ignore mean and std.
+        std: (channels,), the pixels are then divided by it; None for 1.
 
     Returns:
         keras.Model named `backbone`, (galaxies, edge, edge, channels) float32 0-255 ->
         (galaxies, features).
 
     Raises:
-        UserError: no such backbone, or one that refuses this input size.
+        UserError: there is no such backbone, or it refuses this input size.
     """
     inputs = layers.Input((edge, edge, channels), name="image")
     if name != "tiny" and name not in ZOO:
@@ -91,7 +92,7 @@ def build_backbone(name, edge, channels, mean=None, std=None):
 
 
 def _scaled(inputs, mean, std):
-    """Pixels from 0-255 to 0-1, less the mean, in units of the standard deviation."""
+    """Pixels scaled from 0-255 to 0-1, minus the mean, divided by the standard deviation."""
     if mean is None and std is None:
         return layers.Rescaling(1 / 255)(inputs)
     mean = np.broadcast_to(0.0 if mean is None else mean, inputs.shape[-1])
@@ -100,10 +101,10 @@ def _scaled(inputs, mean, std):
 
 
 def _tiny(x):
-    """Five small convolutions: learns simulated galaxies in minutes on a laptop."""
+    """Five small convolutions, which learn simulated galaxies in minutes on a laptop."""
     for filters, pool in ((16, True), (32, True), (64, False), (64, True), (128, False)):
         x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
-        # Keras's momentum of 0.99 needs hundreds of steps before validation scores mean anything.
+        # With Keras's momentum of 0.99, validation scores mean nothing in the first hundreds of steps.
         x = layers.BatchNormalization(momentum=0.9)(x)
         x = layers.Activation("relu")(x)
         x = layers.MaxPooling2D()(x) if pool else x
@@ -124,7 +125,7 @@ def _application(name, inputs, edge, channels):
         )
     except ValueError as error:
         raise UserError(f"train.backbone: {name} cannot see {edge} px images: {error}") from None
-    # Some bring their own scaling; ConvNeXt by a Normalization alone.
+    # Some scale pixels themselves; ConvNeXt has only a Normalization for it.
     own = (layers.Rescaling, layers.Normalization)
     rescales = any(isinstance(layer, own) for layer in network.layers[:4])
     scaled = inputs if rescales else layers.Rescaling(1 / 127.5, offset=-1)(inputs)

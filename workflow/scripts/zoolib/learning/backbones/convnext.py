@@ -1,12 +1,12 @@
 """ConvNeXt (Liu et al. 2022, https://arxiv.org/abs/2201.03545) with the sizes and the names of timm.
 
-Layers have the names of timm's modules, so that its weights find their place by name alone.
+Layers have the names of timm's modules: timm's weights are assigned by name alone.
 """
 
 from keras import initializers, layers
 
 EPSILON = 1e-6
-# What each block's contribution is scaled with before anything is learned (section A.1 of the paper).
+# The first factor of each block's contribution (section A.1 of the paper).
 FIRST_SCALE = 1e-6
 
 
@@ -41,7 +41,7 @@ def _block(x, name):
     x = layers.Dense(4 * width, kernel_initializer=_small(), name=f"{name}.mlp.fc1")(x)
     x = layers.Activation("gelu", name=f"{name}.mlp.act")(x)
     x = layers.Dense(width, kernel_initializer=_small(), name=f"{name}.mlp.fc2")(x)
-    # One factor a channel: Keras has no layer for just that, a sum over nothing is one.
+    # One factor a channel. Keras has no layer for just this; an einsum that sums over nothing does it.
     x = layers.EinsumDense(
         "hijc,c->hijc",
         output_shape=(*x.shape[1:3], width),
@@ -52,7 +52,7 @@ def _block(x, name):
 
 
 def _patches(x, width, size, name):
-    """Non-overlapping patches, a vector each."""
+    """Non-overlapping patches, one vector a patch."""
     return layers.Conv2D(width, size, strides=size, kernel_initializer=_small(), name=name)(x)
 
 

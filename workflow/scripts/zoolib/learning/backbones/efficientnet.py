@@ -1,7 +1,7 @@
 """EfficientNet-B0 (Tan & Le 2019, https://arxiv.org/abs/1905.11946) with the names of timm.
 
-Unlike `EfficientNetB0` of keras.applications it pads on both sides and has another epsilon, as PyTorch's
-do. Layers have the names of timm's modules, so that its weights find their place by name alone.
+Unlike `EfficientNetB0` of keras.applications it pads on both sides and has another epsilon, as in PyTorch.
+Layers have the names of timm's modules: timm's weights are assigned by name alone.
 """
 
 from keras import initializers, layers
@@ -61,7 +61,7 @@ def _block(x, size, channels, expansion, stride, name):
 
 
 def _squeeze_and_excite(x, squeezed, name):
-    """Weighs the channels by what the whole image says."""
+    """Weigh the channels by numbers that come from all pixels of the image."""
     weight = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}.mean")(x)
     weight = _conv(weight, squeezed, 1, 1, f"{name}.conv_reduce", use_bias=True)
     weight = _swish(weight, f"{name}.act1")
@@ -83,7 +83,7 @@ def _conv(x, channels, size, stride, name, use_bias=False):
 
 
 def _pad(x, size, stride, name):
-    # Keras's "same" would pad an even image on one side only.
+    # Keras's "same" would pad an image with an even edge on one side only.
     return layers.ZeroPadding2D(size // 2, name=f"{name}.padding")(x) if stride > 1 else x
 
 

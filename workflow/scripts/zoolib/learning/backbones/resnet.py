@@ -1,7 +1,7 @@
 """ResNet (He et al. 2016, https://arxiv.org/abs/1512.03385) with the sizes and the names of timm.
 
-As everybody builds it by now: the 3 × 3 convolution of a bottleneck has the stride ("version 1.5").
-Layers have the names of timm's modules, so that its weights find their place by name alone.
+The 3 × 3 convolution of a bottleneck has the stride ("version 1.5", which is the usual one today).
+Layers have the names of timm's modules: timm's weights are assigned by name alone.
 """
 
 from keras import initializers, layers
@@ -21,7 +21,7 @@ def resnet(x, depths, bottleneck):
         (galaxies, 512 or 2048), a Keras tensor.
     """
     x = _relu(_conv(x, 64, 7, 2, "conv1", "bn1"), "act1")
-    # Nothing is below zero after an activation: zeros around it never win.
+    # Nothing is below zero after the activation: the zeros of the padding are never the only maximum.
     x = layers.ZeroPadding2D(1, name="maxpool.padding")(x)
     x = layers.MaxPooling2D(3, strides=2, name="maxpool")(x)
     for stage, depth in enumerate(depths):
@@ -46,9 +46,9 @@ def _block(x, width, stride, bottleneck, name):
 
 
 def _conv(x, channels, size, stride, name, norm, silent=False):
-    """Convolution and BatchNorm; `silent`: a block begins as if it were not there."""
+    """Convolution and BatchNorm; `silent`: it starts with outputs of 0, so that only the shortcut counts."""
     if stride > 1 and size > 1:
-        # Keras's "same" would pad an even image on one side only.
+        # Keras's "same" would pad an image with an even edge on one side only.
         x = layers.ZeroPadding2D(size // 2, name=f"{name}.padding")(x)
     x = layers.Conv2D(
         channels,
