@@ -17,7 +17,7 @@ from preemption import compare
 from stored import train_member
 from zoolib.job import attempts
 from zoolib.job.logs import UserError, log_to, whole
-from zoolib.learning import checkpoints
+from zoolib.learning import checkpoints, models
 
 SCRIPT = """
 import sys
@@ -277,16 +277,18 @@ class Scarce(attempts.Budget):
         return next(self.looks, 1e9)
 
 
-def test_training_stops_before_its_wall_time_ends_and_continues_with_the_same_result(stored, tmp_path):
-    uncut = train_member(stored, tmp_path / "uncut", epochs=3)
+def test_training_stops_before_its_wall_time_ends_and_continues_with_the_same_result(
+    stored, model_folder, tmp_path
+):
     # A look after each of five batches of training and two of validation, and one after the epoch.
     with pytest.raises(attempts.Unfinished, match="Saved after epoch 1: the wall time has 0 s left"):
-        train_member(stored, tmp_path / "cut", epochs=3, budget=Scarce([1e9] * 7 + [0]))
+        train_member(stored, tmp_path, epochs=2, budget=Scarce([1e9] * 7 + [0]))
     # The last epoch needs no time for another one.
-    cut = train_member(stored, tmp_path / "cut", epochs=3, budget=Scarce([1e9] * 15 + [0]))
+    cut = train_member(stored, tmp_path, epochs=2, budget=Scarce([1e9] * 7 + [0]))
+    uncut = models.load_model(model_folder)
     for one, other in zip(uncut.network.get_weights(), cut.network.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
-    histories = [pd.read_csv(tmp_path / name / "history.csv") for name in ("uncut", "cut")]
+    histories = [pd.read_csv(folder / "history.csv") for folder in (model_folder, tmp_path)]
     pd.testing.assert_frame_equal(*(history.drop(columns="seconds") for history in histories))
 
 
