@@ -8,8 +8,8 @@ from labelled import Task, picture
 from zoolib.config.labels import Label
 from zoolib.data import tasks
 from zoolib.data.catalogs import SPLITS, Catalog, read_catalog, write_catalog
-from zoolib.data.listing import count_images
 from zoolib.data.fits import read_fit, repeated, warn_of_grey
+from zoolib.data.listing import count_images
 from zoolib.job.logs import UserError, log
 
 TREE = {"name": "rings", "questions": {"ring": {"answers": ["yes", "no"]}}}
