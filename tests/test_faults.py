@@ -12,16 +12,16 @@
       test_faults.py::test_votes_of_test_galaxies_change_nothing
       test_faults.py::test_two_runs_give_the_same_bytes
       test_faults.py::test_no_rule_lets_training_see_test_galaxies
-      test_catalog.py::test_new_galaxies_and_another_order_move_nobody
+      test_catalog.py::test_new_galaxies_and_another_order_move_no_galaxy_to_another_split
  5. options that are ignored or misspelt
       test_faults.py::test_every_key_is_read_by_some_code
-      config/test_schema.py::test_a_wrong_configuration_ends_in_one_sentence
+      config/test_schema.py::test_a_wrong_configuration_is_one_message
  6. empty last shard
       test_faults.py::test_no_shard_is_empty_where_galaxies_divide_evenly
     images upside down in shards, but not elsewhere
       test_faults.py::test_shards_and_images_have_one_orientation
     a wrong image size is reshaped
-      test_shards.py::test_a_reader_that_expects_something_else_stops
+      test_shards.py::test_reading_stops_at_an_unexpected_shard
     labels of some number types are refused
       test_shards.py::test_labels_are_kept_as_numbers
  7. one file format a run
@@ -51,7 +51,7 @@
 13. no resuming
       test_train.py::test_an_interrupted_training_ends_with_the_same_weights
     no FITS
-      data/test_images.py::test_a_band_of_fits_is_stretched_as_galaxy_zoo_decals_did
+      data/test_images.py::test_fits_is_stretched_as_galaxy_zoo_decals_did
 """
 
 import json
