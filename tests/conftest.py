@@ -1,4 +1,4 @@
-"""What the tests share: the repository, the real galaxies, a running Zenodo."""
+"""Fixtures that many tests share: the repository, the real galaxies, a running Zenodo."""
 
 import csv
 import os
@@ -33,13 +33,13 @@ def tree():
 
 @pytest.fixture(scope="session")
 def published():
-    """What the paper publishes."""
+    """The numbers that the paper publishes."""
     return read_published("walmsley_2022", REPO / "config/published")
 
 
 @pytest.fixture(scope="session")
 def real_data():
-    """The folder of real galaxies; tests that need it are skipped where it is absent."""
+    """The folder of real galaxies; without it, tests that need it are skipped."""
     folder = (REPO / os.environ.get("ZOO_REAL_DATA", "../shared/data")).resolve()
     if not (folder / "gz_decals_record" / "record.json").is_file():
         pytest.skip(f"no real galaxies in {folder} (set ZOO_REAL_DATA to their folder)")
@@ -57,14 +57,14 @@ def completed(tmp_path_factory):
 
 @pytest.fixture
 def edited(completed, tmp_path):
-    """The completed run again, to be edited; only what tests read is copied, times included."""
+    """A copy of the completed run that a test may edit; the files keep their times."""
     shutil.copytree(completed, tmp_path / "repo", symlinks=True)
     return tmp_path / "repo"
 
 
 @pytest.fixture
 def zenodo(real_data, monkeypatch):
-    """A server that speaks Zenodo's API over the miniature of the real record; ZENODO_URL leads to it."""
+    """A server with Zenodo's API and the miniature of the real record; ZENODO_URL has its address."""
     with ZenodoServer(real_data / "gz_decals_record") as server:
         monkeypatch.setenv("ZENODO_URL", server.url)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
@@ -73,7 +73,7 @@ def zenodo(real_data, monkeypatch):
 
 @pytest.fixture
 def served(tmp_path, monkeypatch, caplog):
-    """A server over a small record of random bytes in the record's layout."""
+    """A server with a small record of random bytes in the layout of the real one."""
     folder = tmp_path / "record"
     folder.mkdir()
     noise = random.Random(1)
@@ -86,7 +86,7 @@ def served(tmp_path, monkeypatch, caplog):
     with open(folder / TABLE, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["iauname", "redshift", "png_loc", "note"])
-        # A number that is not the same when read and written again, and a long text.
+        # A number that changes when it is read and written again, and a long text.
         filler = noise.randbytes(15_000).hex()
         writer.writerows([name, "0.10", f"dr5/{name[:4]}/{name}.png", f"[1, {filler}]"] for name in names)
     monkeypatch.setattr(log, "propagate", True)

@@ -1,4 +1,4 @@
-"""Several campaigns in one model, and the page that tells how, with its example run for real."""
+"""Several campaigns in one model, and docs/campaigns.md, whose example is run."""
 
 import re
 import shlex
@@ -70,7 +70,7 @@ def test_a_galaxy_of_two_campaigns_is_one_row_with_the_votes_of_both(tmp_path, b
     table, rejected, summary, tree = build(old, new)
     assert list(table.columns[3:]) == BOTH == tree.columns
     assert len(table) == 50 and table.index.is_unique and rejected.empty
-    # Nobody was asked what belongs to the other campaign.
+    # Galaxies of one campaign have no votes for questions of the other.
     assert table.loc["J05", BOTH].tolist() == [3, 7, 6, 1, 0, 0, 0]
     assert table.loc["J45", BOTH].tolist() == [0, 0, 0, 0, 1, 2, 3]
     assert table.loc["J25", BOTH].tolist() == [3, 7, 6, 1, 1, 2, 3]
@@ -78,7 +78,7 @@ def test_a_galaxy_of_two_campaigns_is_one_row_with_the_votes_of_both(tmp_path, b
     assert summary["galaxies of all campaigns together"] == summary["with an image"] == 50
 
 
-def test_the_order_of_the_catalogues_moves_nobody(tmp_path, build):
+def test_the_order_of_the_catalogues_moves_no_galaxy(tmp_path, build):
     old = entry(tmp_path, OLD, {name: [3, 7, 6, 1] for name in names(0, 30)})
     new = entry(tmp_path, NEW, {name: [1, 2, 3] for name in names(20, 50)})
     there, back = build(old, new)[0], build(new, old)[0]
@@ -95,7 +95,7 @@ def test_min_votes_are_each_campaigns_own(tmp_path, build):
     assert "J01" not in table.index and len(table) == 29 and rejected.empty
 
 
-def test_the_image_of_either_campaign_will_do(tmp_path, build):
+def test_the_image_of_either_campaign_is_enough(tmp_path, build):
     rows = {name: [3, 7, 6, 1] for name in names(0, 30)} | {"none": [1, 1, 1, 0]}
     new = entry(tmp_path, NEW, {"J00": [1, 0, 1], "none": [1, 0, 1]}, images="elsewhere")
     old = entry(tmp_path, OLD, rows)
@@ -112,7 +112,7 @@ def test_contradictions_are_within_a_campaign(tmp_path, build):
     new = entry(tmp_path, NEW, {"J00": [1, 0, 1], "J01": [2, 0, 0]})
     table, rejected, _, _ = build(old, again, new)
     assert table.loc["J00", BOTH].tolist() == [3, 7, 6, 1, 1, 0, 1]
-    # Both rows of the one campaign are out; the other's votes stay.
+    # Both rows of the old campaign are rejected; the votes of the new one stay.
     assert table.loc["J01", BOTH].tolist() == [0, 0, 0, 0, 2, 0, 0]
     assert rejected["id_str"].tolist().count("J01") == 2
 
@@ -162,7 +162,7 @@ def test_scores_count_the_volunteers_of_the_question_s_campaign():
     assert of_all["accuracy"].tolist() == [0.5, 1.0, 1.0]
 
 
-# What the page's example leaves out of the paper's settings would take hours.
+# Where the page's example says nothing, the paper's settings hold, which would take hours.
 SMALLER = {
     "image": {"size": 32, "final_size": 24},
     "shards": {"count": {"train": 1}},
@@ -172,13 +172,13 @@ SMALLER = {
 
 
 def blocks(page, language):
-    """{name of a file that the page tells to write: its text}."""
+    """{name of a file that the page shows: its text}."""
     found = re.findall(rf"^`(my_survey/\S+)`:\n\n```{language}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     return dict(found)
 
 
 def a_survey(repo, page):
-    """Write the files that the page tells to write, with more galaxies, their images and a second table."""
+    """Write the files that the page shows, with more galaxies, their images and a second table."""
     random = np.random.default_rng(0)
     for name, text in blocks(page, "(?:yaml|csv)").items():
         (repo / name).parent.mkdir(exist_ok=True)
@@ -208,7 +208,7 @@ def page(repo):
 
 @pytest.fixture(scope="module")
 def followed(page, tmp_path_factory):
-    """A copy of the repository in which somebody did all that the page says."""
+    """A copy of the repository in which the commands of the page were run."""
     repo = copy_of_the_repository(tmp_path_factory.mktemp("campaign") / "repo")
     a_survey(repo, page)
     smaller = overlay(repo, "smaller", SMALLER)
@@ -217,12 +217,12 @@ def followed(page, tmp_path_factory):
     status, shown = called(repo, *shlex.split(commands[0]))
     assert status == 0, shown
     assert re.search(r"train_member +3\n", shown)
-    # Whatever the second would do, the third does for two campaigns.
+    # The third does all that the second does, for two campaigns.
     snakemake(repo, *shlex.split(commands[2]), smaller)
     return repo
 
 
-def test_the_page_s_tree_prints_as_told(page, repo, tmp_path):
+def test_the_page_s_tree_prints_as_shown(page, repo, tmp_path):
     (tmp_path / "workflow").symlink_to(repo / "workflow")
     (tmp_path / "my_survey").mkdir()
     (tmp_path / "my_survey/tides.yaml").write_text(blocks(page, "yaml")["my_survey/tides.yaml"])
@@ -256,7 +256,7 @@ def test_a_model_of_two_campaigns_from_the_page_alone(followed, page):
         assert opened.tree.questions == tree.questions and opened.tree.name == tree.name
     flat = pd.read_parquet(results / "predict/test/catalog/0.parquet")
     assert (flat[["shape-tides_asked", "smooth-or-featured-dr5_asked"]] == 1).all(axis=None)
-    # Two of its answers lead to the question, and nothing of the other campaign does.
+    # Two answers lead to the question; no answer of the other campaign does.
     ways = flat["shape-tides_smooth_fraction"] + flat["shape-tides_featured_fraction"]
     np.testing.assert_allclose(flat["tidal-feature-tides_asked"], ways, rtol=1e-5)
     scores = pd.read_csv(results / "evaluate/scores.csv").query("subset == 'all'").set_index("question")
@@ -265,6 +265,6 @@ def test_a_model_of_two_campaigns_from_the_page_alone(followed, page):
     galleries = {path.stem for path in (results / "evaluate/gallery").glob("*.png")}
     assert galleries >= {question.name for question in tree.questions}
     assert not list((followed / "logs").rglob("*.traceback"))
-    for told in re.findall(r"^\| `([\w/.-]+)`", page, re.MULTILINE):
-        told = told.replace("tidal-feature.png", "tidal-feature-tides.png")
-        assert (results / told).exists(), told
+    for path in re.findall(r"^\| `([\w/.-]+)`", page, re.MULTILINE):
+        path = path.replace("tidal-feature.png", "tidal-feature-tides.png")
+        assert (results / path).exists(), path

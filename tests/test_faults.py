@@ -1,11 +1,11 @@
-"""Faults that galaxy classifiers before this one had, in thirteen groups, and what would catch each here.
+"""Faults of earlier galaxy classifiers in thirteen groups, and the tests that would find each of them here.
 
  1. galaxies at another scale at prediction
       learning/test_augment.py::test_training_and_prediction_see_a_galaxy_at_the_same_scale
       test_faults.py::test_a_model_predicts_at_the_scale_that_it_was_trained_at
  2. one crop for all images of a batch
       test_faults.py::test_the_same_image_is_cut_differently_within_a_batch
- 3. dropout that draws nothing
+ 3. dropout that does nothing at prediction
       learning/test_models.py::test_the_reloaded_head_draws_and_the_backbone_does_not
       test_predict.py::test_samples_differ_and_can_be_repeated
  4. test galaxies decide when to stop, nothing is seeded
@@ -24,19 +24,19 @@
       test_shards.py::test_reading_stops_at_an_unexpected_shard
     labels of some number types are refused
       test_shards.py::test_labels_are_kept_as_numbers
- 7. one file format a run
+ 7. one image format for a complete run
       test_faults.py::test_one_catalogue_mixes_formats
-    names apart from their predictions
+    names in another order than their predictions
       test_predict.py::test_the_number_of_chunks_changes_nothing
  8. a new head that is frozen with the backbone
       test_finetune.py::test_each_stage_moves_just_its_layers
-    a finetuned model that sees otherwise than its backbone (colour for a grey one)
+    a finetuned model that sees other images than its backbone (colour instead of grey)
       test_finetune.py::test_without_augmentation_a_frozen_backbone_runs_once
- 9. questions that hang on the wrong answer
+ 9. questions that follow the wrong answer
       config/test_trees.py::test_what_leads_to_what
     several answers that lead to a question
       posteriors/test_summary.py::test_a_question_with_two_parents_is_reached_by_either
-10. concentrations that cannot go below 1 or far up
+10. concentrations that cannot be below 1 or very large
       learning/test_models.py::test_the_outputs_of_a_head_reach_its_ends_and_stay_finite
     float16 answers
       learning/test_models.py::test_outputs_are_float32_under_mixed_precision
@@ -46,7 +46,7 @@
       learning/test_likelihood.py::test_each_question_is_logged_as_its_mean_over_the_galaxies_asked
 11. models that need code to be loaded
       learning/test_models.py::test_a_model_saves_and_loads_whole_in_safe_mode
-12. dependencies that hold everything back
+12. dependencies that keep all other packages old
       test_faults.py::test_dead_ends_are_not_depended_on
 13. no resuming
       test_train.py::test_an_interrupted_training_ends_with_the_same_weights
@@ -90,7 +90,7 @@ def paths(folder, *names, **files):
 
 
 def run_everything(table, folder):
-    """From a table of votes to predictions of the test galaxies; returns their array's bytes."""
+    """Go from a table of votes to predictions of the test galaxies; returns (their bytes, the ids)."""
     folder.mkdir()
     table.to_csv(folder / "votes.csv", index=False)
     splits = {split: folder / f"{split}.parquet" for split in SPLITS}
@@ -122,7 +122,7 @@ def run_everything(table, folder):
 
 @pytest.fixture(scope="module")
 def first_run(stored, tmp_path_factory):
-    """The stored galaxies as a table of votes, and what a run makes of it."""
+    """The stored galaxies as a table of votes, and the predictions of a run on it."""
     folder = tmp_path_factory.mktemp("runs")
     found = pd.concat([pd.read_parquet(stored / f"{name}.parquet") for name in ("train", "val")])
     table = found[["id_str", "file_loc", *TREE.columns]].reset_index(drop=True)
@@ -152,7 +152,7 @@ def test_votes_of_test_galaxies_change_nothing(first_run):
 
 
 def test_no_rule_lets_training_see_test_galaxies(repo, tmp_path):
-    """Group 4: whichever ensemble, validation is the validation split, and metrics learn from train alone."""
+    """Group 4: each ensemble validates on the validation split; metrics trains on the split train alone."""
     _, shown = dry_run(repo, "train", "--directory", tmp_path)
     jobs = re.findall(
         r"rule train_member:\n    input: (.*)\n(?:.*\n)*?    wildcards: .*ensemble=(\w+)", shown
@@ -178,7 +178,7 @@ def test_a_model_predicts_at_the_scale_that_it_was_trained_at(stored, tmp_path):
             return file["predictions"][:, :, 0]
 
     def expected(share):
-        """By another library's interpolation."""
+        """The same predictions with the interpolation of another library."""
         places = 11.5 + (np.arange(18) - 8.5) * 24 * share / 18
         grid = np.meshgrid(places, places, indexing="ij")
         pixels = [np.asarray(Image.open(path), "float32") for path in table["file_loc"]]
@@ -186,7 +186,7 @@ def test_a_model_predicts_at_the_scale_that_it_was_trained_at(stored, tmp_path):
         return model.network.predict(np.stack(views)[..., None], verbose=0)
 
     np.testing.assert_allclose(predicted("new"), expected(0.5), rtol=1e-3)
-    # A model of before there was a choice has no word on it: it was trained with the paper's.
+    # An older model has no such key: it was trained with the paper's augmentation.
     about = json.loads((tmp_path / "model.json").read_text())
     del about["training"]["augmentation"]
     (tmp_path / "model.json").write_text(json.dumps(about))
@@ -215,13 +215,13 @@ def test_every_key_is_read_by_some_code(repo):
     code = "\n".join(file.read_text() for file in files)
     keys = {key.split(".")[-1].removesuffix("[]") for key in known_keys(schema)}
     assert {"epochs", "patience", "augmentation"} <= keys
-    # By its name, or as an argument of a function.
+    # A key is read by its name or as an argument of a function.
     assert not [key for key in keys if not re.search(rf"[\"']{key}[\"']|[(, ]{key}[,=)]", code)]
 
 
 @pytest.mark.parametrize("of", [1, 2, 4, 8])
 def test_no_shard_is_empty_where_galaxies_divide_evenly(stored, tmp_path, of):
-    """Group 6: a last, empty shard was written where the shards' size divided the galaxies."""
+    """Group 6: the last shard was empty if the number of galaxies was a multiple of the shards' size."""
     counts = []
     for shard in range(of):
         stem = tmp_path / str(shard)
@@ -234,7 +234,7 @@ def test_no_shard_is_empty_where_galaxies_divide_evenly(stored, tmp_path, of):
 
 
 def test_shards_and_images_have_one_orientation(tmp_path):
-    """Group 6: images were stored upside down in shards, and not where they were read directly."""
+    """Group 6: images were upside down in shards, but not when they were read directly."""
     pixels = np.zeros((24, 24), "uint8")
     pixels[:12, :12], pixels[:12, 12:], pixels[12:, :12] = 250, 150, 50
     Image.fromarray(pixels).save(tmp_path / "corner.png")
@@ -252,7 +252,7 @@ def test_shards_and_images_have_one_orientation(tmp_path):
 
 
 def test_one_catalogue_mixes_formats(tmp_path):
-    """Group 7: the first image's suffix decided how all were read."""
+    """Group 7: all images were read as the suffix of the first one says."""
     pixels = np.kron(np.arange(0, 256, 4, dtype="uint8").reshape(8, 8), np.ones((3, 3), "uint8"))
     names = ["a.png", "b.jpg", "c.jpeg", "d.png"]
     for name in names:
@@ -268,7 +268,7 @@ def test_one_catalogue_mixes_formats(tmp_path):
 
 
 def test_dead_ends_are_not_depended_on(repo):
-    """Group 12: packages that end with an old TensorFlow pinned everything else to it."""
+    """Group 12: packages that need an old TensorFlow kept all others at old versions."""
     locked = set(re.findall(r"^([a-z0-9_.-]+)==", (repo / "envs/cpu.lock.txt").read_text(), re.M))
     assert {"keras", "numpy"} <= locked
     assert not locked & {"tensorflow-probability", "tf-keras", "keras-applications", "tensorflow-addons"}

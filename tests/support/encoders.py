@@ -41,7 +41,7 @@ def resnet18(channels=3, seed=0):
 
 
 def config(edge=48, **changes):
-    """What timm writes beside the weights of Zoobot's encoders, for another architecture and size."""
+    """The config.json that timm writes for Zoobot's encoders, for another architecture and size."""
     preprocessing = {
         "tag": "a1_in1k",
         "custom_load": False,
@@ -72,7 +72,7 @@ def encoder_files(tensors=None, card=CARD, **changes):
 
 
 def write_encoder(folder, files):
-    """The same in a folder."""
+    """Write these files into a folder; returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
         (folder / name).write_bytes(data)

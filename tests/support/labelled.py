@@ -1,4 +1,4 @@
-"""A task in a folder for tests: galaxies with images, and where its catalogues go."""
+"""A finetuning task for tests: a folder with galaxies, their images, and what the task writes."""
 
 import io
 from types import SimpleNamespace
@@ -36,7 +36,7 @@ def picture(number=0, size=(6, 4), mode="RGB", form="png"):
 
 
 class Task:
-    """A task in a folder: galaxies with images, and where its catalogues go."""
+    """A task in a folder: galaxies, their images, and what the task writes."""
 
     def __init__(self, folder, count=60):
         self.folder = folder

@@ -1,8 +1,9 @@
-"""Models of timm's with random weights, and the features they give: the oracle of our backbones.
+"""timm's models with random weights, and their features: our backbones are compared with them.
 
-`python tests/support/timm_models.py` writes those of the small members of the zoo to timm_features.npz beside
-it, so that parity stays tested where torch and timm are missing. Weights and images are drawn from their
-names and shapes; the features are stored, and the levels around which statistics of BatchNorm are drawn.
+`python tests/support/timm_models.py` writes the features of one small model of each family to
+timm_features.npz, so that parity is tested without torch and timm, too. Weights and images are drawn
+from their names and shapes. Stored are the features, and the levels around which the statistics of BatchNorm
+are drawn.
 """
 
 import functools
@@ -28,19 +29,19 @@ def load_timm():
     """timm and torch.
 
     Raises:
-        ImportError: one is missing, or torch lacks libraries of its own.
+        ImportError: one of them or a library that torch needs is missing.
     """
     try:
         import torch
 
-        # torchvision, which timm imports, was built for torch with CUDA; without it, it misses its own
-        # operators, and all that is needed of it is that it can be imported.
+        # timm imports torchvision, which was built for torch with CUDA. Without CUDA its operators are
+        # missing; as it is only imported here, declaring them is enough.
         library = torch.library.Library("torchvision", "FRAGMENT")
         for operator in ("nms", "qnms"):
             library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         import timm
 
-        # It takes its operators with it.
+        # The operators exist as long as this object does.
         timm.torchvision_operators = library
     except (OSError, RuntimeError, ValueError) as error:
         raise ImportError(f"torch or timm cannot be used: {error}") from error
@@ -48,7 +49,7 @@ def load_timm():
 
 
 def random_tensors(shapes, name, levels):
-    """Weights and statistics of BatchNorm, random, the same for the same names and levels.
+    """Random weights and statistics of BatchNorm; the same names and levels give the same numbers.
 
     Args:
         shapes: {timm's name of a weight: its shape}.
@@ -94,14 +95,14 @@ def images(edge, channels):
 
 
 def random_model(name, channels):
-    """A model of timm's without a classifier, with random weights; `settle` gives it its statistics.
+    """timm's model without a classifier, with random weights; `settle` draws its statistics of BatchNorm.
 
     Args:
         name: of the architecture.
         channels: 1 or 3.
 
     Returns:
-        torch.nn.Module, which evaluates.
+        torch.nn.Module in evaluation mode.
     """
     timm, torch = load_timm()
     model = timm.create_model(name, num_classes=0, in_chans=channels).eval()
@@ -112,11 +113,11 @@ def random_model(name, channels):
 
 
 def settle(model, name, pixels, mean=None, std=None):
-    """Random statistics for each BatchNorm, around what arrives there when the model sees images.
+    """Draw random statistics for each BatchNorm, around the values that arrive there for some images.
 
-    Statistics around nothing would let a constant grow from layer to layer until galaxies hardly differ;
-    those of each channel would be so sharp that float32's own noise grew instead. The centre is therefore
-    half way between the mean of the channel and of all channels.
+    Statistics around 0 would let a constant grow from layer to layer until galaxies hardly differ. Statistics
+    around the mean of each channel would let the rounding noise of float32 grow. The centre is therefore
+    halfway between the mean of the channel and the mean of all channels.
 
     Args:
         model: of `random_model`; it is changed.
@@ -153,7 +154,7 @@ def settle(model, name, pixels, mean=None, std=None):
 
 
 def timm_features(model, pixels, mean=None, std=None):
-    """What a model of timm's gives for images.
+    """The features that timm's model gives for images.
 
     Args:
         model: of `random_model`.
@@ -181,18 +182,18 @@ def difference(ours, theirs):
         A number; 1 is the standard deviation over galaxies, its square averaged over features.
     """
     spread = np.sqrt(theirs.var(axis=0).mean())
-    # Features that are the same for every galaxy would make a test of nothing.
+    # If all galaxies had the same features, nothing would be tested.
     assert spread > 0.2 * theirs.std(), f"features differ by {spread} only, of {theirs.std()}"
     return float(np.abs(ours - theirs).max() / spread)
 
 
 def preprocessing(channels):
-    """Mean and standard deviation for a test: timm's in colour, Zoobot's none in grey."""
+    """Mean and standard deviation for a test: timm's in colour, none in grey, as for Zoobot."""
     return (MEAN, STD) if channels == 3 else (None, None)
 
 
 def stored_features(name, channels, edge):
-    """What was stored: (levels of `settle`, features)."""
+    """The stored values: (levels of `settle`, features)."""
     with np.load(FEATURES) as stored:
         sight = f"{name} {channels} {edge}"
         norms, sizes, spreads = (stored[f"{sight} {what}"] for what in ("norms", "sizes", "spreads"))

@@ -1,4 +1,4 @@
-"""The whole pipeline on simulated galaxies; test_reruns.py has what reruns when something changes."""
+"""The complete pipeline on simulated galaxies; test_reruns.py tests what runs again after a change."""
 
 import json
 import shutil
@@ -46,7 +46,7 @@ def test_nothing_changed_nothing_runs(completed):
 def test_the_configuration_of_a_report_is_the_same_run(completed, tmp_path):
     settings = completed / "results/test/report/configuration.yaml"
     assert planned(completed, "--configfile", settings) == {}
-    # Elsewhere it makes the same jobs as the files that the run was started with.
+    # In an empty folder it plans the same jobs as the files that the run was started with.
     run = planned(completed, *TEST, "--directory", tmp_path)
     again = planned(completed, "--configfile", settings, "--directory", tmp_path)
     assert run == again and run["train_member"] == 1
@@ -59,7 +59,7 @@ def test_a_deleted_shard_is_rebuilt_alone(edited):
     assert planned(edited, "shards", *TEST) == {"write_shard": 1, "check_rejected": 1}
     snakemake(edited, "shards", *TEST)
     assert planned(edited, "shards", *TEST) == {}
-    # The rebuilt shard has the same bytes and is small, so that its checksum saves the training.
+    # The new shard has the same bytes. Snakemake compares checksums of small files: nothing trains again.
     assert planned(edited, *TEST) == {}
 
 
@@ -88,7 +88,7 @@ def test_a_broken_image_is_rejected_and_too_many_stop_the_run(edited, tmp_path):
     own.drop(columns=["archive", "member"]).to_csv(tmp_path / "own.csv", index=False)
     entry = {"name": "own", "tree": "gz_decals_5", "table": str(tmp_path / "own.csv"), "images": str(folder)}
     content = {"run": "own", "zenodo": {"simulate": None}, "catalogs": [entry], "finetune": {"tasks": []}}
-    # With the old seed they would all be test galaxies again.
+    # With the same seed all of them would be test galaxies again.
     content["seed"] = 7
     strict = overlay(tmp_path, "strict", content)
     status, shown = snakemake(edited, "shards", *TEST, strict, check=False)
@@ -104,7 +104,7 @@ def test_a_broken_image_is_rejected_and_too_many_stop_the_run(edited, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "sentence"),
+    ("content", "message"),
     [
         ({"train": {"epocs": 3}}, "unknown key 'epocs' in train"),
         (
@@ -114,12 +114,12 @@ def test_a_broken_image_is_rejected_and_too_many_stop_the_run(edited, tmp_path):
         ({"zenodo": {"simulate": None, "local": "nowhere"}}, "expected an existing folder"),
     ],
 )
-def test_a_wrong_configuration_is_one_sentence(completed, tmp_path, content, sentence):
+def test_a_wrong_configuration_is_one_message(completed, tmp_path, content, message):
     wrong = overlay(tmp_path, "wrong", content)
     status, shown = dry_run(completed, *TEST, wrong, check=False)
     assert status == 1
     assert "Traceback" not in shown
-    assert sentence in shown
+    assert message in shown
 
 
 # The study of the real rings needs a folder that `make -C benchmarks study-rings` links.

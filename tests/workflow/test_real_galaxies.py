@@ -1,4 +1,4 @@
-"""The whole pipeline on real galaxies, downloaded from a real HTTP server that speaks Zenodo's API."""
+"""The complete pipeline on real galaxies, downloaded from an HTTP server with Zenodo's API."""
 
 import h5py
 import pandas as pd
@@ -114,7 +114,7 @@ def test_fits_cutouts_and_galaxy_zoo_2(repo_copy, real_data, tmp_path):
     columns = pd.read_csv(real_data / "gz2_stripe82.csv").columns
     votes = [column for column in columns if column.endswith("_count")]
     fits = sorted((real_data / "fits").iterdir())
-    # Nobody classified these five on Galaxy Zoo 2: the votes stand in for a campaigner's.
+    # Galaxy Zoo 2 never classified these five: the votes are invented, as if a campaigner had them.
     own = pd.DataFrame(
         {"id_str": [path.name.split(".")[0] for path in fits], "file_loc": list(map(str, fits))}
     )
@@ -184,7 +184,7 @@ def test_a_trained_model_predicts_a_folder(repo_copy, real_data, tmp_path):
         assert file["predictions"].shape == (5, 30, 3)
 
 
-def test_a_record_that_is_not_there_is_one_sentence(repo_copy, server, tmp_path):
+def test_a_missing_record_is_one_message(repo_copy, server, tmp_path):
     configuration = overlay(
         tmp_path, "missing", SMALL | {"run": "missing", "zenodo": {"record": 12345}, "catalogs": [catalog()]}
     )
@@ -198,7 +198,7 @@ def test_a_record_that_is_not_there_is_one_sentence(repo_copy, server, tmp_path)
     )
     assert status == 1
     assert "Traceback" not in shown
-    # Two downloads run at a time, in no certain order; the first that fails ends the run.
+    # Two downloads run at a time, in any order; the first failure ends the run.
     logs = list((repo_copy / "logs/download/12345").glob("*.log"))
     assert logs
     for log in logs:

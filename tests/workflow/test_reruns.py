@@ -33,7 +33,7 @@ CHECKOUT = "a fresh `git checkout`, all files touched"
 UNRECORDED = "a run copied without `.snakemake`"
 PROFILES = sorted(path.parent.name for path in (REPO / "profiles").glob("*/config.yaml"))
 ZOOLIB = "workflow/scripts/zoolib"
-# Small, of the paper's record; nothing of it is downloaded here.
+# A small run of the paper's record; no file of it is downloaded.
 RECORD = {
     "run": "record",
     "shards": {"count": {"train": 1, "val": 1, "test": 1}},
@@ -83,7 +83,7 @@ def touch_all(repo):
 
 
 def be_killed(repo):
-    """As SIGKILL leaves it: one chunk half written and marked as such, and nothing after it."""
+    """Leave what SIGKILL leaves: one chunk half written and marked as incomplete, and no later result."""
     chunk = "results/test/predict/test/chunks/0.hdf5"
     shutil.rmtree(repo / "results/test/predict/test")
     for path in (repo / "results/test/evaluate").iterdir():
@@ -115,7 +115,7 @@ def of_train(**keys):
     return {"train": keys}
 
 
-# What is done for each line: a configuration is laid over the others, a function edits the repository.
+# The change of each line: a configuration is laid over the others, a function edits the repository.
 CHANGES = {
     "nothing": [],
     "the same keys in another order": [
@@ -179,7 +179,7 @@ CHANGES = {
 
 @pytest.fixture(scope="module")
 def plans(completed, tmp_path_factory):
-    """{what changed: what a dry run shows}, and "everything": what the finished run consists of."""
+    """{what changed: the text of a dry run}, and "everything": that of all jobs of the run."""
     folder = tmp_path_factory.mktemp("reruns")
     record = copy_of_the_repository(folder / "record")
     pretend(record, "--configfile", overlay(record, "run", RECORD))
@@ -210,7 +210,7 @@ def plans(completed, tmp_path_factory):
 
 
 def jobs_in(cell):
-    """What a cell of the table names: {rule: jobs}."""
+    """The jobs that a cell of the table names: {rule: jobs}."""
     found = Counter()
     for word, rule, count in re.findall(r"\*\*(\w+)\*\*|`(\w+)`(?: × (\d+))?", cell):
         found.update(WORDS[word] if word else {rule: int(count or 1)})
@@ -235,7 +235,7 @@ def test_just_the_jobs_of_the_table_run_again(plans, what):
     assert bool(expected) != told.startswith("nothing")
 
 
-def test_the_table_names_rules_that_there_are(plans):
+def test_the_table_names_rules_that_exist(plans):
     known = set(jobs_of(plans["everything"])) | {"download_file"}
     for word, rules in WORDS.items():
         assert set(rules) <= known and (rules or word == "everything")
@@ -249,7 +249,7 @@ def test_a_checkout_reruns_nothing_under_any_profile(plans, profile):
 
 
 def test_without_metadata_a_change_is_not_noticed_until_the_run_is_touched(plans):
-    """As docs/reruns.md warns: no job of the change runs, and after --touch --forceall they do."""
+    """docs/reruns.md warns of this: no job runs after the change; after --touch --forceall its jobs run."""
     assert jobs_of(plans["changed and unrecorded"]) == {}
     assert "missing provenance/metadata" in plans["changed and unrecorded"]
     assert jobs_of(plans["changed and touched"]) == jobs_of(plans["more samples or views"])

@@ -1,4 +1,4 @@
-"""The runs that config/ offers: the paper's is the paper's, the recommended one changes what it says."""
+"""The runs in config/: one has the paper's settings, the recommended one changes only what it says."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""What a job of many reads and holds must not grow with the galaxies of the others."""
+"""One job of many: what it reads and holds in memory does not grow with the galaxies of the other jobs."""
 
 import os
 import random
@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import study_scale
 from drawn import SMALL, some_concentrations, written
-from pipeline import copy_of_the_repository, overlay, planned, snakemake
+from pipeline import copy_of_the_repository, jobs_of, overlay, planned, snakemake
 from stored import IMAGE, TREE, files
 from zoolib import predict
 from zoolib.data import listing
@@ -28,7 +28,7 @@ MANY, CHUNKS = 100_000, 1000
 
 @pytest.fixture(scope="module")
 def listed(tmp_path_factory):
-    """A list of many galaxies; none of their images exists."""
+    """A list of many galaxies; their images do not exist."""
     folder = tmp_path_factory.mktemp("listed")
     names = [f"J{number:06d}" for number in range(MANY)]
     places = {"archive": "", "member": "", "file_loc": [f"/nowhere/{name}.png" for name in names]}
@@ -104,7 +104,7 @@ def test_links_to_folders_are_followed_each_folder_once(tmp_path):
     for folder in (images / "own", elsewhere):
         folder.mkdir(parents=True)
         (folder / f"{folder.name}.png").touch()
-    # To other images, to the same ones under another name, in circles, and to nothing.
+    # Links to other images, to the same images under another name, in a circle, and to nothing.
     links = {"linked": elsewhere, "twice": images / "own", "own/up": images, "self": images / "self"}
     for name, goal in {**links, "gone": tmp_path / "gone"}.items():
         (images / name).symlink_to(goal)
@@ -165,7 +165,7 @@ def test_a_chunk_is_written_block_by_block(stored, model_folder, tmp_path, monke
 
 @pytest.fixture
 def parts(tmp_path):
-    """Chunks of 30 galaxies each, one of none, with their flat catalogues."""
+    """Three chunks of 30 galaxies and one without any, with their flat catalogues."""
     (tmp_path / "chunks").mkdir()
     found = []
     for number, galaxies in enumerate((30, 30, 0, 30)):
@@ -215,7 +215,7 @@ def test_ranking_reads_a_chunk_at_a_time(parts, tmp_path, monkeypatch):
     monkeypatch.setattr(predictions, "read_described", counted)
     rank_galaxies(tables, tmp_path / "label_next.csv")
     assert asked == [(1, ["information"])] * 4
-    # As pandas would write it, all in memory.
+    # The text that pandas writes with all galaxies in memory.
     table = pd.concat([pd.read_parquet(path, columns=["id_str", "information"]) for path in tables])
     table = table.sort_values(["information", "id_str"], ascending=[False, True])
     table.insert(0, "rank", np.arange(1, len(table) + 1))
@@ -243,7 +243,7 @@ def survey(tmp_path_factory):
     for name in ("model.keras", "model.json", "a.json", "a.tfrecord"):
         (model / name).parent.mkdir(exist_ok=True)
         (model / name).touch()
-        # Older than whatever was predicted with it.
+        # Older than the predictions that are made with it.
         os.utime(model / name, (1.6e9, 1.6e9))
     target = {"name": "sky", "models": [str(model)], "images": str(model)}
     content = {"run": "sky", "evaluate": {"target": None, "published": None}}
@@ -252,11 +252,11 @@ def survey(tmp_path_factory):
 
 
 def seconds_to_plan(*arguments):
-    """Processor time, user's and system's; other processes do not lengthen it as they do a clock's."""
+    """The jobs of a dry run and its processor time, which other processes change less than wall time."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    jobs = planned(*arguments)
+    _, shown = snakemake(*arguments, "--dry-run")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return jobs, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return jobs_of(shown), after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def test_the_papers_run_is_planned_in_seconds(survey, tmp_path):
@@ -274,12 +274,12 @@ def test_a_thousand_chunks_are_planned_in_seconds(survey, tmp_path):
     configuration = overlay(tmp_path, "shards", shards)
     jobs, seconds = seconds_to_plan(survey.repo, "predict", "--configfile", configuration)
     assert jobs["predict_chunk"] == jobs["describe_posteriors"] == CHUNKS
-    # With every sidecar an input of every chunk it was 42 s.
+    # It was 42 s when every sidecar was an input of every chunk.
     assert seconds < 25
 
 
 def test_finished_chunks_are_not_done_again(survey):
-    """As after a wall-time limit: one chunk is not there yet, another is not described."""
+    """As after a wall-time limit: one chunk is missing, another has no flat catalogue."""
     config = overlay(survey.repo, "fewer", {"predict": {"chunks": 50}})
     folder = survey.repo / "results/sky/predict/sky"
     endings = [
