@@ -211,7 +211,10 @@ WRONG = {
         f"{TABLE}, labels: [{{name: a}}, {{name: b}}], balance: weights",
         ".balance is weights, which works only for the",
     ),
-    "several in label": (f"{TABLE}, label: [a, b]", '.label is ["a", "b"], expected text or null.'),
+    "several in label": (
+        f"{TABLE}, label: [a, b]",
+        '.label is ["a", "b"], expected the name of one column (several',
+    ),
     "unknown of a task": (
         f"{TABLE}, label: a, kinds: binary",
         "unknown key 'kinds' in finetune.tasks[0] (did",

@@ -141,7 +141,10 @@ def _message(error, schema):
         return f"{where + '.' if where else ''}{missing} is missing; add it (see config/README.md)."
     if error.validator == "type":
         kinds = [limit] if isinstance(limit, str) else limit
-        rule = f"expected {' or '.join(WORDS[kind] for kind in kinds)}"
+        words = " or ".join(WORDS[kind] for kind in kinds)
+        # The description of a section is about its keys, that of a pattern about the letters.
+        says_more = "string" in kinds and "pattern" not in error.schema
+        rule = f"expected {error.schema.get('description', words) if says_more else words}"
     elif error.validator == "enum":
         rule = f"expected {'one of ' if len(limit) > 1 else ''}{', '.join(map(str, limit))}"
     elif error.validator == "pattern":
