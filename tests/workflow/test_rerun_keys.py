@@ -197,8 +197,7 @@ FIRST = {
         "finetune.tasks[].label_counts": [20],
         "finetune.tasks[].label_count_seeds": 2,
     },
-    "build_task_catalog_both collect_predictions describe_posteriors finetune_task"
-    " predict_chunk": {
+    "build_task_catalog_both collect_predictions describe_posteriors finetune_task predict_chunk": {
         "finetune.tasks[].folds": {f"{BOTH}.folds": 3},
     },
     "build_task_catalog_renamed collect_predictions compare_label_counts describe_posteriors draw_task"
