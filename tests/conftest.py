@@ -17,6 +17,30 @@ from zoolib.job.logs import log
 from zoolib.zenodo import client
 
 REPO = Path(__file__).resolve().parents[1]
+# Two processes, `-n 2`: each file runs in one of them, and these files in the same one, as they share a run.
+TOGETHER = {"tests/workflow/test_pipeline.py", "tests/workflow/test_reruns.py"}
+# These folders take longest and come first, so that both processes end at about the same time.
+LONG = {"workflow", "tests"}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """How pytest-xdist shares the tests out."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.partition("::")[0]
+            return "together" if file in TOGETHER else file
+
+    config.option.loadscopereorder = False
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Bring the tests into the order in which pytest-xdist shares them out."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: (item.location[0] not in TOGETHER, item.path.parent.name not in LONG))
 
 
 @pytest.fixture(scope="session")
