@@ -1,4 +1,4 @@
-"""Every key of the configuration, and the rules that run first when it changes: none is forgotten."""
+"""Every key of the configuration, and the rules that run first when it changes; no key is forgotten."""
 
 import copy
 import json
@@ -48,7 +48,7 @@ def of_ring(**keys):
     return {RING: {**kept, "label_count_seeds": 1, "strategy": {"name": "layer_decay"}, **keys}}
 
 
-# Rules: keys and another value of each; where one value is not enough, {path: value}.
+# Rules: keys and another value of each, or {path: value} where more than the key has to change.
 FIRST = {
     "build_catalog": {
         "catalogs[].name": "b",
@@ -115,7 +115,7 @@ FIRST = {
         },
     },
     "predict_chunk": {
-        # As many as chunks: Snakemake compares values without their names.
+        # As many samples as chunks: Snakemake compares values without their names.
         "predict.samples": 1,
         "predict.views": 2,
         "predict.targets[].ensemble": {"predict.targets[1].ensemble": "other"},
@@ -224,12 +224,12 @@ def changed(key, value):
 
 
 def rules_first(shown):
-    """Rules that a dry run starts for a reason of their own, not because another job runs before them."""
+    """Rules of a dry run that have their own reason to run, not only another job that runs before them."""
     (reasons,) = re.findall(r"^Reasons:\n((?:    .*\n)+)", shown, re.M) or [""]
     told = re.findall(r"^    (\S.*):\n        (.*)$", reasons, re.M)
     found = {rule for why, rules in told if "by another job" not in why for rule in rules.split(", ")}
     if "build_task_catalog" in found:
-        # Of which tasks, too.
+        # Its jobs are told apart by their tasks.
         found.remove("build_task_catalog")
         jobs = re.findall(
             r"^rule build_task_catalog:\n(?:    .*\n)*?    wildcards: .*task=(\w+)", shown, re.M
@@ -240,7 +240,7 @@ def rules_first(shown):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A repository in which the run counts as finished."""
+    """A repository in which Snakemake takes the run for finished."""
     repo = copy_of_the_repository(tmp_path_factory.mktemp("keys") / "repo")
     for file in FILES:
         (repo / file).parent.mkdir(parents=True, exist_ok=True)
@@ -251,7 +251,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def plans(run):
-    """{key: what the dry run of its change shows}; "" is no change."""
+    """{key: the text of the dry run after its change}; "" is no change."""
     paths = {"": run / "run.yaml"}
     for number, (key, (_, value)) in enumerate(ROWS.items()):
         paths[key] = overlay(run, f"run{number}", changed(key, value))
@@ -262,7 +262,7 @@ def plans(run):
 def test_every_key_of_the_schema_has_its_rules():
     schema = yaml.safe_load((REPO / "workflow/schemas/config.schema.yaml").read_text())
     known = known_keys(schema)
-    # Another name is another run; sections are their keys.
+    # Another name is another run; a section changes with its keys.
     keys = {key for key in known if not any(other.startswith((f"{key}.", f"{key}[]")) for other in known)}
     assert set(ROWS) == keys - {"run"}
 
@@ -278,12 +278,12 @@ def test_a_changed_key_reruns_what_it_invalidates(plans, key):
         expected |= {f"build_task_catalog_{name}" for name in ("ring", "folders", "far", "both")}
     found = rules_first(plans[key])
     assert found - {"describe_run"} == expected - {"build_task_catalog_*"}, plans[key][-2000:]
-    # The report's table has the whole configuration.
+    # The report's table has the complete configuration.
     assert "\nrule describe_run:" in plans[key]
 
 
 def test_no_rule_has_two_numbers_that_could_be_exchanged(run):
-    """Params are compared as a set of values: 1 sample of 5 views would be 5 samples of 1 view."""
+    """Snakemake compares params as a set of values: 1 sample of 5 views would equal 5 samples of 1 view."""
     records = [
         json.loads(path.read_text()) for path in (run / ".snakemake/metadata").rglob("*") if path.is_file()
     ]
