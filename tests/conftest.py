@@ -17,30 +17,17 @@ from zoolib.job.logs import log
 from zoolib.zenodo import client
 
 REPO = Path(__file__).resolve().parents[1]
-# Two processes, `-n 2`: each file runs in one of them, and these files in the same one, as they share a run.
-TOGETHER = {"tests/workflow/test_pipeline.py", "tests/workflow/test_reruns.py"}
-# These folders take longest and come first, so that both processes end at about the same time.
-LONG = {"workflow", "tests"}
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config, log):
-    """How pytest-xdist shares the tests out."""
-    from xdist.scheduler import LoadScopeScheduling
-
-    class ByFile(LoadScopeScheduling):
-        def _split_scope(self, nodeid):
-            file = nodeid.partition("::")[0]
-            return "together" if file in TOGETHER else file
-
-    config.option.loadscopereorder = False
-    return ByFile(config, log)
-
-
-def pytest_collection_modifyitems(config, items):
-    """Bring the tests into the order in which pytest-xdist shares them out."""
-    if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: (item.location[0] not in TOGETHER, item.path.parent.name not in LONG))
+# First, as pytest-xdist reads the markers in the same hook.
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Share the tests out to the processes of `-n`: a file stays together, and so do all tests of one run."""
+    for item in items:
+        group = "completed" if "completed" in item.fixturenames else item.location[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+    # The longest come first, so that the processes end at about the same time.
+    items.sort(key=lambda item: ("completed" not in item.fixturenames, item.path.parent.name != "workflow"))
 
 
 @pytest.fixture(scope="session")

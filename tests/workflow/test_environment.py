@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 from setuptools import find_packages
 
-DEVELOPERS = {"pytest", "ruff", "snakefmt", "jax"}
+DEVELOPERS = {"pytest", "pytest-xdist", "ruff", "snakefmt", "jax"}
 
 
 def pins(lock):
