@@ -71,7 +71,7 @@ def publish_other_numbers(repo):
 
 def edit_words(repo):
     module = repo / ZOOLIB / "learning/likelihood.py"
-    edit(module, "# The Stirling series is used from this number on", "# The Stirling series: from this number on")
+    edit(module, "# The Stirling series is used from", "# The Stirling series serves from")
     edit(module, "The training loss: summed over questions", "The loss of training, summed over questions")
 
 
