@@ -67,7 +67,7 @@ test: ## lint and tests
 	$(TIMED) $@ $(MAKE) --no-print-directory lint-and-test
 
 lint-and-test: lint
-	python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	python -m pytest -n 2
 
 test-preemption: $(DEV_ENV) ## trainings cut at CUTS=10 random moments (SEED=1) end like trainings without cuts (5 min)
 	$(TIMED) $@ python tests/tools/preemption.py $(or $(CUTS),10) $(or $(SEED),1)
