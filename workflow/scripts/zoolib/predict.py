@@ -1,6 +1,6 @@
 """Stage predict: posteriors for galaxies, from MC dropout, augmented views and several models.
 
-Python users: `zoolib.predict.load("results/demo/train/metrics/0").predict("one.jpg")`.
+Python users: `zoolib.api.load("results/demo/train/metrics/0").predict("one.jpg")`.
 """
 
 import itertools
