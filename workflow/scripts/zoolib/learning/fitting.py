@@ -186,3 +186,5 @@ def _compile(network, loss, metrics, optimizer):
         jit_compile=False,
         auto_scale_loss=False,
     )
+    # If Keras made these variables while TensorFlow traces a training step, the step would be traced twice.
+    network.optimizer.build(network.trainable_variables)
