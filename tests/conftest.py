@@ -21,7 +21,7 @@ REPO = Path(__file__).resolve().parents[1]
 # they share the completed run. (Markers do not do it: pytest-xdist 3.8 cannot read groups under pytest 9.2.)
 TOGETHER = {f"tests/workflow/test_{name}.py" for name in ("documents", "pipeline", "reruns")}
 # The folders that take longest come first, so that both processes end at about the same time.
-LONG = {"workflow", "tests"}
+LONG = {"tests", "job", "learning", "weights", "workflow"}
 
 
 @pytest.hookimpl(optionalhook=True)
