@@ -1,6 +1,7 @@
 """Fixtures that many tests share: the repository, the real galaxies, a running Zenodo."""
 
 import csv
+import gc
 import os
 import random
 import shutil
@@ -36,6 +37,11 @@ def pytest_xdist_make_scheduler(config, log):
 
     config.option.loadscopereorder = False
     return ByFile(config, log)
+
+
+def pytest_collection_finish():
+    """Spare the garbage collector the million objects of TensorFlow and Keras, which stay anyway."""
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items):

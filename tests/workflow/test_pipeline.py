@@ -88,8 +88,8 @@ def test_a_broken_image_is_rejected_and_too_many_stop_the_run(edited, tmp_path):
     own.drop(columns=["archive", "member"]).to_csv(tmp_path / "own.csv", index=False)
     entry = {"name": "own", "tree": "gz_decals_5", "table": str(tmp_path / "own.csv"), "images": str(folder)}
     content = {"run": "own", "zenodo": {"simulate": None}, "catalogs": [entry], "finetune": {"tasks": []}}
-    # With the same seed all of them would be test galaxies again.
-    content["seed"] = 7
+    # With the same seed all of them would be test galaxies again. Images are checked without shards, too.
+    content |= {"seed": 7, "shards": {"enabled": False}}
     strict = overlay(tmp_path, "strict", content)
     status, shown = snakemake(edited, "shards", *TEST, strict, check=False)
     assert status == 1

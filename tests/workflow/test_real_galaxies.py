@@ -98,6 +98,8 @@ def test_a_sample_reads_single_images_out_of_the_remote_archives(repo_copy, serv
             "zenodo": {"record": 99990001, "sample": 12},
             "catalogs": [catalog()],
             "split": {"train": 0.5, "val": 0.25, "test": 0.25},
+            # Images are read and checked without shards, too.
+            "shards": {"enabled": False, **SMALL["shards"]},
         },
     )
     server.forget()
