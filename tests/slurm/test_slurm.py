@@ -78,7 +78,7 @@ def assert_same_training(folder, reference):
 
 
 @pytest.fixture(scope="session")
-def completed(cluster, repo):
+def on_slurm(cluster, repo):
     """The call that ran config/test.yaml to its end, although one job hung and one had too little memory."""
     replace_in_rule(repo / "rules/paper.smk", "draw_trees", "runtime=", 1)
     edit(repo / "workflow/scripts/draw_trees.py", "\nfrom zoolib.job.logs", f"{HANGS}\nfrom zoolib.job.logs")
@@ -92,7 +92,7 @@ def completed(cluster, repo):
 
 
 @pytest.fixture(scope="session")
-def pair(completed, repo):
+def pair(on_slurm, repo):
     """A configuration with two members whose training is long enough to be interrupted."""
     ensembles = [{"name": "metrics", "members": 1}, {"name": "pair", "members": 2}]
     return overlay(repo, "pair", {"train": {"epochs": EPOCHS, "patience": 15, "ensembles": ensembles}})
@@ -117,17 +117,17 @@ def undisturbed(repo, pair):
     return folders, running, said
 
 
-def test_the_whole_run_asks_for_gpus_where_it_needs_them(completed, repo):
+def test_the_whole_run_asks_for_gpus_where_it_needs_them(on_slurm, repo):
     cpu_partition, gpu_partition = partitions()
     assert cpu_partition != gpu_partition
-    on_gpus = {job["JobId"]: job for rule in GPU_RULES for job in completed.jobs(rule)}
+    on_gpus = {job["JobId"]: job for rule in GPU_RULES for job in on_slurm.jobs(rule)}
     for rule in GPU_RULES:
-        assert completed.jobs(rule), f"no job of {rule} was sent"
+        assert on_slurm.jobs(rule), f"no job of {rule} was sent"
     for job in on_gpus.values():
         assert job["TresPerJob"] == "gres:gpu:v100:1", job
         assert job["Partition"] == gpu_partition
         assert job["JobState"] == "COMPLETED"
-    others = [job for job in completed.jobs() if job["JobId"] not in on_gpus]
+    others = [job for job in on_slurm.jobs() if job["JobId"] not in on_gpus]
     assert len(others) > 15
     for job in others:
         assert "gres" not in job.get("TresPerJob", "") + job["TRES"], job
@@ -137,19 +137,19 @@ def test_the_whole_run_asks_for_gpus_where_it_needs_them(completed, repo):
     assert (repo / "report.html").stat().st_size > 1_000_000
 
 
-def test_shards_share_a_job(completed):
-    shards = [job for job in completed.jobs() if "shard" in job["Comment"]]
+def test_shards_share_a_job(on_slurm):
+    shards = [job for job in on_slurm.jobs() if "shard" in job["Comment"]]
     assert [job["Comment"] for job in shards] == ["rule_shards_write_shard"]
 
 
-def test_a_job_over_its_time_is_sent_again(completed):
-    over, again = completed.jobs("draw_trees")
+def test_a_job_over_its_time_is_sent_again(on_slurm):
+    over, again = on_slurm.jobs("draw_trees")
     assert (over["JobState"], over["TimeLimit"]) == ("TIMEOUT", "00:01:00")
     assert again["JobState"] == "COMPLETED"
 
 
-def test_a_job_over_its_memory_is_sent_again_with_more(completed):
-    over, again = completed.jobs("simulate_record")
+def test_a_job_over_its_memory_is_sent_again_with_more(on_slurm):
+    over, again = on_slurm.jobs("simulate_record")
     assert over["JobState"] in ("FAILED", "OUT_OF_MEMORY")
     assert "exceeded memory limit" in Path(over["StdErr"]).read_text()
     assert over["MinMemoryNode"] == f"{TOO_LITTLE}M"
