@@ -53,6 +53,8 @@ rule finetune_task:
     params:
         code=fingerprint("finetune_task", "finetune"),
         task=by("fit", THIS.training_of),
+        # Not for the script: an edited strategy of one's own trains again.
+        plans=by("fit", THIS.plans_of),
         seed=config["seed"],
         scratch=by("fit", THIS.starts_from_scratch),
     script:

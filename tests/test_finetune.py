@@ -3,14 +3,18 @@
 import shutil
 import time
 
+import finetuned
 import keras
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from finetuned import BRIGHT, run_finetuning, write_labelled
 from zoolib.config.labels import Label
 from zoolib.config.trees import DecisionTree
 from zoolib.data.fits import read_fit
 from zoolib.job.logs import UserError
+from zoolib.job.provenance import hash_of
 from zoolib.learning import checkpoints, datasets, fitting, models
 from zoolib.learning.backbones import build_backbone
 from zoolib.learning.blocks import blocks_of, nested_layers
@@ -288,6 +292,66 @@ def test_every_kind_of_label_is_learned(stored, model_folder, tmp_path, labels, 
     store = datasets.from_catalog([table], [], model.about["image"])
     ((pixels, _),) = datasets.central_batches(store, model.about["training"]["augmentation"], 64)
     assert right(model.network.predict_on_batch(pixels), bright)
+
+
+class Seen(Exception):
+    """The identity of a finetuning that would begin now."""
+
+
+@pytest.fixture
+def identity_of(model_folder, tmp_path, monkeypatch):
+    """A function: the identity of a finetuning, which is not trained."""
+
+    def seen(job, identity, learn):
+        raise Seen(hash_of(identity))
+
+    def identity(labelled, **changes):
+        with pytest.raises(Seen) as found:
+            run_finetuning(labelled, model_folder, tmp_path, **changes)
+        return str(found.value)
+
+    monkeypatch.setattr(fitting, "run_training", seen)
+    return identity
+
+
+def with_digests(labelled, folder, digests):
+    """The galaxies of a task with another column, a digest of the pixels of each image."""
+    table = pq.read_table(labelled / "galaxies.parquet")
+    (folder).mkdir()
+    pq.write_table(table.append_column("digest", pa.array(digests)), folder / "galaxies.parquet")
+    return folder
+
+
+def test_other_pixels_under_an_unchanged_table_are_another_finetuning(labelled, tmp_path, identity_of):
+    digests = [f"{number:064x}" for number in range(52)]
+    first, same, other, changed = (
+        identity_of(with_digests(labelled, tmp_path / name, values))
+        for name, values in {
+            "first": digests,
+            "same": digests,
+            "train": ["0" * 63 + "f", *digests[1:]],
+            "val": [*digests[:-1], "f" * 64],
+        }.items()
+    )
+    assert first == same
+    assert len({first, other, changed}) == 3
+
+
+def test_galaxies_that_a_finetuning_does_not_see_do_not_change_it(labelled, tmp_path, identity_of):
+    table = pq.read_table(labelled / "galaxies.parquet")
+    test = pa.Table.from_pylist(
+        [{**table.slice(0, 1).to_pylist()[0], "id_str": "new", "part": 2}], table.schema
+    )
+    (tmp_path / "more").mkdir()
+    pq.write_table(pa.concat_tables([table, test]), tmp_path / "more/galaxies.parquet")
+    assert identity_of(tmp_path / "more") == identity_of(labelled)
+
+
+def test_other_stages_of_the_same_strategy_are_another_finetuning(labelled, monkeypatch, identity_of):
+    own = {"strategy": "finetuned.LastBlockFast"}
+    first = identity_of(labelled, **own)
+    monkeypatch.setattr(finetuned.LastBlockFast.__init__, "__defaults__", (20,))
+    assert identity_of(labelled, **own) != first
 
 
 def test_repeated_galaxies_are_seen_more_often(stored, model_folder, tmp_path):

@@ -1,5 +1,6 @@
 """Training: the order of the data, continuing bit for bit, and the files of a member."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -201,6 +202,21 @@ def test_training_starts_from_a_model_folder(stored, tmp_path):
 def test_fewer_galaxies_than_a_batch_end_with_a_message(stored, tmp_path):
     with pytest.raises(UserError, match="40 galaxies are fewer than one batch of 64"):
         train_member(stored, tmp_path, batch_size=64)
+
+
+def test_whatever_a_sidecar_says_belongs_to_the_data(stored, tmp_path):
+    shards, (sidecar, _) = files(stored, "train")
+    about = json.loads(Path(sidecar).read_text())
+
+    def data_of(**changes):
+        path = tmp_path / "0.json"
+        path.write_text(json.dumps(about | changes))
+        return train.open_store(shards[:1], [path], TREE, IMAGE)[1]
+
+    first = data_of()
+    assert data_of(versions={"python": "3.99"}) == first
+    # The second is any key that says more about the pixels.
+    assert len({first, data_of(source="f" * 64), data_of(pixels="f" * 64)}) == 3
 
 
 def test_shards_of_another_tree_end_with_a_message(stored):

@@ -1,9 +1,13 @@
 """Strategies: what each stage trains, by name, and which errors are messages."""
 
+import importlib
+import shutil
+import sys
+
 import keras
 import numpy as np
 import pytest
-from zoolib.config.strategies import find_strategy
+from zoolib.config.strategies import find_strategy, fingerprint_of_plans
 from zoolib.job.logs import UserError
 from zoolib.learning.backbones import build_backbone
 from zoolib.learning.blocks import blocks_of, nested_layers
@@ -73,6 +77,43 @@ def test_a_strategy_of_ones_own_is_named_by_its_import_path(tmp_path, monkeypatc
     assert planned({"name": "top_strategies.TopOnly", "blocks": 2}) == [(UPPER, 10, 0.1, None, True)]
     with pytest.raises(UserError, match="is not a subclass of zoolib.config.strategies.Strategy"):
         find_strategy("top_strategies.NoStrategy")
+
+
+OWN = """
+from zoolib.config.strategies import Stage, Strategy
+class Own(Strategy):
+    def stages(self, blocks, task):
+        names = tuple(name for block in blocks[-2:] for name in block if "conv" in name)
+        return [Stage("top", names, task["epochs"], 0.1, None, {name: 0.5 for name in names})]
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "is_other"),
+    [
+        ("class Own", "# A comment.\nclass Own", False),
+        ("names", "chosen", False),
+        ("[-2:]", "[-3:]", True),
+        ('"conv" in', '"norm" in', True),
+        ('task["epochs"]', "7", True),
+        ("0.1", "0.2", True),
+        ("None", "3", True),
+        ("0.5", "0.25", True),
+        # It works with two blocks or more, and with other ones than before.
+        ("blocks[-2:]", "[blocks[1]]", True),
+    ],
+)
+def test_an_edit_of_ones_own_strategy_counts_if_it_changes_a_stage(tmp_path, monkeypatch, old, new, is_other):
+    monkeypatch.syspath_prepend(tmp_path)
+    found = []
+    for text in (OWN, OWN.replace(old, new)):
+        (tmp_path / "edited_strategies.py").write_text(text)
+        monkeypatch.delitem(sys.modules, "edited_strategies", raising=False)
+        # Two edits within a second look the same to the cache of compiled modules.
+        shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)
+        importlib.invalidate_caches()
+        found.append(fingerprint_of_plans("edited_strategies.Own", TASK))
+    assert (found[0] != found[1]) == is_other
 
 
 @pytest.mark.parametrize(

@@ -57,8 +57,9 @@ def finetune_task(galaxies, model, task, seed, job, scratch=False):
         "augmentation": augmentation_of(start.about),
         "scratch": scratch,
         "seed": int(hash_of([seed, task["name"]]), 16) % 2**31,
+        "image": start.about["image"],
         "start": hash_of_file(Path(model) / "model.keras"),
-        "data": hash_of_file(galaxies),
+        "data": _hash_of_galaxies(catalogs),
     }
     keras.utils.set_random_seed(identity["seed"])
     backbone = keras.models.clone_model(start.backbone) if scratch else start.backbone
@@ -67,6 +68,8 @@ def finetune_task(galaxies, model, task, seed, job, scratch=False):
     network = models.join(backbone, head)
     strategy = find_strategy("no_freeze" if scratch else task["strategy"])
     stages = strategy.stages(blocks_of(backbone), task)
+    # A strategy of one's own can be edited without another name or argument.
+    identity["stages"] = [vars(stage) for stage in stages]
 
     def learn(progress):
         stores = _open_stores(catalogs, labels, start.about["image"], task["name"])
@@ -201,6 +204,15 @@ def _open_stores(catalogs, labels, image, task):
     return {
         name: datasets.from_catalog([table], targets, image, in_memory=True) for name, table in tables.items()
     }
+
+
+def _hash_of_galaxies(catalogs):
+    """A hash of all that is known of the galaxies of a finetuning, their pixels and labels too.
+
+    Galaxies that only other finetunings of the task see have no part in it.
+    """
+    contents = {name: [catalog.table.to_dict("list"), catalog.about] for name, catalog in catalogs.items()}
+    return hash_of(contents)
 
 
 def _class_weights(labels, catalog):

@@ -75,7 +75,8 @@ def open_store(files, sidecars, tree, image):
         UserError: shards of another tree or size.
     """
     abouts = [read_sidecar(path, tree.columns, image) for path in sidecars]
-    data = hash_of([about["source"] for about in abouts])
+    # Everything that is known of the galaxies, their pixels too. Which programs wrote them does not count.
+    data = hash_of([{key: about[key] for key in about if key != "versions"} for about in abouts])
     if str(files[0]).endswith(".parquet"):
         frames = [pd.read_parquet(file) for file in files]
         return datasets.from_catalog(frames, tree.columns, image), data

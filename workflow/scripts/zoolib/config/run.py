@@ -8,6 +8,7 @@ from zoolib.config.augmentations import load_augmentations
 from zoolib.config.published import changed_rules, other_galaxies, read_published
 from zoolib.config.schema import check_configuration
 from zoolib.config.sources import encoder_name, import_settings, kind_of_source
+from zoolib.config.strategies import fingerprint_of_plans
 from zoolib.config.tasks import file_of_url, fit_names, is_scored, task_labels
 from zoolib.config.trees import DecisionTree
 
@@ -170,6 +171,12 @@ class Run:
         """
         task = self.task_of(fit)
         return {"name": fit, **{key: task[key] for key in TRAINING}}
+
+    def plans_of(self, fit):
+        """A hash of the stages that a finetuning's strategy plans: a strategy of one's own can be edited."""
+        task = self.task_of(fit)
+        strategy = "no_freeze" if self.starts_from_scratch(fit) else task["strategy"]
+        return fingerprint_of_plans(strategy, self.training_of(fit))
 
     def listed_kind(self, target):
         """What a target names that its galaxies are listed from: images, archives, a catalog or shards."""

@@ -9,6 +9,16 @@ import inspect
 from dataclasses import dataclass, field
 
 from zoolib.job.logs import UserError
+from zoolib.job.provenance import hash_of
+
+# Names of layers in all architectures, for backbones that are only imagined; {} is the number of a block.
+LAYERS = (
+    *("block{}a_expand_conv", "block{}a_dwconv", "block{}a_bn", "block{}a_se_reduce", "conv{}_block1_1_conv"),
+    *("blocks.{}.0.conv_pw", "blocks.{}.0.bn1", "layer{}.0.conv1", "layer{}.0.bn1", "conv2d_{}"),
+    *("stages.{}.blocks.0.conv_dw", "stages.{}.blocks.0.norm", "stages.{}.blocks.0.mlp.fc1"),
+    *("stages.{}.downsample.0", "batch_normalization_{}", "layer{}"),
+)
+MOST_BLOCKS = 20
 
 
 @dataclass(frozen=True)
@@ -202,6 +212,32 @@ def find_strategy(wanted):
         raise UserError(
             f"strategy {name}: does not accept {arguments or 'no arguments'} ({error}); fix its keys."
         ) from None
+
+
+def fingerprint_of_plans(wanted, task):
+    """A hash of what a strategy plans: another one means that a finetuning has to be trained again.
+
+    An edit of a strategy of your own changes it if it changes a stage. The backbone is not known before a
+    model is there, so the strategy plans for imagined backbones of 1 to 20 blocks.
+
+    Args:
+        wanted: as for `find_strategy`.
+        task: as for `Strategy.stages`.
+
+    Returns:
+        12 hexadecimal digits.
+    """
+    plans = []
+    for count in range(1, MOST_BLOCKS + 1):
+        ends = [["stem_conv", "stem.0"]], [["top_conv", "conv_head"]]
+        inner = [[name.format(number) for name in LAYERS] for number in range(1, count - 1)]
+        blocks = (ends[0] + inner + ends[1])[-count:]
+        try:
+            plans.append([vars(stage) for stage in find_strategy(wanted).stages(blocks, task)])
+        # A user's own strategy may fail in any way, for example where it needs more blocks.
+        except Exception as error:
+            plans.append(f"{type(error).__name__}: {error}")
+    return hash_of(plans)
 
 
 def _imported(path):
