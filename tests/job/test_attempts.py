@@ -1,5 +1,6 @@
 """Attempts at a job: duplicate jobs, fatal errors, wall time, and trainings that are cut and continued."""
 
+import errno
 import json
 import os
 import random
@@ -7,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -16,7 +18,7 @@ from pipeline import copy_of_the_repository, snakemake
 from preemption import compare
 from stored import train_member
 from zoolib.job import attempts
-from zoolib.job.logs import UserError, log_to, whole
+from zoolib.job.logs import MachineError, UserError, check_machine, log_to, whole
 from zoolib.learning import checkpoints, models
 
 SCRIPT = """
@@ -108,6 +110,82 @@ def test_what_a_retry_may_fix_is_retried(tmp_path, call, raised):
     assert ran and status == 1 and str(raised) in last
     assert (tmp_path / "job.log.traceback").exists() != isinstance(raised, attempts.Unfinished)
     assert ends(log) == (True, 0, "")
+
+
+def read_through(number):
+    """What a reader does that knows of errors of the machine."""
+    try:
+        raise OSError(number, os.strerror(number), "/sky/a.png")
+    except OSError as error:
+        check_machine(error, error.filename)
+        raise UserError("The table is not readable.") from None
+
+
+MACHINE = ("EIO", "ESTALE", "EMFILE", "ENFILE", "ENOMEM", "ETIMEDOUT", "EACCES", "ENOSPC", "EROFS", "EDQUOT")
+
+
+@pytest.mark.parametrize("name", MACHINE)
+def test_an_error_of_the_machine_is_a_sentence_and_leaves_no_mark(tmp_path, call, name):
+    log, number = tmp_path / "job.log", getattr(errno, name)
+    for raised in (
+        OSError(number, os.strerror(number), "/sky/a.png"),
+        pytest.raises(MachineError, read_through, number).value,
+        pytest.raises(UserError, hidden, number).value,
+    ):
+        ran, status, last = ends(log, raised)
+        assert ran and status == 1 and not (tmp_path / "job.log.fatal").exists()
+        if str(raised) != "Get the table again.":
+            assert last == (
+                f"/sky/a.png: cannot be read or written ({os.strerror(number)}); this is an error of the"
+                " machine or its file system, so type the same command again when it works."
+            )
+    assert ends(log) == (True, 0, "")
+
+
+def hidden(number):
+    """What a reader does that does not know of errors of the machine."""
+    try:
+        raise OSError(number, os.strerror(number))
+    except OSError:
+        raise UserError("Get the table again.") from None
+
+
+def test_a_path_that_is_wrong_is_the_user_s_error(tmp_path, call):
+    with pytest.raises(UserError, match="The table is not readable.") as caught:
+        read_through(errno.ENOENT)
+    assert ends(tmp_path / "job.log", caught.value) == (True, 1, "The table is not readable.")
+    assert (tmp_path / "job.log.fatal").exists()
+
+
+def test_a_full_disk_hides_no_message_behind_a_traceback(tmp_path, call, monkeypatch, capfd):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    assert ends(tmp_path / "job.log", UserError("Fix it.")) == (True, 1, "Fix it.")
+    assert "Traceback" not in capfd.readouterr().err
+    monkeypatch.setattr(Path, "touch", full)
+    with pytest.raises(SystemExit, match="job.log: the log of this job cannot be written .No space left"):
+        with log_to(tmp_path / "job.log"):
+            raise AssertionError
+
+
+def test_left_overs_are_listed_once_a_folder(tmp_path, monkeypatch):
+    listed, scan = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda folder: listed.append(folder) or scan(folder))
+    for name in ("1.png", "11.png", "2.png.bak"):
+        (tmp_path / f".77.node.{name}").write_text("half")
+    with log_to(tmp_path / "logs" / "job.log"):
+        for number in range(30):
+            with whole(tmp_path / f"{number}.png") as partial:
+                partial.write_text("complete")
+    assert listed == [tmp_path]
+    assert [name for name in os.listdir(tmp_path) if name.startswith(".")] == [".77.node.2.png.bak"]
+    # The next job looks again.
+    (tmp_path / ".78.node.1.png").write_text("half")
+    with log_to(tmp_path / "logs" / "job.log"), whole(tmp_path / "1.png") as partial:
+        partial.write_text("complete")
+    assert listed == [tmp_path] * 2 and not (tmp_path / ".78.node.1.png").exists()
 
 
 def test_without_a_call_of_snakemake_nothing_is_marked(tmp_path, monkeypatch):

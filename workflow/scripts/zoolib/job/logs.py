@@ -1,7 +1,7 @@
 """The log of a job, its progress, and error messages for users."""
 
 import contextlib
-import glob
+import errno
 import logging
 import os
 import signal
@@ -17,6 +17,10 @@ from zoolib.job import attempts
 log = logging.getLogger("zoolib")
 # The turn of the job that runs in this process; None if there is no job.
 _turn = None
+# The temporary files in each folder that this job has written to, as they were before.
+_left_overs = {}
+# What the system says of a path itself. All its other errors are of the machine, and may be gone tomorrow.
+OF_THE_PATH = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL}
 
 
 class UserError(Exception):
@@ -26,21 +30,55 @@ class UserError(Exception):
     """
 
 
+class MachineError(UserError):
+    """An error of the machine or of its file system, not of the user's files: a later attempt may succeed."""
+
+
+def check_machine(error, path):
+    """Raise a `MachineError` if an error is one of the machine, e.g. of a file system that does not answer.
+
+    Args:
+        error: any exception.
+        path: what could not be read or written.
+
+    Raises:
+        MachineError: it is an `OSError` that does not say that the path itself is wrong.
+    """
+    if _is_of_the_machine(error):
+        raise MachineError(
+            f"{path}: cannot be read or written ({os.strerror(error.errno)}); this is an error of the machine"
+            " or its file system, so type the same command again when it works."
+        ) from error
+
+
+def _is_of_the_machine(error):
+    # Errors of HTTP and of compression are OSErrors without a number.
+    return isinstance(error, OSError) and error.errno is not None and error.errno not in OF_THE_PATH
+
+
+def _may_pass(error):
+    """Whether a machine's error is behind an error: a reader may have made a message of its own of it."""
+    while error is not None:
+        if isinstance(error, MachineError | MemoryError) or _is_of_the_machine(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 @contextlib.contextmanager
 def log_to(path):
     """Write the log of a job to a file, and its progress to the terminal too.
 
     An error ends the job with exit status 1 and its message as the last line of the log; the traceback is in
     `<path>.traceback`, never on the terminal. After a `UserError`, which no retry can fix, later attempts of
-    the same call of Snakemake stop at once with the same message. A duplicate job waits until the earlier
-    one has ended.
+    the same call of Snakemake stop at once with the same message, unless an error of the machine is behind
+    it. A duplicate job waits until the earlier one has ended.
 
     Args:
         path: the rule's log file.
     """
     global _turn
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     trace = Path(f"{path}.traceback")
     with _logging_to(path):
         turn = attempts.Turn(path)
@@ -48,6 +86,7 @@ def log_to(path):
         try:
             turn.take(log.warning)
             _turn = turn
+            _left_overs.clear()
             # Not before: until its end the earlier job writes to the same log.
             os.truncate(path, 0)
             if message := attempts.fatal_message(path):
@@ -60,18 +99,30 @@ def log_to(path):
             log.error("%s", error)
             sys.exit(1)
         except Exception as error:
-            trace.write_text(traceback.format_exc())
-            if isinstance(error, UserError):
-                log.error("%s", error)
-                attempts.mark_fatal(path, str(error))
-            else:
-                message = " ".join(str(error).split())[:300]
-                log.error("unexpected %s: %s (traceback in %s)", type(error).__name__, message, trace)
+            # On a full disk these cannot be written.
+            with contextlib.suppress(OSError):
+                trace.write_text(traceback.format_exc())
+            log.error("%s", _message_of(error, trace))
+            if isinstance(error, UserError) and not _may_pass(error):
+                with contextlib.suppress(OSError):
+                    attempts.mark_fatal(path, str(error))
             sys.exit(1)
         finally:
             _turn = None
-            turn.give_up()
+            with contextlib.suppress(OSError):
+                turn.give_up()
             signal.signal(signal.SIGTERM, before)
+
+
+def _message_of(error, trace):
+    try:
+        check_machine(error, getattr(error, "filename", None) or "a file of this job")
+    except MachineError as found:
+        return str(found)
+    if isinstance(error, UserError):
+        return str(error)
+    message = " ".join(str(error).split())[:300]
+    return f"unexpected {type(error).__name__}: {message} (traceback in {trace})"
 
 
 @contextlib.contextmanager
@@ -80,6 +131,11 @@ def _logging_to(path):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # C++ libraries write to the file descriptor, not to sys.stderr.
     sys.stderr.flush()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    except OSError as error:
+        sys.exit(f"{path}: the log of this job cannot be written ({error.strerror}); the job has not begun.")
     terminal = os.dup(2)
     with open(path, "a") as file:
         os.dup2(file.fileno(), 2)
@@ -165,13 +221,29 @@ def whole(path):
     path.parent.mkdir(parents=True, exist_ok=True)
     # Two machines may have the same process number.
     partial = path.with_name(f".{os.getpid()}.{socket.gethostname()}.{path.name}")
-    # One job at a time has the turn to write a file: a temporary file is from a job that was killed.
-    for left_over in path.parent.glob(f".[0-9]*.{glob.escape(path.name)}"):
-        left_over.unlink(missing_ok=True)
+    for left_over in _left_over_in(path.parent):
+        if left_over.endswith(f".{path.name}"):
+            (path.parent / left_over).unlink(missing_ok=True)
     try:
         yield partial
         if _turn:
             _turn.check()
         os.replace(partial, path)
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def _left_over_in(folder):
+    """The temporary files in a folder.
+
+    One job at a time has the turn to write a file: its temporary file is from a job that was killed before
+    this one began. So a job lists a folder once, not for each of the 100,000 images that it writes there.
+    """
+    if folder in _left_overs:
+        return _left_overs[folder]
+    with os.scandir(folder) as entries:
+        found = [entry.name for entry in entries if entry.name[:1] == "." and entry.name[1:2].isdigit()]
+    if _turn:
+        _left_overs[folder] = found
+    return found
