@@ -31,9 +31,11 @@ def called(repo, arguments, environment):
     os.chdir(repo)
     code = repo, {path: path.stat().st_mtime_ns for path in Path(repo, "workflow/scripts").rglob("*.py")}
     if code != imported:
-        # Each repository has its own zoolib, which its rules import; a test may have edited it.
-        for name in [name for name in sys.modules if name.partition(".")[0] == "zoolib"]:
-            del sys.modules[name]
+        # Each repository has its own zoolib, which its rules import; a test may have edited it. A strategy of
+        # one's own may lie beside it.
+        for name, module in list(sys.modules.items()):
+            if "/workflow/scripts/" in (getattr(module, "__file__", None) or ""):
+                del sys.modules[name]
         imported = code
     os.environ.clear()
     os.environ.update(environment)
