@@ -1,5 +1,9 @@
+import errno
 import gzip
 import io
+import os
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,6 +11,8 @@ from astropy.io import fits
 from PIL import Image
 from zoolib.data import images
 from zoolib.data.images import BadImage, load_image
+from zoolib.job.logs import MachineError, UserError
+from zoolib.zenodo import archives
 
 NOISE = np.random.default_rng(1).integers(0, 256, (40, 40, 3), dtype=np.uint8)
 
@@ -170,11 +176,66 @@ def test_a_row_says_where_its_image_is(tmp_path):
     file.write_bytes(GOOD)
     row = {"id_str": "a", "archive": "", "member": "", "file_loc": str(file)}
     assert images.read(row) == GOOD and images.where(row) == str(file)
+    never = {**row, "file_loc": str(tmp_path / "b.png"), "seen": "nothing"}
     with pytest.raises(BadImage, match="b.png: the image cannot be read"):
-        images.load_row({**row, "file_loc": str(tmp_path / "b.png")}, 20, color=False)
-    inside = {"archive": str(tmp_path / "no.zip"), "member": "x/a.png", "file_loc": ""}
+        images.load_row(never, 20, color=False)
+    with pytest.raises(BadImage, match="null byte"):
+        images.load_row({**never, "file_loc": "a\0.png"}, 20, color=False)
+    inside = {"archive": str(tmp_path / "no.zip"), "member": "x/a.png", "file_loc": "", "seen": "nothing"}
     with pytest.raises(BadImage, match="no.zip"):
         images.load_row(inside, 20, color=False)
+
+
+def test_an_image_that_was_listed_and_is_gone_is_no_bad_image(tmp_path):
+    (tmp_path / "sky").mkdir()
+    row = {"archive": "", "member": "", "file_loc": str(tmp_path / "sky" / "b.png")}
+    inside = {"archive": str(tmp_path / "no.zip"), "member": "x/a.png", "file_loc": ""}
+    for lost in (row, inside, {**row, "seen": "folder"}, {**inside, "seen": "folder"}):
+        with pytest.raises(MachineError, match="is gone, but .* listed"):
+            images.read(lost)
+    # The folder has other images: the row of the user's table is wrong.
+    (tmp_path / "sky" / "a.png").write_bytes(GOOD)
+    with pytest.raises(BadImage, match="b.png"):
+        images.read({**row, "seen": "folder"})
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENOMEM, errno.EACCES])
+def test_an_error_of_the_system_is_no_bad_image(tmp_path, monkeypatch, number):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed_images:
+        packed_images.writestr("x/a.png", GOOD)
+
+    def fails(*_):
+        raise OSError(number, os.strerror(number))
+
+    rows = [
+        {"archive": "", "member": "", "file_loc": str(tmp_path / "a.png"), "seen": "nothing"},
+        {"archive": str(tmp_path / "a.zip"), "member": "x/a.png", "file_loc": ""},
+    ]
+    monkeypatch.setattr(Path, "read_bytes", fails)
+    monkeypatch.setattr(zipfile.ZipFile, "read", fails)
+    for row in rows:
+        with pytest.raises(MachineError, match=f"a.(png|zip): .*{os.strerror(number)}"):
+            images.load_row(row, 20, color=False)
+    # The archive cannot be opened, neither to list it nor to read it.
+    archives._handles.clear()
+    monkeypatch.setattr(zipfile, "ZipFile", fails)
+    for read in (lambda: images.read(rows[1]), lambda: archives.index([tmp_path / "a.zip"])):
+        with pytest.raises(MachineError, match="a.zip"):
+            read()
+    monkeypatch.setattr(images, "_decode_fits", fails)
+    with pytest.raises(MachineError, match="b.fits"):
+        load_image(b"SIMPLE", 20, color=False, name="b.fits")
+
+
+def test_an_archive_that_was_replaced_ends_the_job(tmp_path):
+    row = {"archive": str(tmp_path / "a.zip"), "member": "x/a.png", "file_loc": ""}
+    (tmp_path / "a.zip").write_bytes(b"half")
+    for words in ("is not a complete zip archive", "has no member 'x/a.png'"):
+        with pytest.raises(UserError, match=words) as caught:
+            images.read(row)
+        assert not isinstance(caught.value, BadImage | MachineError)
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed_images:
+            packed_images.writestr("x/b.png", GOOD)
 
 
 def test_lossless_encodings_come_back_as_they_were():

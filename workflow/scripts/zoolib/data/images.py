@@ -1,15 +1,17 @@
 """Pixels: from PNG, JPEG and FITS to square arrays of one size, and to the bytes in shards."""
 
 import gzip
+import hashlib
 import io
+import os
 import warnings
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from zoolib.job.logs import UserError
-from zoolib.zenodo.archives import read_member
+from zoolib.job.logs import MachineError, UserError, check_machine
+from zoolib.zenodo.archives import BadMember, read_member
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".fits", ".fits.gz", ".fits.fz", ".fit")
 # Galaxy Zoo DECaLS: {band: (its plane in red, green, blue; nanomaggies a pixel that become 1)}.
@@ -50,7 +52,7 @@ def load_image(source, size, color, raw=False, name=None, interpolation="lanczos
     if isinstance(source, bytes):
         data, name = source, name or "an image"
     else:
-        data, name = _read_file(source), name or str(source)
+        data, name = _read_file(source, "nothing"), name or str(source)
     pixels = _central_square(_decode(data, name))
     if not color:
         pixels = pixels @ np.full((pixels.shape[2], 1), 1 / pixels.shape[2], np.float32)
@@ -67,21 +69,27 @@ def read(row):
     """Read the bytes of a galaxy's image file.
 
     Args:
-        row: a mapping with `archive` and `member`, or with `file_loc`.
+        row: a mapping with `archive` and `member`, or with `file_loc`; and with `seen`, what was there when
+            the galaxies were listed: `file` (without the key too), only its `folder`, or `nothing`.
 
     Returns:
         bytes.
 
     Raises:
-        BadImage: there is no such file or member, or it is not readable.
+        BadImage: the member is damaged, or the row of a user's table names a file that was never there.
+        MachineError: the file system does not answer, or the file was there when the galaxies were listed.
+        UserError: an archive is damaged, or is not the one in which the galaxies were listed.
     """
+    seen = row.get("seen", "file")
     if not row.get("archive"):
-        return _read_file(row["file_loc"])
+        return _read_file(row["file_loc"], seen)
     try:
-        return read_member(row["archive"], row["member"])
-    except BadImage:
+        return read_member(row["archive"], row["member"], listed=seen != "nothing")
+    except MachineError:
         raise
     except UserError as error:
+        if seen == "file" and not isinstance(error, BadMember):
+            raise
         raise BadImage(str(error)) from None
 
 
@@ -111,9 +119,36 @@ def load_row(row, size, color, raw=False, interpolation="lanczos"):
         (size, size, 3 or 1), 0-255: uint8, or float32 if `raw`.
 
     Raises:
-        BadImage: the file is missing, empty, truncated, or not an image.
+        BadImage, MachineError, UserError: as `read`; and BadImage if it is empty, truncated, or not an image.
     """
     return load_image(read(row), size, color, raw, where(row), interpolation)
+
+
+def digest(row):
+    """A hash of a galaxy's pixels, by which two images are the same for every model.
+
+    It is of the decoded pixels of the central square, before they are resampled: the bytes of a file change
+    with how it is packed, its comments and its times, and nothing of these is ever seen. Grey stored as
+    three equal bands is grey.
+
+    Args:
+        row: a mapping with `archive` and `member`, or with `file_loc`.
+
+    Returns:
+        32 hexadecimal digits.
+
+    Raises:
+        BadImage: as `load_row`.
+    """
+    pixels = _central_square(_decode(read(row), where(row)))
+    with np.errstate(invalid="ignore"):
+        small = pixels.astype(np.uint8)
+    # A quarter of the numbers to hash, for all but FITS.
+    pixels = small if (small == pixels).all() else pixels
+    pixels = pixels[..., :1] if (pixels == pixels[..., :1]).all() else pixels
+    found = hashlib.blake2b(f"{pixels.shape} {pixels.dtype}".encode(), digest_size=16)
+    found.update(np.ascontiguousarray(pixels))
+    return found.hexdigest()
 
 
 def stretch(bands, order="grz"):
@@ -208,13 +243,34 @@ def decode(data, encoding, shape):
     return pixels.reshape(shape).astype(np.float32 if encoding == "raw" else np.uint8)
 
 
-def _read_file(path):
+def _read_file(path, seen):
     try:
         return Path(path).read_bytes()
-    except OSError as error:
+    # A ValueError: a zero byte in the name.
+    except (OSError, ValueError) as error:
+        check_machine(error, path)
+        if isinstance(error, FileNotFoundError | NotADirectoryError) and _is_lost(path, seen):
+            raise MachineError(
+                f"{path}: the image is gone, but it was there when the galaxies were listed; if its folder is"
+                " away, type the same command again when it is back; if you have removed it, list the"
+                " galaxies again (--forcerun list_galaxies for a folder to predict, else --forcerun"
+                " build_catalog)."
+            ) from error
+        reason = getattr(error, "strerror", None) or str(error)
         raise BadImage(
-            f"{path}: the image cannot be read ({error.strerror}); restore the file or remove its row."
+            f"{path}: the image cannot be read ({reason}); restore the file or remove its row."
         ) from None
+
+
+def _is_lost(path, seen):
+    """Whether an image that is not there was there before, or its folder is away."""
+    if seen != "folder":
+        return seen == "file"
+    try:
+        with os.scandir(Path(path).parent) as entries:
+            return next(entries, None) is None
+    except OSError:
+        return True
 
 
 def _decode(data, name):
@@ -228,7 +284,7 @@ def _decode(data, name):
             packed = data[:2] == b"\x1f\x8b"
             plain = gzip.decompress(data) if packed else data
             return _decode_fits(plain, name) if plain[:6] == b"SIMPLE" else _decode_picture(plain, name)
-    except (BadImage, MemoryError):
+    except (BadImage, MemoryError, ImportError):
         raise
     except Image.UnidentifiedImageError:
         raise BadImage(
@@ -236,6 +292,8 @@ def _decode(data, name):
             " or FITS."
         ) from None
     except Exception as error:
+        # The decoder of FITS is imported here, and too many files may be open.
+        check_machine(error, name)
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise BadImage(
             f"{name}: the image is truncated or damaged ({reason}); get it again or remove its row."

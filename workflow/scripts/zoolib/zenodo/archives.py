@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path
 from typing import NamedTuple
 
-from zoolib.job.logs import UserError, log
+from zoolib.job.logs import MachineError, UserError, check_machine, log
 
 IMAGES = (".png", ".jpg", ".jpeg", ".fits", ".fits.gz", ".fits.fz")
 # What the standard library raises for a damaged member; RuntimeError means a password.
@@ -19,6 +19,10 @@ TAIL = (1 << 16) + 1024
 HEADER, EXTRA = 30, 512
 # Members with a smaller gap share a request, up to a length that can be lost when a request is interrupted.
 GAP, LONGEST = 1 << 12, 1 << 22
+
+
+class BadMember(UserError):
+    """One member that is damaged, in an archive that can be read."""
 
 
 class Member(NamedTuple):
@@ -103,7 +107,7 @@ def by_base_name(contents):
     return found
 
 
-def read_member(archive, member):
+def read_member(archive, member, listed=False):
     """Read one member of a local archive; nothing is unpacked on disk.
 
     Archives stay open, with one handle in each process, so that their contents are listed once. Threads may
@@ -112,16 +116,24 @@ def read_member(archive, member):
     Args:
         archive: path of the zip.
         member: its complete name inside the zip, from `index`.
+        listed: whether the archive was there before: then it is the file system that has lost it.
 
     Returns:
         The bytes of the member.
 
     Raises:
-        UserError: the archive or the member is missing or damaged.
+        BadMember: the member is damaged.
+        MachineError: the file system does not answer, or the archive is gone.
+        UserError: the archive is damaged, or has no such member.
     """
     try:
         opened = _opened(str(archive))
     except (zipfile.BadZipFile, OSError) as error:
+        if listed and isinstance(error, FileNotFoundError):
+            raise MachineError(
+                f"{archive}: the archive is gone, but its images were listed before; if its folder is away,"
+                " type the same command again when it is back; if not, restore the archive."
+            ) from error
         raise _broken(archive, error) from error
     return _read(opened, archive, member)
 
@@ -135,8 +147,9 @@ def _read(opened, archive, member):
             " the catalogue again."
         ) from None
     except DAMAGE as error:
+        check_machine(error, archive)
         name = getattr(member, "filename", member)
-        raise UserError(
+        raise BadMember(
             f"{archive}: the member '{name}' cannot be read ({_words(error)}); it is damaged, so download or"
             " pack the archive again."
         ) from error
@@ -162,6 +175,7 @@ def _words(error):
 
 
 def _broken(path, error):
+    check_machine(error, path)
     if isinstance(error, FileNotFoundError):
         return UserError(f"{path}: there is no such archive; fix catalogs[].archives or download it.")
     found = (
