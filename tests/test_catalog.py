@@ -1,5 +1,7 @@
 import io
 import json
+import os
+import shutil
 import zipfile
 from types import SimpleNamespace
 
@@ -26,9 +28,9 @@ COLUMNS = ["shape_smooth", "shape_disk", "bar_yes", "bar_no"]
 SPLIT = {"train": 0.7, "val": 0.1, "test": 0.2}
 
 
-def png():
+def png(number=0):
     buffer = io.BytesIO()
-    Image.new("RGB", (4, 4)).save(buffer, "png")
+    Image.new("RGB", (4, 4), (number, 0, 0)).save(buffer, "png")
     return buffer.getvalue()
 
 
@@ -46,8 +48,8 @@ class Survey:
         files = ("train.parquet", "val.parquet", "test.parquet", "rejected.csv", "summary.csv")
         self.output = SimpleNamespace(**{file.split(".")[0]: folder / "out" / file for file in files})
         with zipfile.ZipFile(folder / "images.zip", "w") as archive:
-            for name in galaxies()["id_str"]:
-                archive.writestr(f"top/{name[:2]}/{name}.png", png())
+            for number, name in enumerate(galaxies()["id_str"]):
+                archive.writestr(f"top/{name[:2]}/{name}.png", png(number))
         self.entry = {"name": "small", "tree": TREE, "archives": [str(folder / "images.zip")], "min_votes": 0}
 
     def build(self, table, /, suffix="csv", split=SPLIT, seed=1, **entry):
@@ -122,6 +124,94 @@ def test_shares_and_order_are_those_of_the_hash():
         assert (np.diff(position) > 0).all() and low <= position[0] and position[-1] < high
     # The contract: the start of `printf 42:J0 | sha256sum`, as a fraction.
     assert hash_positions(["J0"], 42)[0] == pytest.approx(0x981FEE43D1FD485B / 2**64, abs=1e-15)
+
+
+def side_of(survey):
+    """{id_str: its split}."""
+    return {name: split for split in catalog.SPLITS for name in survey[split]["id_str"]}
+
+
+def test_a_group_is_in_one_split_and_the_others_stay_where_they_are(survey):
+    table = galaxies()
+    before = side_of(survey.build(table, split={**SPLIT, "group": None}))
+    plate = [f"p{number}" for number in range(8)] * 3 + [None] * 36
+    after = side_of(survey.build(table.assign(plate=plate), split={**SPLIT, "group": "plate"}))
+    assert len(after) == 60
+    names = table["id_str"].groupby(pd.Series(plate))
+    assert names.apply(lambda group: len({before[name] for name in group})).max() > 1
+    assert (names.apply(lambda group: len({after[name] for name in group})) == 1).all()
+    assert all(after[name] == before[name] for name in table["id_str"][24:])
+    # A group does not depend on the other galaxies either.
+    some = side_of(survey.build(table.assign(plate=plate)[4:], split={**SPLIT, "group": "plate"}))
+    assert all(after[name] == side for name, side in some.items())
+    # Any slice of a split is a random sample, groups or not.
+    assert (np.diff(hash_positions(survey["train"]["id_str"], 1)) > 0).all()
+
+
+def test_a_group_that_no_table_has_is_one_sentence(survey):
+    with pytest.raises(UserError, match="table.csv: has no column 'plate', which split.group names; name a"):
+        survey.build(galaxies(), split={**SPLIT, "group": "plate"})
+    assert survey.nothing_written()
+
+
+def test_groups_join_campaigns(survey):
+    """J000 to J029 of one campaign are K000 to K029 of another, by a column; each table has its own."""
+    table = galaxies().assign(name=range(60))
+    paths = [survey.folder / "one.csv", survey.folder / "two.parquet"]
+    table.to_csv(paths[0], index=False)
+    other = table[:30].assign(name=[None, *range(1, 30)])
+    # The galaxy K000 is in the second table only by the name of its image.
+    files = other["id_str"] + ".png"
+    renamed = {column: column.replace("shape", "form") for column in COLUMNS}
+    other.assign(id_str="K" + other["id_str"].str[1:], file_loc=files).rename(columns=renamed).to_parquet(
+        paths[1]
+    )
+    questions = {question.replace("shape", "form"): about for question, about in TREE["questions"].items()}
+    questions["bar"] = {**questions["bar"], "after": "form_disk"}
+    second = {"name": "other", "questions": questions}
+    entries = [
+        {**survey.entry, "table": str(paths[0])},
+        {**survey.entry, "table": str(paths[1]), "name": "other", "tree": second},
+    ]
+    build_catalog(entries, {**SPLIT, "group": "name"}, 1, survey.output)
+    found = side_of(survey)
+    assert len(found) == 90
+    assert all(found[f"J{number:03d}"] == found[f"K{number:03d}"] for number in range(30))
+
+
+@pytest.mark.parametrize("way", ["dots", "a link", "a hard link", "a linked folder", "in a zip"])
+def test_one_image_under_two_names_is_in_one_split(survey, way):
+    folder = survey.folder / "pictures"
+    folder.mkdir()
+    table = galaxies().assign(file_loc=[f"{name}.png" for name in galaxies()["id_str"]])
+    pictures = {name: png(number) for number, name in enumerate(table["file_loc"])}
+    for name, data in pictures.items():
+        (folder / name).write_bytes(data)
+    again = table[:30].assign(id_str="K" + table["id_str"][:30].str[1:])
+    if way == "dots":
+        again["file_loc"] = "../pictures/./" + again["file_loc"]
+    elif way == "a linked folder":
+        (survey.folder / "again").symlink_to(folder)
+        again["file_loc"] = "../again/" + again["file_loc"]
+    else:
+        for name in again["file_loc"]:
+            os.link(folder / name, folder / f"K{name}") if way == "a hard link" else None
+            (folder / f"K{name}").symlink_to(name) if way == "a link" else None
+            shutil.copy(folder / name, folder / f"K{name}") if way == "in a zip" else None
+        again["file_loc"] = "K" + again["file_loc"]
+    entry = {"archives": None, "images": str(folder)}
+    if way == "in a zip":
+        entry = {"archives": [str(survey.folder / f"{part}.zip") for part in "ab"]}
+        for path, names in zip(entry["archives"], (table["file_loc"], again["file_loc"]), strict=True):
+            with zipfile.ZipFile(path, "w") as archive:
+                for name in names:
+                    archive.write(folder / name, name)
+    before = side_of(survey.build(table, **entry))
+    found = side_of(survey.build(pd.concat([table, again]), **entry))
+    assert len(found) == 90
+    assert all(found[f"J{number:03d}"] == found[f"K{number:03d}"] for number in range(30))
+    # The first of the names decides, and an image of its own changes nothing.
+    assert {name: found[name] for name in before} == before
 
 
 def test_selection_is_counted_and_not_rejected(survey):

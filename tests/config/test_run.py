@@ -93,7 +93,7 @@ def test_every_key_of_a_task_is_of_its_galaxies_or_of_its_training(repo):
     schema = yaml.safe_load((repo / "workflow/schemas/config.schema.yaml").read_text())
     known = {key.split(".")[2] for key in known_keys(schema) if key.startswith("finetune.tasks[].")}
     start = {"pretrained", "ensemble", "scratch"}
-    galaxies = {"table", "folders", "url", "archives", "images", "id", "location", "query", "tree"}
+    galaxies = {"table", "folders", "url", "archives", "images", "id", "location", "query", "tree", "group"}
     galaxies |= {"label", "labels[]", "labels", "kind", "classes", "bounds", "yes_above", "no_below"}
     galaxies |= {"missing", "balance", "split", "folds", "label_counts", "label_count_seeds"}
     # A new key has to be put into one of these, or its change would train nothing again.

@@ -122,3 +122,33 @@ def test_weights_make_classes_equal():
     weights = class_weights(classes, 2)
     assert weights == pytest.approx([2 / 3, 2])
     assert np.mean(np.array(weights)[classes]) == pytest.approx(1)
+
+
+def test_a_group_counts_as_often_as_it_has_galaxies():
+    ring = [Label("ring")]
+    random = np.random.default_rng(2)
+    sizes = random.integers(1, 9, 60)
+    group = np.repeat([f"g{number}" for number in range(60)], sizes)
+    ring_of_group = random.random(60) < 0.3
+    table = galaxies(ring=np.repeat(ring_of_group, sizes).astype(float)).assign(group=group)
+    for shares in (SHARES, [0.2] * 5):
+        parts = pd.Series(divide(table, ring, shares, 1), group)
+        assert (parts.groupby(level=0).nunique() == 1).all()
+        np.testing.assert_allclose(np.bincount(parts) / len(table), shares, atol=0.03)
+        found = pd.crosstab(table["ring"], parts.to_numpy(), normalize="index")
+        np.testing.assert_allclose(found, [shares, shares], atol=0.06)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_class_of_as_many_groups_as_parts_is_in_every_part(seed):
+    table = galaxies(type=[0.0] * 60 + [1.0] * 9 + [2.0] * 4)
+    table["group"] = [f"a{n // 2}" for n in range(60)] + [f"b{n // 3}" for n in range(9)] + list("cdef")
+    parts = divide(table, [TYPE], SHARES, seed)
+    assert np.min(counts(table, "type", parts)) >= 1
+    assert (pd.Series(parts).groupby(table["group"]).nunique() == 1).all()
+
+
+def test_groups_of_one_galaxy_change_nothing():
+    table = galaxies(type=np.arange(90) % 3.0)
+    parts = divide(table, [TYPE], SHARES, 1)
+    assert (divide(table.assign(group=table["id_str"]), [TYPE], SHARES, 1) == parts).all()

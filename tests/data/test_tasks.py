@@ -1,11 +1,16 @@
 """The catalogues of tasks: labels, splits, folds and counts, balance, and what is refused."""
 
+import os
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from labelled import Task, picture
+from labelled import TASK, Task, picture
+from PIL import Image
 from zoolib.config.labels import Label
+from zoolib.config.tasks import fit_names
 from zoolib.data import tasks
 from zoolib.data.catalogs import SPLITS, Catalog, read_catalog, write_catalog
 from zoolib.data.fits import read_fit, repeated, warn_of_grey
@@ -29,7 +34,7 @@ def test_binary_labels_of_a_table(task, suffix):
     assert found["ring"].dtype == np.float32 and (found["ring"] == ring).all()
     assert [len(task[split]) for split in SPLITS] == [42, 6, 12]
     assert [task[split]["ring"].sum() for split in SPLITS] == [14, 2, 4]
-    assert list(task["train"].columns) == ["id_str", "archive", "member", "file_loc", "ring"]
+    assert list(task["train"].columns) == ["id_str", "archive", "member", "file_loc", "ring", "pixels"]
     catalog = task.read("train")
     assert catalog.tree is None and catalog.columns == ["ring"]
     assert catalog.about == {"labels": [Label("ring").to_dict()]}
@@ -319,11 +324,158 @@ def test_a_class_may_be_called_none(task):
     assert len(task.all) == 59
 
 
-def test_one_image_under_two_names_is_used_once(task):
-    files = task.galaxies["id_str"] + ".png"
-    once = task.galaxies.assign(ring=[n % 2 for n in range(60)], file_loc=files)
-    twice = once[:20].assign(id_str=["K" + name for name in once["id_str"][:20]])
-    task.build([Label("ring")], pd.concat([once, twice]))
-    assert len(task.all) == 60 and task.all["file_loc"].is_unique
-    assert len(task.rejected) == 20
-    assert task.rejected["reason"].str.contains("is listed already").all()
+def one_file(task, way):
+    """A second place of the image of J003, or its pixels in another file; returns the place."""
+    images = task.folder / "images"
+    first, second = images / "J003.png", images / "K003.png"
+    if way == "the same text":
+        return "J003.png"
+    if way == "dots":
+        return "./../images/J003.png"
+    if way == "a link":
+        second.symlink_to(first)
+    elif way == "a hard link":
+        os.link(first, second)
+    elif way == "a linked folder":
+        (images / "again").symlink_to(images)
+        return "again/J003.png"
+    elif way == "a copy":
+        shutil.copy(first, second)
+    else:
+        Image.open(first).convert("RGBA").save(second, compress_level=0)
+    return second.name
+
+
+WAYS = ["the same text", "dots", "a link", "a hard link", "a linked folder", "a copy", "other bytes"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_one_image_under_two_names_is_used_once(task, way):
+    table = task.galaxies.assign(ring=[0, 1] * 30, file_loc=task.galaxies["id_str"] + ".png")
+    again = pd.DataFrame({"id_str": ["K003"], "ring": [1], "file_loc": [one_file(task, way)]})
+    task.build([Label("ring")], pd.concat([table, again]))
+    assert len(task.all) == 60 and "K003" not in set(task.all["id_str"])
+    told = "mine.csv, row 61: the galaxy 'K003' has the same pixels as 'J003' (mine.csv, row 4), "
+    assert task.rejected.to_numpy().tolist() == [["K003", f"{told}which is used."]]
+    assert task.steps["with an image of its own"] == 60
+    task.build([Label("ring")], pd.concat([table, again.assign(ring=0)]))
+    assert sorted(task.rejected["id_str"]) == ["J003", "K003"] and len(task.all) == 59
+    assert f"{told}but different labels or splits; keep the right one." in task.rejected["reason"].tolist()
+
+
+def test_one_image_in_two_splits_of_the_user_is_in_none(task):
+    table = task.galaxies.assign(ring=[0, 1] * 30, part=["train"] * 40 + ["val"] * 10 + ["test"] * 10)
+    shutil.copy(task.folder / "images" / "J003.png", task.folder / "images" / "J055.png")
+    task.build([Label("ring")], table, split="part")
+    assert sorted(task.rejected["id_str"]) == ["J003", "J055"]
+
+
+def grouped(task, sizes=(5, 4, 3, 2)):
+    """60 galaxies, some in groups; the others have a blank."""
+    names = [name for name, size in zip("abcd", sizes, strict=True) for _ in range(size)]
+    table = task.galaxies.assign(ring=[0, 1] * 30, plate=names + [None] * (60 - len(names)))
+    return table.sample(frac=1, random_state=5)
+
+
+@pytest.mark.parametrize("changes", [{}, {"folds": 4}, {"label_counts": [6, 20]}])
+def test_a_group_is_on_one_side(task, changes):
+    table = grouped(task)
+    task.build([Label("ring")], table, group="plate", **changes)
+    galaxies = pd.read_parquet(task.out / "galaxies.parquet").set_index("id_str")
+    parts = galaxies["part"][table["id_str"]].groupby(table["plate"].to_numpy())
+    assert (parts.nunique() == 1).all() and "group" not in galaxies
+    sizes = galaxies["part"].value_counts().sort_index()
+    wanted = [15] * 4 if changes.get("folds") else [42, 6, 12]
+    np.testing.assert_allclose(sizes, wanted, atol=3)
+    for fit in fit_names(TASK | changes):
+        sides = [set(task.read(split, fit).table["id_str"]) for split in SPLITS]
+        for name in "abcd":
+            group = set(table["id_str"][table["plate"] == name])
+            assert sum(bool(group & side) for side in sides) <= 1
+
+
+def test_without_groups_nothing_moves(task):
+    """A column in which every galaxy is alone gives the same bytes as no column."""
+    table = task.galaxies.assign(ring=[0, 1, 1] * 20, plate=range(60))
+    task.build([Label("ring")], table)
+    before = (task.out / "galaxies.parquet").read_bytes()
+    task.build([Label("ring")], table.assign(plate=None), group="plate")
+    assert (task.out / "galaxies.parquet").read_bytes() == before
+
+
+def test_what_shares_an_image_joins_groups(task):
+    """K003 is not used, but it shows that the plates b and z are about the same galaxy."""
+    table = task.galaxies.assign(ring=[0, 1] * 30, plate=["b"] * 8 + ["z"] * 8 + [None] * 44)
+    shutil.copy(task.folder / "images" / "J003.png", task.folder / "images" / "J009.png")
+    task.build([Label("ring")], table, group="plate", folds=3)
+    galaxies = pd.read_parquet(task.out / "galaxies.parquet").set_index("id_str")["part"]
+    assert "J009" not in galaxies and len(galaxies) == 59
+    assert galaxies[galaxies.index.isin(table["id_str"][:16])].nunique() == 1
+
+
+def test_groups_that_cannot_be_divided_are_one_sentence(task):
+    table = grouped(task).assign(part="train")
+    table.loc[[20, 21], "part"] = ["val", "test"]
+    table.loc[table["id_str"] == "J001", "part"] = "test"
+    with pytest.raises(UserError) as caught:
+        task.build([Label("ring")], table, group="plate", split="part")
+    assert "finetune.tasks.mine.split: " in str(caught.value)
+    assert "are in the same group 'a', but in " in str(caught.value) and "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="has no column 'field', which finetune.tasks.mine.group names"):
+        task.build([Label("ring")], table, group="field")
+    two = table.assign(plate=["a", "b"] * 30)
+    with pytest.raises(
+        UserError, match="the class '0' of ring has 2 groups of galaxies, fewer than the 3 spl"
+    ):
+        task.build([Label("ring")], two, group="plate")
+
+
+def test_groups_are_read_alike_whatever_their_cells(task):
+    """A blank makes a column of whole numbers one of fractions, 7 becomes 7.0."""
+    table = task.galaxies.assign(ring=[0, 1] * 30, plate=[7] * 12 + [8] * 12 + list(range(100, 136)))
+    task.build([Label("ring")], table, group="plate", query="plate > 3")
+    before = pd.read_parquet(task.out / "galaxies.parquet")
+    task.build([Label("ring")], table.astype({"plate": float}), "parquet", group="plate")
+    pd.testing.assert_frame_equal(pd.read_parquet(task.out / "galaxies.parquet"), before)
+
+
+def test_the_galaxies_of_a_task_hold_what_their_pixels_are(task):
+    table = task.galaxies.assign(ring=[0, 1] * 30)
+    task.build([Label("ring")], table)
+    before = (task.out / "galaxies.parquet").read_bytes()
+    # Other bytes, and other times, of the same pixels.
+    for path in (task.folder / "images").iterdir():
+        Image.open(path).save(path, compress_level=0)
+    assert task.build([Label("ring")], table).out.joinpath("galaxies.parquet").read_bytes() == before
+    image, about = task.folder / "images" / "J030.png", (task.folder / "images" / "J030.png").stat()
+    image.write_bytes(picture(200))
+    os.utime(image, ns=(about.st_atime_ns, about.st_mtime_ns))
+    assert task.build([Label("ring")], table).out.joinpath("galaxies.parquet").read_bytes() != before
+
+
+@pytest.mark.parametrize("fit", ["", "labels6-0-scratch"])
+def test_a_training_depends_on_the_pixels_of_what_it_sees(task, fit):
+    table = task.galaxies.assign(ring=[0, 1, 1] * 20)
+
+    def built():
+        task.build([Label("ring")], table, label_counts=[6])
+        tables = {
+            split: catalog.table for split, catalog in read_fit(task.out / "galaxies.parquet", fit).items()
+        }
+        learned = [tables[split].to_dict("list") for split in ("train", "val")]
+        return learned, {split: set(table["id_str"]) for split, table in tables.items()}
+
+    before, names = built()
+    assert built()[0] == before
+    seen = names["train"] | names["val"]
+    for name, depends in {
+        min(names["train"]): True,
+        min(names["val"]): True,
+        min(names["test"]): False,
+        min(set(table["id_str"]) - seen): False,
+    }.items():
+        image = task.folder / "images" / f"{name}.png"
+        old = image.read_bytes()
+        image.write_bytes(picture(200 + int(name[1:])))
+        assert (built()[0] != before) is depends
+        image.write_bytes(old)

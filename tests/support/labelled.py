@@ -19,6 +19,7 @@ TASK = {
     "id": None,
     "location": None,
     "query": None,
+    "group": None,
     "missing": "drop",
     "balance": "none",
     "split": None,

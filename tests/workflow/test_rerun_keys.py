@@ -64,6 +64,7 @@ FIRST = {
         "split.train": {"split": {"train": 0.6, "val": 0.2, "test": 0.2}},
         "split.val": {"split": {"train": 0.65, "val": 0.15, "test": 0.2}},
         "split.test": {"split": {"train": 0.6, "val": 0.1, "test": 0.3}},
+        "split.group": "x",
     },
     "build_catalog describe_posteriors draw_trees": {"catalogs[].tree": "gz_decals_1_2"},
     "build_catalog download_file": {"catalogs[].table": "b.parquet"},
@@ -154,6 +155,7 @@ FIRST = {
         "finetune.tasks[].split.train": {f"{RING}.split": {"train": 0.6, "val": 0.2, "test": 0.2}},
         "finetune.tasks[].split.val": {f"{RING}.split": {"train": 0.65, "val": 0.15, "test": 0.2}},
         "finetune.tasks[].split.test": {f"{RING}.split": {"train": 0.6, "val": 0.1, "test": 0.3}},
+        "finetune.tasks[].group": "x",
     },
     "build_task_catalog_both": {
         "finetune.tasks[].labels[].name": {f"{BOTH}.labels[0].name": "x"},

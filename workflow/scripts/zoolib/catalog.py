@@ -6,8 +6,9 @@ from zoolib.config.trees import DecisionTree
 from zoolib.data.catalogs import SPLITS, Catalog, write_catalog
 from zoolib.data.partition import cut
 from zoolib.data.selection import Cuts, find_images, listed_twice, read_rows
+from zoolib.data.sides import images_led_to, read_groups, sides
 from zoolib.data.tables import read_numbers
-from zoolib.job.logs import UserError, whole
+from zoolib.job.logs import UserError, log, whole
 
 
 def build_catalog(catalogs, split, seed, output):
@@ -24,12 +25,14 @@ def build_catalog(catalogs, split, seed, output):
     If it is listed with different votes, it is not used at all: it is not known which votes are true, and the
     order of rows must not decide.
 
+    Galaxies that share a group or an image are in one split, see `data.sides`.
+
     Args:
         catalogs: a list of mappings with `name`; `table`, a Parquet or CSV file; `tree`, in the form
             of `DecisionTree.to_dict(published=True)`; `archives`, a list of zips, or `images`, a folder;
             and optionally `min_votes` (on the first question of the entry's tree), `query` (pandas),
             `id` and `location` (names of columns).
-        split: {"train": share, "val": share, "test": share}, together 1.
+        split: {"train": share, "val": share, "test": share}, together 1, and optionally `group`, a column.
         seed: whole number.
         output: has the paths `train`, `val`, `test` (Parquet), `rejected` (id_str, reason) and
             `summary` (step, galaxies).
@@ -41,8 +44,7 @@ def build_catalog(catalogs, split, seed, output):
     shares = _shares(split)
     tree = DecisionTree.union([DecisionTree.from_dict(entry["tree"]) for entry in catalogs])
     columns, cuts = tree.columns, Cuts()
-    tables = [_usable_rows(entry, tree, columns, cuts).assign(entry=n) for n, entry in enumerate(catalogs)]
-    table = pd.concat(tables, ignore_index=True)
+    table = _usable_rows(catalogs, tree, split.get("group"), cuts)
     campaigns = [part for _, part in table.groupby("campaign", sort=False)]
     reasons = pd.concat([listed_twice(part, columns) for part in campaigns])
     table = cuts.reject("listed once", table, reasons[table.index])
@@ -50,8 +52,7 @@ def build_catalog(catalogs, split, seed, output):
         # A row has votes of one campaign only, so this sum is the number of its volunteers.
         votes = table[tree.first_columns].sum(axis=1)
         table = cuts.select("enough votes (catalogs[].min_votes)", table, votes >= table["min_votes"])
-    places, reasons = _find_images(table, catalogs)
-    table = table.assign(**places)
+    table, reasons = _find_images(table, catalogs)
     if len(campaigns) > 1:
         table, reasons = _one_row_a_galaxy(table, columns, reasons)
         cuts.count("galaxies of all campaigns together", table)
@@ -78,20 +79,34 @@ def _shares(split):
     return shares
 
 
-def _usable_rows(entry, tree, columns, cuts):
+def _usable_rows(catalogs, tree, group, cuts):
+    """The rows of all tables that have a name and votes, with what each galaxy stays together with."""
+    tables = [_of_entry(entry, tree, group, cuts).assign(entry=n) for n, entry in enumerate(catalogs)]
+    table = pd.concat(tables, ignore_index=True)
+    # A row that is left out later still shows what belongs together.
+    return table.assign(group=sides(table["id_str"], table["group"], pd.Series("", table.index)))
+
+
+def _of_entry(entry, tree, group, cuts):
     # How published tables name the votes belongs to the entry's own tree.
     own, naming = DecisionTree.from_dict(entry["tree"]), {}
 
-    def votes(available):
+    def needed(available):
         found = own.vote_columns(available, entry["table"])
         naming.update(zip(tree.columns_of(own.name), found.values(), strict=True))
-        return naming.values()
+        if group and group not in available:
+            raise UserError(
+                f"{entry['table']}: has no column '{group}', which split.group names; name a column that each"
+                " table has, or set it to null."
+            )
+        return [*naming.values(), *([group] if group else [])]
 
-    table, rows, reasons = read_rows(entry, votes, cuts, f"catalogs.{entry['name']}")
+    table, rows, reasons = read_rows(entry, needed, cuts, f"catalogs.{entry['name']}")
     numbers, wrong = read_numbers(table, naming, rows["place"])
     rows = rows.assign(min_votes=entry.get("min_votes") or 0, campaign=own.name)
+    rows["group"] = read_groups(table[group]) if group else ""
     # No volunteer was asked what only other campaigns ask.
-    rows = pd.concat([rows, numbers.reindex(columns=columns, fill_value=0.0)], axis=1)
+    rows = pd.concat([rows, numbers.reindex(columns=tree.columns, fill_value=0.0)], axis=1)
     return cuts.reject("with a name and usable votes", rows, reasons.where(reasons != "", wrong))
 
 
@@ -105,5 +120,9 @@ def _one_row_a_galaxy(table, columns, reasons):
 
 
 def _find_images(table, catalogs):
+    """The table with the place of each image, and the messages of `selection.find_images`."""
     found = [find_images(table[table["entry"] == number], entry) for number, entry in enumerate(catalogs)]
-    return pd.concat([places for places, _ in found]), pd.concat([reasons for _, reasons in found])
+    places, reasons = (pd.concat(parts).loc[table.index] for parts in zip(*found, strict=True))
+    together = sides(table["id_str"], table["group"], images_led_to(places))
+    log.info("%s rows share a galaxy, a group or an image", f"{together.duplicated(keep=False).sum():,}")
+    return table.assign(**places, group=together), reasons

@@ -123,10 +123,11 @@ def _check_shares(config):
     tasks = enumerate(config["finetune"]["tasks"])
     splits = {"split": config["split"]}
     splits |= {f"finetune.tasks[{number}].split": task["split"] for number, task in tasks}
-    for where, shares in splits.items():
+    for where, split in splits.items():
         # For a task this may also be the name of a column, or null.
-        if not isinstance(shares, dict):
+        if not isinstance(split, dict):
             continue
+        shares = {name: share for name, share in split.items() if name != "group"}
         total = sum(shares.values())
         if abs(total - 1) > 1e-6:
             found = ", ".join(f"{name} {share:g}" for name, share in shares.items())

@@ -19,7 +19,9 @@ RESERVED = (
     "member",
     "file_loc",
     "location",
+    "group",
     "part",
+    "pixels",
     "place",
     "position",
     "repeats",
@@ -188,7 +190,7 @@ def _check_source(task, key):
             f" ({', '.join(TABLES)}) or of a .zip with one folder per class; fix the address."
         )
     if labelled_by_folders(task):
-        extra = next((name for name in ("archives", "images", "id", "location") if task[name]), None)
+        extra = next((name for name in ("archives", "images", "id", "location", "group") if task[name]), None)
         if extra:
             raise wrong(
                 f"{key} has both folders of classes, which hold the images, and {extra}, which is only for"

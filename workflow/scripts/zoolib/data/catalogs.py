@@ -36,14 +36,16 @@ class Catalog:
 def write_catalog(catalog, path):
     """Write a catalogue as Parquet; the file's metadata say which tree or labels it has.
 
-    The column `part`, the part of a task's galaxies that each galaxy is in, is written if the table has it.
+    Two more columns are written if the table has them, for the galaxies of a task: `pixels`, the digest of
+    each image, by which a training knows whether it was changed, and `part`, which part a galaxy is in.
 
     Args:
         catalog: a `Catalog`.
         path: the file.
     """
     kinds = dict.fromkeys(catalog.columns, np.int32 if catalog.tree else np.float32)
-    table = catalog.table[["id_str", *locations.PLACES, *catalog.columns]].astype(kinds)
+    own = ["pixels"] if "pixels" in catalog.table else []
+    table = catalog.table[["id_str", *locations.PLACES, *catalog.columns, *own]].astype(kinds)
     if "part" in catalog.table:
         table["part"] = catalog.table["part"].astype(np.int32)
     tree = catalog.tree.to_dict() if catalog.tree else None

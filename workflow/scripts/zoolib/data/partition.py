@@ -12,7 +12,7 @@ from zoolib.job.logs import UserError
 WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
 WORDS |= {"test": "test", "testing": "test"}
 CLASSIFICATIONS = ("binary", "multiclass")
-# Number of equally large groups into which the values of a regression are cut, to spread them evenly.
+# Number of equally large strata into which the values of a regression are cut, to spread them evenly.
 BINS = 5
 
 
@@ -40,10 +40,10 @@ def read_split(words, places):
     return found
 
 
-def groups(table, labels):
-    """Group similar galaxies, so that each part can get its share of each group.
+def strata(table, labels):
+    """Sort galaxies into strata of similar ones, so that each part can get its share of each stratum.
 
-    The groups of a classification are its classes, those of a regression are fifths of the sorted values,
+    The strata of a classification are its classes, those of a regression are fifths of the sorted values,
     and those of votes are the most frequent answers to the first question.
 
     Args:
@@ -51,7 +51,7 @@ def groups(table, labels):
         labels: a list of `Label`.
 
     Returns:
-        A list of (galaxies,) integer arrays, one per label: the group of each galaxy.
+        A list of (galaxies,) integer arrays, one per label: the stratum of each galaxy.
     """
     found = []
     for label in labels:
@@ -68,13 +68,16 @@ def groups(table, labels):
 def divide(table, labels, shares, seed):
     """Divide galaxies into parts, each with its share of each class.
 
-    The galaxies are sorted by group, and within a group by a hash of their names. One after the other, each
-    goes to the part that lacks most of its share so far. So the shares hold for all galaxies and for any
+    The galaxies are sorted by stratum, and within a stratum by a hash of their names. One after the other,
+    each goes to the part that lacks most of its share so far. So the shares hold for all galaxies and for any
     stretch of this order, even for small classes. A class with at least as many galaxies as there are parts
     is then in every part.
 
+    If the table has the column `group`, whatever is equal there goes to one part together. A group stands
+    where its galaxy of the rarest class would; large groups come first, so that small ones fill the gaps.
+
     Args:
-        table: a data frame with `id_str` and the labels' target columns.
+        table: a data frame with `id_str`, the labels' target columns, and optionally `group`, text.
         labels: a list of `Label`.
         shares: the parts' shares; their sum is 1.
         seed: whole number.
@@ -82,32 +85,49 @@ def divide(table, labels, shares, seed):
     Returns:
         (galaxies,) array: the number of each galaxy's part.
     """
-    shares, position = np.asarray(shares, float), hash_positions(table["id_str"], seed)
-    alike = groups(table, labels)
-    parts, given = np.zeros(len(table), int), np.zeros(len(shares))
+    shares, alike = np.asarray(shares, float), strata(table, labels)
+    group, names = pd.factorize(table["group"] if "group" in table else table["id_str"])
+    sizes = np.bincount(group)
+    first = _rarest_first(group, alike)
     # lexsort sorts by its last key first.
-    line = np.lexsort([table["id_str"].to_numpy(str), position, *alike[::-1]])
-    for rank, row in enumerate(line, start=1):
-        parts[row] = np.argmax(shares * rank - given)
-        given[parts[row]] += 1
+    position = hash_positions(names, seed)
+    line = np.lexsort([np.asarray(names, str), position, -sizes, *(column[first] for column in alike[::-1])])
+    parts, given = np.zeros(len(sizes), int), np.zeros(len(shares))
+    for number, placed in zip(line, np.cumsum(sizes[line]), strict=True):
+        parts[number] = np.argmax(shares * placed - given)
+        given[parts[number]] += sizes[number]
     for label, classes in zip(labels, alike, strict=True):
         if label.kind not in CLASSIFICATIONS:
             continue
         for number in np.unique(classes):
-            rows = line[classes[line] == number]
-            counts = np.bincount(parts[rows], minlength=len(shares))
-            for part in np.flatnonzero(counts == 0) if len(rows) >= len(shares) else ():
-                richest = counts.argmax()
-                parts[rows[parts[rows] == richest][-1]] = part
-                counts[[richest, part]] += [-1, 1]
-    return parts
+            has = np.isin(line, group[classes == number])
+            _fill(parts, line[has], len(shares))
+    return parts[group]
+
+
+def _rarest_first(group, alike):
+    """The row of each group whose class is the rarest."""
+    rarity = np.min([np.bincount(column)[column] for column in alike], axis=0)
+    order = np.lexsort([*alike[::-1], rarity])
+    _, first = np.unique(group[order], return_index=True)
+    return order[first]
+
+
+def _fill(parts, members, count):
+    """Give each part without a member one of the part that has most, if there are enough of them."""
+    counts = np.bincount(parts[members], minlength=count)
+    for part in np.flatnonzero(counts == 0) if len(members) >= count else ():
+        richest = counts.argmax()
+        parts[members[parts[members] == richest][-1]] = part
+        counts[[richest, part]] += [-1, 1]
 
 
 def own_splits(table, labels, shares, seed, where):
     """Use the user's own split; if val or test is missing, it is cut from the training galaxies.
 
     Args:
-        table: a data frame of id_str, the labels' targets and `split`, with the words train, val and test.
+        table: a data frame of id_str, the labels' targets, `split`, with the words train, val and test, and
+            optionally `group`: what is equal there must be in one split.
         labels: a list of `Label`.
         shares: {"train", "val", "test": share}, used for a split that is missing.
         seed: whole number.
@@ -117,8 +137,9 @@ def own_splits(table, labels, shares, seed, where):
         (galaxies,) array: 0 for train, 1 for val, 2 for test.
 
     Raises:
-        UserError: there is no galaxy to train on.
+        UserError: there is no galaxy to train on, or a group is in two splits.
     """
+    _check_sides(table, where)
     numbers = dict(zip(SPLITS, range(3), strict=True))
     number = table["split"].map(numbers).to_numpy(int, copy=True)
     if not (number == 0).any():
@@ -130,6 +151,21 @@ def own_splits(table, labels, shares, seed, where):
         cut = divide(learned, labels, weights / weights.sum(), seed)
         number[number == 0] = np.array(missing)[cut]
     return number
+
+
+def _check_sides(table, where):
+    if "group" not in table:
+        return
+    apart = table[table.groupby("group")["split"].transform("nunique") > 1]
+    if apart.empty:
+        return
+    alike = apart[apart["group"] == apart["group"].iloc[0]].drop_duplicates("split")
+    (one, first), (other, second) = alike[["id_str", "split"]].to_numpy()[:2]
+    raise UserError(
+        f"{where}.split: the galaxies '{one}' and '{other}' are in the same group"
+        f" '{alike['group'].iloc[0].removeprefix('group:')}', but in {first} and {second} (one of"
+        f" {apart['group'].nunique()} such groups); put each group into one split, or give shares."
+    )
 
 
 def first_few(table, labels, count, seed):
@@ -147,7 +183,7 @@ def first_few(table, labels, count, seed):
         A data frame of `count` rows, in the order of the table.
     """
     position = hash_positions(table["id_str"], seed)
-    alike = pd.DataFrame(dict(enumerate(groups(table, labels)))).assign(position=position)
+    alike = pd.DataFrame(dict(enumerate(strata(table, labels)))).assign(position=position)
     within = alike.groupby(list(alike.columns[:-1]))["position"]
     place = (within.rank(method="first") - 0.5) / within.transform("size")
     chosen = np.lexsort([position, place])[:count]
@@ -186,19 +222,20 @@ def class_weights(classes, count):
 def cut(table, shares, seed):
     """Cut a table into splits by a hash of each galaxy's name and the seed.
 
-    A galaxy's split depends only on its name, not on the order of rows and not on the other galaxies.
+    A galaxy's split depends only on its name, not on the order of rows and not on the other galaxies. With a
+    column `group` it depends on the text there instead, so that what is equal there is in one split.
 
     Args:
-        table: a data frame with `id_str`.
+        table: a data frame with `id_str` and optionally `group`.
         shares: the splits' shares; their sum is 1.
         seed: whole number.
 
     Returns:
-        One data frame per split, sorted by the hash, so that any slice of it is a random sample.
+        One data frame per split, sorted by the hash of the names, so that any slice of it is a random sample.
     """
-    position = hash_positions(table["id_str"], seed)
-    table = table.assign(position=position).sort_values(["position", "id_str"])
-    position = table["position"].to_numpy()
+    table = table.assign(position=hash_positions(table["id_str"], seed))
+    table = table.sort_values(["position", "id_str"])
+    position = hash_positions(table["group"], seed) if "group" in table else table["position"].to_numpy()
     number = np.searchsorted(np.cumsum(shares)[:-1], position, side="right")
     table = table.drop(columns="position")
     return [table[number == split].reset_index(drop=True) for split in range(len(shares))]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from zoolib.data import locations
-from zoolib.data.images import BadImage, load_row
+from zoolib.data.images import BadImage, digest
 from zoolib.data.tables import IDS, LOCATIONS, find_column, read_names, read_table, select
 from zoolib.job.logs import UserError, log
 
@@ -174,6 +174,33 @@ def listed_twice(table, columns, what="numbers"):
     return messages
 
 
+def same_pixels(table, columns, what):
+    """Find images that are those of another galaxy: copies, links, one file under two names.
+
+    Args:
+        table: a data frame of id_str, place, pixels (a digest of the image) and `columns`.
+        columns: those that must be equal in all galaxies that have the same pixels.
+        what: what they contain, for the messages.
+
+    Returns:
+        A message for each galaxy whose pixels are those of another one, and "" for the galaxy that is used.
+    """
+    messages = pd.Series("", index=table.index, dtype=object)
+    twice = table[table["pixels"].duplicated(keep=False)]
+    for _, alike in twice.groupby("pixels", sort=False):
+        contradicted = len(alike[columns].drop_duplicates()) > 1
+        for number, (index, name, place) in enumerate(alike[["id_str", "place"]].itertuples()):
+            other = alike.iloc[0 if number else 1]
+            told = (
+                f"{place}: the galaxy '{name}' has the same pixels as '{other['id_str']}' ({other['place']})"
+            )
+            if contradicted:
+                messages[index] = f"{told}, but different {what}; keep the right one."
+            elif number:
+                messages[index] = f"{told}, which is used."
+    return messages
+
+
 def find_images(rows, entry, key="catalogs[]"):
     """Find the images of one table's galaxies.
 
@@ -195,35 +222,36 @@ def find_images(rows, entry, key="catalogs[]"):
     return locations.in_folder(rows["id_str"], rows["location"], entry.get("images"), beside, key)
 
 
-def unreadable(table, max_rejected):
-    """Read every image; needed where no shards are written, which would find images that cannot be read.
+def read_pixels(table, max_rejected):
+    """Read every image: which ones cannot be read, and the digests of the others.
+
+    Needed where no shards are written, which would find both.
 
     Args:
         table: a data frame of archive, member and file_loc.
         max_rejected: the largest share of images that may be unreadable.
 
     Returns:
-        A message for each image that cannot be read, "" for the others.
+        (the digest of each image, see `images.digest`; a message for each image that cannot be read and ""
+        for the others).
 
     Raises:
         UserError: a larger share is unreadable.
     """
 
-    def why(row):
+    def look(row):
         try:
-            # Any size finds the same errors; a small one is fast.
-            load_row(row, 16, color=False)
+            return digest(row), ""
         except BadImage as error:
-            return str(error)
-        return ""
+            return "", str(error)
 
     with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(why, table[locations.PLACES].to_dict("records")))
-    messages = pd.Series(found, index=table.index, dtype=object)
-    bad = messages[messages != ""]
+        found = list(pool.map(look, table[locations.PLACES].to_dict("records")))
+    found = pd.DataFrame(found, index=table.index, columns=["pixels", "message"], dtype=object)
+    bad = found["message"][found["message"] != ""]
     if len(bad) > max_rejected * len(table):
         raise UserError(
             f"shards.max_rejected: {len(bad)} of {len(table)} images ({len(bad) / len(table):.1%}) cannot be"
             f" read, expected {max_rejected:.1%} or less; fix them or raise the limit; first: {bad.iloc[0]}"
         )
-    return messages
+    return found["pixels"], found["message"]

@@ -10,35 +10,42 @@ from zoolib.data.catalogs import SPLITS, Catalog, write_catalog
 from zoolib.data.class_folders import list_labelled
 from zoolib.data.fits import cut_fit, repeated
 from zoolib.data.partition import CLASSIFICATIONS, divide, hash_positions, own_splits, read_split
-from zoolib.data.selection import Cuts, find_images, listed_twice, read_rows, unreadable
+from zoolib.data.selection import Cuts, find_images, listed_twice, read_pixels, read_rows, same_pixels
+from zoolib.data.sides import read_groups, sides
 from zoolib.data.tables import read_numbers, select
 from zoolib.job.logs import UserError, whole
 
 SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
+# What to do if the column that a key names is not there.
+FIXES = {
+    "split": "name the column that says train, val or test, or give shares",
+    "group": "name the column that says which galaxies belong together, or set it to null",
+}
 
 
 def build_task(task, fits, seed, output, max_rejected):
     """Make the galaxies of a task: their labels, their images, and the part that each one is in.
 
     The steps: the query; a name; a label (a wrong one stops the run, a blank one is left out or stops it);
-    listed once; an image that can be read; the parts. Galaxies that are left out are counted. A galaxy that
-    cannot be used is also a row of `rejected` with the reason.
+    listed once; an image that can be read; an image of its own; the parts. Galaxies that are left out are
+    counted. A galaxy that cannot be used is also a row of `rejected` with the reason.
 
     Args:
         task: {"name", "labels" (of `Label.to_dict`), "table" or "folders", "archives" or "images",
-            "id", "location", "query", "missing", "balance", "split", "folds"}, of the configuration and with
-            paths in place of names.
+            "id", "location", "query", "group", "missing", "balance", "split", "folds"}, of the configuration
+            and with paths in place of names.
         fits: names of its finetunings, as `config.tasks.fit_names` gives them; each must have what it needs.
         seed: whole number.
-        output: attributes galaxies (Parquet: a catalogue with the column `part`, which `fits.cut_fit` reads;
-            its metadata have the labels with all classes), rejected (CSV: id_str, reason) and summary (CSV:
-            step, galaxies).
+        output: attributes galaxies (Parquet: a catalogue with the columns `pixels`, the digest of each image,
+            and `part`, which `fits.cut_fit` reads; its metadata have the labels with all classes), rejected
+            (CSV: id_str, reason) and summary (CSV: step, galaxies).
         max_rejected: largest share of images that may be unreadable.
 
     Raises:
         UserError: a table, column, folder, archive or query that is missing or wrong; a wrong label; one
-            class or value alone; a class with fewer galaxies than splits or folds; an empty split; too many
-            unreadable images; more labels asked for than there are.
+            class or value alone; a class with fewer galaxies than splits or folds; an empty split; a group
+            that the user's own split puts on two sides; too many unreadable images; more labels asked for
+            than there are.
     """
     where = f"finetune.tasks.{task['name']}"
     cuts = Cuts(where)
@@ -71,21 +78,30 @@ def _with_images(table, labels, task, cuts, max_rejected):
     """The galaxies that are listed once and have an image of their own that can be read."""
     targets = [column for label in labels for column in label.targets]
     same = [*targets, "split"] if "split" in table else targets
+    table = _put_together(table, pd.Series("", table.index))
     table = cuts.reject("listed once", table, listed_twice(table, same, "labels or splits"))
     if not task["folders"]:
         places, reasons = find_images(table, task, cuts.key)
         table = cuts.reject("with an image", table.assign(**places), reasons)
-        # One image under two names would be learned from and tested on.
-        images = table[["archive", "member", "file_loc"]].agg("".join, axis=1)
-        reasons = listed_twice(table.assign(id_str=images), same, "labels or splits")
-        table = cuts.reject("with an image of its own", table, reasons)
-    return cuts.reject("with an image that can be read", table, unreadable(table, max_rejected))
+    pixels, reasons = read_pixels(table, max_rejected)
+    table = cuts.reject("with an image that can be read", table.assign(pixels=pixels), reasons)
+    table = _put_together(table, table["pixels"])
+    # One image under two names would be learned from and tested on.
+    return cuts.reject("with an image of its own", table, same_pixels(table, same, "labels or splits"))
+
+
+def _put_together(table, images):
+    """The table with what each galaxy stays together with; a copy shows it, even if it is not used itself."""
+    if "group" not in table:
+        return table
+    return table.assign(group=sides(table["id_str"], table["group"], images))
 
 
 def _from_table(task, labels, cuts):
     """The labelled galaxies of a table, with where each stands in it."""
     path, where, naming = task["table"], cuts.key, {}
     own = isinstance(task["split"], str)
+    beside = {key: task[key] for key, given in (("split", own), ("group", task["group"])) if given}
 
     def needed(available):
         for label in labels:
@@ -96,12 +112,10 @@ def _from_table(task, labels, cuts):
                     f"{path}: has no column '{label.name}', which is to be a label; it has"
                     f" {', '.join(list(available)[:6])}; fix {where}.label."
                 )
-        if own and task["split"] not in available:
-            raise UserError(
-                f"{path}: has no column '{task['split']}', which {where}.split names; name the column that"
-                " says train, val or test, or give shares."
-            )
-        return [*naming.values(), *(label.name for label in labels), *([task["split"]] if own else [])]
+        for key, column in beside.items():
+            if column not in available:
+                raise UserError(f"{path}: has no column '{column}', which {where}.{key} names; {FIXES[key]}.")
+        return [*naming.values(), *(label.name for label in labels), *beside.values()]
 
     # A class may be called None.
     classes = [label.name for label in labels if label.kind == "multiclass" or label.classes]
@@ -114,6 +128,8 @@ def _from_table(task, labels, cuts):
         sentences = sentences.where(sentences != "", wrong)
     if own:
         rows["split"] = read_split(columns[task["split"]], places)
+    if task["group"]:
+        rows["group"] = read_groups(columns[task["group"]])
     if not naming:
         rows, labels, left = _encoded(rows, columns, labels, places, Path(path).name)
     step = "with a name and usable votes" if naming else "with a name"
@@ -185,19 +201,24 @@ def _parts(table, labels, task, seed, where):
     for label in labels:
         if label.kind in CLASSIFICATIONS:
             _check_members(table, label, count, "folds" if task["folds"] else "splits", where)
-    if len(table) < count:
-        raise UserError(f"{where}: {len(table)} galaxies are fewer than {count} parts; label more galaxies.")
+    alone = table["group"].nunique() if "group" in table else len(table)
+    if alone < count:
+        what = "groups of galaxies" if "group" in table else "galaxies"
+        raise UserError(f"{where}: {alone} {what} are fewer than {count} parts; label more galaxies.")
     chosen = [1 / count] * count if task["folds"] else [shares[split] for split in SPLITS]
     return divide(table, labels, chosen, seed)
 
 
 def _check_members(table, label, count, parts, where):
     classes = len(label.classes) or 2
-    sizes = np.bincount(table[label.name].astype(int), minlength=classes)
+    what, alone = "galaxies", table
+    if "group" in table:
+        what, alone = "groups of galaxies", table.drop_duplicates(["group", label.name])
+    sizes = np.bincount(alone[label.name].astype(int), minlength=classes)
     rare = int(sizes.argmin())
     if sizes[rare] < count:
         raise UserError(
-            f"{where}: the class '{label.shown(rare)}' of {label.name} has {sizes[rare]} galaxies, fewer than"
+            f"{where}: the class '{label.shown(rare)}' of {label.name} has {sizes[rare]} {what}, fewer than"
             f" the {count} {parts}; label more of them, leave the class out by query, or"
             f" {'lower folds' if parts == 'folds' else 'give a split of your own'}."
         )
