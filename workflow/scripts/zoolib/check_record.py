@@ -1,16 +1,13 @@
 """Check that the tables of a record hold the numbers of galaxies that are known of it."""
 
-import re
 from pathlib import Path
 
 import pandas as pd
 
 from zoolib.config.published import read_checks
+from zoolib.config.queries import Query
 from zoolib.data.tables import read_table
 from zoolib.job.logs import UserError, log, whole
-
-# A column in an expression of pandas: `in backticks`, or a plain word.
-NAMES = re.compile(r"`([^`]+)`|\b([A-Za-z_]\w*)\b")
 
 
 def check_record(files, expected, output):
@@ -66,7 +63,7 @@ def check_record(files, expected, output):
 
 
 def _read(path, conditions):
-    words = {name for condition in conditions for pair in NAMES.findall(condition) for name in pair}
+    words = {name for condition in conditions for name in Query(condition, f"{path}: where").columns}
     # If no condition names a column, the first one gives the number of rows.
     return read_table(path, lambda columns: [c for c in columns if c in words] or columns[:1])
 
@@ -76,7 +73,7 @@ def _count(table, condition, path):
         return len(table)
     # An expression can raise any exception.
     try:
-        return int(table.eval(condition, engine="python").fillna(False).astype(bool).sum())
+        return int(Query(condition, "where").rows(table).fillna(False).astype(bool).sum())
     except Exception as error:
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise UserError(

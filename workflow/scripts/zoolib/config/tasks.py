@@ -5,6 +5,7 @@ from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from zoolib.config.agreement import load_tree, wrong
+from zoolib.config.queries import Query
 from zoolib.config.strategies import find_strategy
 from zoolib.job.logs import UserError
 
@@ -189,6 +190,11 @@ def _check_source(task, key):
             f"{key}.url.address is '{task['url']['address']}', expected the address of a table"
             f" ({', '.join(TABLES)}) or of a .zip with one folder per class; fix the address."
         )
+    if task["query"] is not None:
+        try:
+            Query(task["query"], f"{key}.query")
+        except UserError as error:
+            raise wrong(str(error)) from None
     if labelled_by_folders(task):
         extra = next((name for name in ("archives", "images", "id", "location", "group") if task[name]), None)
         if extra:

@@ -8,6 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from zoolib.config.queries import BACKTICKS, Query
 from zoolib.job.logs import UserError
 
 # Zoobot's convention first, then the record's names.
@@ -128,7 +129,7 @@ def select(table, query, origin, key="catalogs[].query"):
 
     Args:
         table: a data frame.
-        query: a `pandas.DataFrame.query` expression over its columns.
+        query: an expression over its columns, see `config.queries.Query`.
         origin: the table, for the error message.
         key: the configuration's key, for the error message.
 
@@ -136,16 +137,16 @@ def select(table, query, origin, key="catalogs[].query"):
         (rows,) boolean.
 
     Raises:
-        UserError: pandas cannot evaluate the expression, or its values are not true or false.
+        UserError: the expression is not allowed, does not fit the table, or its values are not true or false.
     """
+    query = Query(query, key)
     # An expression can raise any exception.
     try:
-        chosen = table.eval(query, engine="python")
+        chosen = query.rows(table)
     except Exception as error:
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise UserError(
-            f"{key}: pandas cannot apply '{query}' to {origin} ({reason}); fix the expression; names with a"
-            " hyphen need backticks."
+            f"{key}: pandas cannot apply '{query}' to {origin} ({reason}); fix the expression; {BACKTICKS}."
         ) from None
     if not isinstance(chosen, pd.Series) or not pd.api.types.is_bool_dtype(chosen.dtype):
         raise UserError(
