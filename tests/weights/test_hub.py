@@ -138,7 +138,7 @@ def test_the_kind_of_a_source_follows_from_what_is_there(tmp_path, monkeypatch, 
     for file in (*files, "old/zoobot.index", "old/zoobot.data-00000-of-00001", "old/other.txt"):
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).touch()
-    assert kind_of_source(source, "MODEL", own="results/mine/") == kind
+    assert kind_of_source(source, "MODEL", run="mine") == kind
     if kind == "encoder":
         assert files_of_source(source) == ["encoder/config.json", "encoder/model.safetensors"]
     if kind == "checkpoint":
@@ -167,7 +167,7 @@ def test_an_unknown_source_is_an_error(tmp_path, monkeypatch, source, message):
     for file in ("config.json", "pytorch_model.bin", "nano.ckpt"):
         (tmp_path / "pickled" / file).touch()
     with pytest.raises(UserError) as caught:
-        kind_of_source(source, "MODEL", own="results/mine/")
+        kind_of_source(source, "MODEL", run="mine")
     assert str(caught.value).startswith(f"MODEL is '{source}', ") and message in str(caught.value)
 
 

@@ -6,6 +6,7 @@ rings = zoolib.api.finetune(name="ring", table="rings.csv", label="ring", pretra
 zoolib.api.load("mine").predict(["one.jpg"])
 """
 
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -148,6 +149,8 @@ def _run_of(task):
     if task.get("ensemble"):
         raise UserError("ensemble is for runs of Snakemake; name a model folder in pretrained.")
     config = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
+    # No folder below results/ is this run's own: the models in them are used as they are.
+    config["run"] = uuid.uuid4().hex
     config["predict"]["targets"], config["evaluate"]["target"] = [], None
     config["finetune"]["tasks"] = [task]
     return read_run(config, ROOT)

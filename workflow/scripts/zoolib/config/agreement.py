@@ -1,8 +1,10 @@
 """Checks beyond the schema: whether a configuration's names, files, models and trees fit together."""
 
+import os
+import re
 from pathlib import Path
 
-from zoolib.config.sources import IMAGENET, kind_of_source
+from zoolib.config.sources import own_path
 from zoolib.config.trees import DecisionTree
 from zoolib.job.logs import UserError
 
@@ -16,8 +18,6 @@ SIMULATED = (
     "truth.parquet",
     "record.json",
 )
-# Folders of a run that hold the models it trains.
-MODELS = ("train", "finetune")
 KINDS_OF_TARGET = ("split", "catalog", "images", "archives", "shards")
 
 
@@ -88,7 +88,6 @@ def check_agreement(config, trees_folder):
     _check_shares(config)
     _check_source(config["zenodo"], config)
     _check_places(config)
-    _check_pretrained(config)
     _check_ensembles(config)
     _check_targets(config)
     return trees
@@ -201,12 +200,12 @@ def _check_places(config):
     """Check that the paths of the configuration exist, except for those that this run will make."""
 
     def check(key, path, is_there, expected):
-        if not path or path.startswith(f"results/{config['run']}/") or is_there(Path(path)):
+        if not path or (Path(path).suffix and _is_made(path, config["run"])) or is_there(Path(path)):
             return
         raise wrong(f"{key} is '{path}', expected {expected}; fix the path.")
 
     table, archive = "an existing table (CSV or Parquet)", "an existing zip"
-    images, model = "an existing folder of images", "a folder with model.keras and model.json"
+    images = "an existing folder of images"
     for key, entry in _entries(config):
         check(f"{key}.table", entry["table"] if is_path(entry["table"] or "") else "", Path.is_file, table)
         folders = "an existing folder, or a zip, with one folder of images per class"
@@ -216,59 +215,22 @@ def _check_places(config):
         if entry["archives"] and entry["images"]:
             raise wrong(f"{key} has both archives and images, expected only one; set images to null.")
         check(f"{key}.images", entry["images"], Path.is_dir, images)
-        own = Path(f"results/{config['run']}/finetune/{entry['name']}")
-        start = entry.get("pretrained")
-        if start and own.resolve() in (Path(start) / "model.keras").resolve().parents:
-            raise wrong(
-                f"{key}.pretrained is '{start}', but this task writes its own model there and would"
-                " overwrite the model that it starts from; rename the task or the run."
-            )
-    check("train.start_from", config["train"]["start_from"], _is_model, model)
     for number, entry in enumerate(config["predict"]["targets"]):
         key = f"predict.targets[{number}]"
         check(f"{key}.images", entry.get("images"), Path.exists, images)
-        for folder in entry["models"]:
-            check(f"{key}.models", folder, _is_model, model)
         check(f"{key}.catalog", entry.get("catalog"), Path.is_file, "an existing Parquet catalogue")
+        if "shards" in entry and own_path(entry["shards"], config["run"]):
+            raise wrong(
+                f"{key}.shards is '{entry['shards']}', a folder of this run itself, expected a folder of"
+                " another run; give split (train, val or test) instead."
+            )
         shards = "a folder of shards with their .json sidecars"
         check(f"{key}.shards", entry.get("shards"), lambda path: any(path.glob("*.json")), shards)
 
 
-def _check_pretrained(config):
-    """Check the sources of weights: each is valid, and each training has only one."""
-    tasks = enumerate(config["finetune"]["tasks"])
-    sources = {"train.pretrained": config["train"]["pretrained"]}
-    sources |= {f"finetune.tasks[{number}].pretrained": task["pretrained"] for number, task in tasks}
-    for key, source in sources.items():
-        try:
-            kind = source and kind_of_source(source, key, own=f"results/{config['run']}/")
-        except UserError as error:
-            raise wrong(str(error)) from None
-        if kind == "imagenet" and key.startswith("train") and not config["image"]["color"]:
-            raise wrong(
-                f"{key} is {IMAGENET}, whose networks need colour images, but image.color is false; set"
-                " image.color to true."
-            )
-    start, own = config["train"]["pretrained"], Path(f"results/{config['run']}")
-    if start and any((own / part).resolve() in Path(start, "x").resolve().parents for part in MODELS):
-        raise wrong(
-            f"train.pretrained is '{start}', a model that this run itself trains, expected a model that"
-            " exists before the run; choose the model of another run."
-        )
-    if start and config["image"]["encoding"] == "raw":
-        raise wrong(
-            "image.encoding is raw, so pixels are not clipped to 0-255, but the backbone of"
-            " train.pretrained expects values from 0 to 255; set image.encoding to png."
-        )
-    if start and config["train"]["start_from"]:
-        raise wrong(
-            "train has both pretrained (a backbone that gets a new head) and start_from (a model that keeps"
-            " its head), expected only one; set the other to null."
-        )
-
-
-def _is_model(folder):
-    return all((folder / name).is_file() for name in ("model.keras", "model.json"))
+def _is_made(path, run):
+    """Whether a rule may make a file: then it comes and goes while the run goes on."""
+    return own_path(path, run) or re.fullmatch(r"data/zenodo/\d+/[^/]+", os.path.relpath(path))
 
 
 def _check_ensembles(config):

@@ -7,7 +7,7 @@ from pathlib import Path
 from zoolib.config.augmentations import load_augmentations
 from zoolib.config.published import changed_rules, other_galaxies, read_published
 from zoolib.config.schema import check_configuration
-from zoolib.config.sources import encoder_name, import_settings, kind_of_source
+from zoolib.config.starts import encoders_of, fit_of, model_folder
 from zoolib.config.strategies import fingerprint_of_plans
 from zoolib.config.tasks import file_of_url, fit_names, is_scored, task_labels
 from zoolib.config.trees import DecisionTree
@@ -30,7 +30,7 @@ TRAINING = (
     "clip_norm",
 )
 # Settings of a task that choose its galaxies and their labels.
-GALAXIES = ("folders", "labels", "missing", "balance", "split", "group", "folds")
+GALAXIES = ("folders", "labels", "missing", "balance", "split", "folds")
 
 
 @dataclass(frozen=True)
@@ -111,11 +111,7 @@ class Run:
     @cached_property
     def encoders(self):
         """The pretrained backbones to import, {name of the folder: arguments of `import_backbone`}."""
-        sources = [(task["pretrained"], None) for task in self.tasks.values()]
-        # The backbone of the run's own training sees the images of the run.
-        sources.append((self.config["train"]["pretrained"], self.config["image"]))
-        found = [import_of(source, self.config, image) for source, image in sources if source]
-        return {encoder_name(settings): settings for settings in found if settings}
+        return encoders_of(self.config)
 
     @cached_property
     def training(self):
@@ -236,39 +232,3 @@ def complete_task(entry, config, trees_folder):
     if not task["pretrained"]:
         task["ensemble"] = task["ensemble"] or config["train"]["ensembles"][0]["name"]
     return task
-
-
-def import_of(source, config, image=None):
-    """What importing a pretrained backbone takes.
-
-    Args:
-        source: a text that `sources.kind_of_source` knows.
-        config: the configuration.
-        image: the section `image` that the backbone is to see; its own where it is None.
-
-    Returns:
-        The arguments of `pretrained.import_backbone`; None for a model folder, which needs no import.
-    """
-    if kind_of_source(source, "pretrained", own=f"results/{config['run']}/") == "model":
-        return None
-    return import_settings(source, config, image)
-
-
-def model_folder(source, config, image=None):
-    """The model folder of a pretrained backbone: one that exists, or one that the run makes.
-
-    Args:
-        source: a text that `sources.kind_of_source` knows.
-        config: the configuration.
-        image: as for `import_of`.
-
-    Returns:
-        A path.
-    """
-    settings = import_of(source, config, image)
-    return f"results/{config['run']}/pretrained/{encoder_name(settings)}" if settings else source
-
-
-def fit_of(task, name):
-    """A finetuning as wildcards and folders have it, e.g. `ring` or `ring/fold0`."""
-    return f"{task}/{name}" if name else task

@@ -2,6 +2,7 @@
 
 import glob
 import json
+import os
 import re
 from pathlib import Path
 
@@ -29,13 +30,35 @@ EXPECTED = (
 )
 
 
-def kind_of_source(source, key, own="results/"):
+def own_path(path, run):
+    """A path in the results of a run, as its rules write it.
+
+    What a rule makes is the same file however its path is written: `./results/…`, with // or / at the end,
+    absolute, or through a link to the folder of results.
+
+    Args:
+        path: text.
+        run: name of the run.
+
+    Returns:
+        `results/<run>/…`; None for all other paths.
+    """
+    results = f"results/{run}"
+    for absolute_path in (os.path.abspath, os.path.realpath):
+        below = os.path.relpath(absolute_path(path), absolute_path(results))
+        if below.partition(os.sep)[0] not in (os.curdir, os.pardir):
+            return f"{results}/{below}"
+    return None
+
+
+def kind_of_source(source, key, run=None):
     """Find out what kind of source a text names.
 
     Args:
         source: e.g. `hf://mwalmsley/zoobot-encoder-convnext_nano`, or a path.
         key: the key that has this value, for error messages.
-        own: the folder of this run's results; a path in it is a model folder, even if it does not exist yet.
+        run: name of the run, whose own results are not looked at: a path in them is a model folder, because
+            rules make nothing else to start from, and whether it is there changes while the run goes on.
 
     Returns:
         `hub` (a repository of Hugging Face), `imagenet`, `model` (a model folder), `encoder` (a folder with
@@ -53,14 +76,14 @@ def kind_of_source(source, key, own="results/"):
                 " such as hf://mwalmsley/zoobot-encoder-convnext_nano; fix it."
             )
         return "hub"
+    if run and own_path(source, run):
+        return "model"
     folder = Path(source)
     for kind, files in (("model", MODEL_FILES), ("encoder", ENCODER_FILES)):
         if all((folder / file).is_file() for file in files):
             return kind
     if files_of_checkpoint(source):
         return "checkpoint"
-    if source.startswith(own) and not folder.exists():
-        return "model"
     inside = sorted(folder.iterdir()) if folder.is_dir() else [folder]
     pickle = next((path.name for path in inside if path.is_file() and path.suffix in PICKLES), None)
     if pickle:
