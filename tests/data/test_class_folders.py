@@ -4,6 +4,7 @@ import zipfile
 
 import pytest
 from labelled import Task, picture
+from PIL import Image
 from zoolib.config.labels import Label
 from zoolib.data.catalogs import SPLITS
 from zoolib.job.logs import UserError
@@ -15,11 +16,16 @@ def task(tmp_path):
 
 
 def class_folders(folder, classes, split=""):
-    """Write folders of images; `classes` is {class: names of its galaxies}."""
-    for number, (name, galaxies) in enumerate(classes.items()):
+    """Write folders of images, no two of them equal; `classes` is {class: names of its galaxies}."""
+    number = 100 * bool(split and split != "train")
+    for name, galaxies in classes.items():
         (folder / split / name).mkdir(parents=True, exist_ok=True)
         for galaxy in galaxies:
-            (folder / split / name / f"{galaxy}.jpg").write_bytes(picture(number, form="jpeg"))
+            number += 1
+            # JPEG rounds colours.
+            two = Image.new("L", (16, 8), 16 * (number % 16))
+            two.paste(16 * (number // 16), (8, 0, 16, 8))
+            two.save(folder / split / name / f"{galaxy}.jpg")
     return folder
 
 
@@ -99,3 +105,30 @@ def test_folders_with_the_same_base_names_lose_no_galaxy(task):
     task.build([Label("shape", "multiclass")], folders=str(source))
     assert len(task.all) == 40 and task.rejected.empty
     assert {"spiral/g00", "smooth/g00"} <= set(task.all["id_str"])
+
+
+def test_linked_class_folders_hold_images(task):
+    far = class_folders(task.folder / "far", {"spiral": names("s", 20), "smooth": names("e", 20)})
+    source = task.folder / "by_class"
+    source.mkdir()
+    for name in ("spiral", "smooth"):
+        (source / name).symlink_to(far / name)
+    # A circle adds nothing.
+    (far / "spiral" / "up").symlink_to(source)
+    task.build([Label("shape", "multiclass")], folders=str(source))
+    assert len(task.all) == 40
+    assert task.all.set_index("id_str")["file_loc"]["s03"] == f"{source}/spiral/s03.jpg"
+
+
+def test_one_folder_under_two_classes_is_one_message(task):
+    source = class_folders(task.folder / "by_class", {"spiral": names("s", 20), "smooth": names("e", 20)})
+    (source / "disc").symlink_to("spiral")
+    with pytest.raises(UserError, match="the link 'disc' leads to a folder that is found already .*spiral"):
+        task.build([Label("shape", "multiclass")], folders=str(source))
+
+
+def test_links_and_names_that_cannot_be_used_are_one_message(task):
+    source = class_folders(task.folder / "by_class", {"spiral": names("s", 5), "smooth": names("e", 5)})
+    (source / "spiral" / "x.jpg").symlink_to("gone.jpg")
+    with pytest.raises(UserError, match="spiral/x.jpg: is a link to a file that is not there"):
+        task.build([Label("shape", "multiclass")], folders=str(source))

@@ -1,8 +1,10 @@
+import os
+
 import pandas as pd
 import pytest
 from zoolib.data.catalogs import Catalog, write_catalog
 from zoolib.data.listing import list_galaxies
-from zoolib.data.locations import PLACES, read_places, stem
+from zoolib.data.locations import PLACES, in_folder, read_places, stem
 from zoolib.job.logs import UserError
 
 
@@ -56,3 +58,40 @@ def test_the_name_of_a_galaxy_is_that_of_its_file():
     assert stem("J1.2+3.fits.gz") == "J1.2+3" and stem("J1.PNG") == "J1"
     with pytest.raises(UserError, match="J1.gif: is not the name of an image"):
         stem("J1.gif")
+
+
+def found_in(folder, *names):
+    """Where galaxies are found in a folder, or why not, if the table names no file."""
+    names = pd.Series(names)
+    places, messages = in_folder(names, pd.Series("", names.index), folder, folder.parent)
+    return [place or message for place, message in zip(places["file_loc"], messages, strict=True)]
+
+
+def test_links_make_no_image_ambiguous(tmp_path):
+    folder = tmp_path / "img"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "sub" / "a.png").touch()
+    (folder / "latest").symlink_to("sub")
+    (folder / "sub" / "up").symlink_to("..")
+    assert found_in(folder, "a") == [f"{folder}/sub/a.png"]
+    # Two files of one name are still two images.
+    (folder / "other").mkdir()
+    (folder / "other" / "a.png").touch()
+    assert "several files are called 'a.png'" in found_in(folder, "a")[0]
+
+
+def test_a_link_that_leads_nowhere_is_a_galaxy_without_an_image(tmp_path):
+    folder = tmp_path / "img"
+    folder.mkdir()
+    (folder / "a.png").symlink_to("gone.png")
+    (folder / "b.fit").touch()
+    first, second = found_in(folder, "a", "b")
+    assert first.startswith("no image 'a.png' in") and second == f"{folder}/b.fit"
+
+
+def test_names_that_are_not_utf_8_are_one_message(tmp_path):
+    folder = tmp_path / "img" / os.fsdecode(b"caf\xe9")
+    folder.mkdir(parents=True)
+    (folder / "a.png").touch()
+    with pytest.raises(UserError, match=r"img/caf\\xe9.*: the name is not UTF-8; rename"):
+        found_in(tmp_path / "img", "a")

@@ -1,14 +1,15 @@
 """Labels from folders named by class, on disk or in a zip, optionally inside train, val and test."""
 
+import os
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from zoolib.data.images import SUFFIXES
+from zoolib.config.folders import check_text, shown, walk
 from zoolib.data.locations import stem
 from zoolib.data.partition import WORDS
 from zoolib.job.logs import UserError
-from zoolib.zenodo.archives import read_infos
+from zoolib.zenodo.archives import SUFFIXES, read_infos
 
 
 def list_labelled(source, label):
@@ -27,7 +28,7 @@ def list_labelled(source, label):
         UserError: no such folder or zip, images outside of class folders, a class without an image, fewer
             than two classes.
     """
-    files, folders = (_in_zip if Path(source).is_file() else _in_folder)(source)
+    files, folders, again = (_in_zip if Path(source).is_file() else _in_folder)(source)
     top = _top(files, folders)
     files = {path.relative_to(top): place for path, place in files.items()}
     folders = sorted(path.relative_to(top) for path in folders if path != top and path.is_relative_to(top))
@@ -35,6 +36,13 @@ def list_labelled(source, label):
     split = bool(folders) and all(path.parts[0].lower() in WORDS for path in folders)
     depth = 2 if split else 1
     classes = {path.parts for path in folders if len(path.parts) == depth}
+    twice = sorted(path for path in again if len(path.relative_to(top).parts) == depth)
+    if twice:
+        raise UserError(
+            f"{source}: the link '{twice[0]}' leads to a folder that is found already"
+            f" ({os.path.realpath(Path(source) / twice[0])}), so its images would be in two classes; remove"
+            " the link."
+        )
     outside = sorted(path for path in files if len(path.parts) <= depth)
     if outside:
         raise UserError(
@@ -80,14 +88,22 @@ def _is_image(path):
 def _in_folder(source):
     if not Path(source).is_dir():
         raise UserError(f"{source}: there is no such folder; fix finetune.tasks[].folders.")
-    files, folders = {}, set()
-    for found in Path(source).rglob("*"):
-        path = PurePosixPath(found.relative_to(source))
-        if found.is_dir() and not any(part.startswith(".") for part in path.parts):
+    files, folders, again = {}, set(), set()
+    for found, kind in walk(source):
+        path = PurePosixPath(found).relative_to(source)
+        if kind == "broken":
+            raise UserError(
+                f"{shown(found)}: is a link to a file that is not there; restore the file or remove the link."
+            )
+        if kind == "folder" or _is_image(path):
+            check_text(found)
+        if kind == "folder":
             folders.add(path)
+        elif kind == "again":
+            again.add(path)
         elif _is_image(path):
-            files[path] = {"archive": "", "member": "", "file_loc": str(found)}
-    return _some(files, source), folders
+            files[path] = {"archive": "", "member": "", "file_loc": found}
+    return _some(files, source), folders, again
 
 
 def _in_zip(source):
@@ -100,7 +116,7 @@ def _in_zip(source):
             folders.add(path)
     # A zip may not list its folders.
     folders |= {parent for path in files for parent in path.parents if parent.parts}
-    return _some(files, source), folders
+    return _some(files, source), folders, set()
 
 
 def _some(files, source):

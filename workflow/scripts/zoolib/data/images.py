@@ -13,7 +13,6 @@ from PIL import Image
 from zoolib.job.logs import MachineError, UserError, check_machine
 from zoolib.zenodo.archives import BadMember, read_member
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".fits", ".fits.gz", ".fits.fz", ".fit")
 # Galaxy Zoo DECaLS: {band: (its plane in red, green, blue; nanomaggies a pixel that become 1)}.
 BANDS = {"g": (2, 0.008), "r": (1, 0.014), "z": (0, 0.019)}
 BLACK, WHITE = np.arcsinh(-0.5), np.arcsinh(300.0)

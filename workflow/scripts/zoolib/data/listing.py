@@ -12,8 +12,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from zoolib.config.folders import check_text, shown, walk
 from zoolib.data.disk_sort import in_order
-from zoolib.data.images import SUFFIXES
 from zoolib.data.locations import PLACES, read_places, stem
 from zoolib.data.tfrecords import read_sidecar
 from zoolib.job.logs import UserError, log, progress, whole
@@ -147,33 +147,31 @@ def _list_images(paths, output):
     for folder in folders:
         if not Path(folder).is_dir():
             raise UserError(f"{folder}: there is no such folder or archive; see predict.targets.")
-    rows = itertools.chain(_members(zips), *(_files_below(folder, set()) for folder in folders))
+    rows = itertools.chain(_members(zips), _files_below(folders))
     message = "Two images are called '{}'; rename one, the name is the galaxy's id_str."
     count = _write(_once(in_order(rows, COLUMNS, "id_str"), message), output)
     if not count:
-        raise UserError(f"{', '.join(map(str, paths))}: no image found; expected {', '.join(SUFFIXES)}.")
+        raise UserError(
+            f"{', '.join(map(str, paths))}: no image found; expected {', '.join(archives.SUFFIXES)}."
+        )
     return count
 
 
 def _members(zips):
     for name, (archive, member) in archives.index(zips).items():
-        if name.lower().endswith(SUFFIXES):
+        if name.lower().endswith(archives.SUFFIXES):
             yield stem(name), str(archive), member, ""
 
 
-def _files_below(folder, seen):
-    # Links to folders are followed too, but each folder is listed once, because links can form circles.
-    status = os.stat(folder)
-    if (status.st_dev, status.st_ino) in seen:
-        return
-    seen.add((status.st_dev, status.st_ino))
-    # One after the other: the names of all images may not fit into memory.
-    with os.scandir(Path(folder)) as entries:
-        for entry in entries:
-            if os.path.isdir(entry) if entry.is_symlink() else entry.is_dir():
-                yield from _files_below(entry.path, seen)
-            elif entry.name.lower().endswith(SUFFIXES):
-                yield stem(entry.name), "", "", entry.path
+def _files_below(folders):
+    for path, kind in walk(*folders):
+        if kind == "broken":
+            raise UserError(
+                f"{shown(path)}: is a link to a file that is not there; restore the file or remove the link."
+            )
+        if kind == "file" and path.lower().endswith(archives.SUFFIXES):
+            check_text(path)
+            yield stem(os.path.basename(path)), "", "", path
 
 
 def _rows_of(catalog):

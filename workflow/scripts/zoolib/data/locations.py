@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from zoolib.data.images import SUFFIXES
+from zoolib.config.folders import check_text, walk
 from zoolib.data.tables import IDS, LOCATIONS, find_column, read_batches, read_names
 from zoolib.job.logs import UserError, log
 from zoolib.zenodo import archives
@@ -90,7 +90,7 @@ def in_folder(names, files, folder, beside, key="catalogs[]"):
 def _base_names(names, files):
     """Possible names of the galaxies' files, the most likely first."""
     yield files.map(os.path.basename)
-    for suffix in SUFFIXES:
+    for suffix in archives.SUFFIXES:
         yield names + suffix
 
 
@@ -123,8 +123,12 @@ def _listing(folder):
 
 def _files_below(folder):
     """All images below a folder as {base name: path}, and the paths whose base name is not unique."""
-    paths = [os.path.join(top, name) for top, _, names in os.walk(folder, followlinks=True) for name in names]
-    paths = sorted(path for path in paths if path.lower().endswith(SUFFIXES))
+    # A link that leads nowhere is no image: its galaxy is rejected.
+    paths = sorted(
+        path for path, kind in walk(folder) if kind == "file" and path.lower().endswith(archives.SUFFIXES)
+    )
+    for path in paths:
+        check_text(path)
     counts = Counter(map(os.path.basename, paths))
     below = {os.path.basename(path): path for path in paths}
     return below, {path for name, path in below.items() if counts[name] > 1}
@@ -132,7 +136,7 @@ def _files_below(folder):
 
 def _missing(names, files, without, searched):
     messages = pd.Series("", index=names.index, dtype=object)
-    wanted = files.where(files != "", names + SUFFIXES[0])[without]
+    wanted = files.where(files != "", names + archives.SUFFIXES[0])[without]
     messages[without] = [f"no image '{file}' in {searched}; get it or remove the row." for file in wanted]
     return messages
 
@@ -193,7 +197,7 @@ def stem(name):
     """The id_str of an image file's galaxy: its base name without the suffix.
 
     Args:
-        name: ends in one of `SUFFIXES`.
+        name: ends in one of `archives.SUFFIXES`.
 
     Returns:
         The name without the suffix; `.fits.gz` is one suffix.
@@ -201,7 +205,9 @@ def stem(name):
     Raises:
         UserError: it ends in none of them.
     """
-    for ending in sorted(SUFFIXES, key=len, reverse=True):
+    for ending in sorted(archives.SUFFIXES, key=len, reverse=True):
         if name.lower().endswith(ending):
             return name[: -len(ending)]
-    raise UserError(f"{name}: is not the name of an image; expected one that ends in {', '.join(SUFFIXES)}.")
+    raise UserError(
+        f"{name}: is not the name of an image; expected one that ends in {', '.join(archives.SUFFIXES)}."
+    )

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from zoolib.job.logs import MachineError, UserError, check_machine, log
 
-IMAGES = (".png", ".jpg", ".jpeg", ".fits", ".fits.gz", ".fits.fz")
+# The only list of them: images in folders have these suffixes, too.
+SUFFIXES = (".png", ".jpg", ".jpeg", ".fits", ".fits.gz", ".fits.fz", ".fit", ".fit.gz")
 # What the standard library raises for a damaged member; RuntimeError means a password.
 DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError)
 # Bytes at the end of an archive that are read first: the longest comment, and the records before it.
@@ -90,7 +91,7 @@ def by_base_name(contents):
         for info in infos:
             name = info.filename.rsplit("/", 1)[-1]
             # macOS adds a hidden file beside each file of a zip.
-            if not name.lower().endswith(IMAGES) or name.startswith("."):
+            if not name.lower().endswith(SUFFIXES) or name.startswith("."):
                 continue
             other, first = found.setdefault(name, (archive, info))
             if first is info:
