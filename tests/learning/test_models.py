@@ -1,10 +1,14 @@
 """Backbones and heads: saving and loading, the ranges of outputs, and dropout."""
 
+import contextlib
 import json
+import os
+import shutil
 
 import keras
 import numpy as np
 import pytest
+from mutated import mutated
 from zoolib.config.trees import DecisionTree
 from zoolib.job.logs import UserError
 from zoolib.learning import models
@@ -114,6 +118,78 @@ def test_folders_without_a_usable_model_end_with_a_message(tmp_path):
     (tmp_path / "model.json").write_text(json.dumps(about()))
     with pytest.raises(UserError, match="cannot be read"):
         models.load_model(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model folder."""
+    return save(build(), tmp_path_factory.mktemp("model"))
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.json"])
+def test_a_damaged_model_is_a_message_with_its_path(folder, tmp_path, name):
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    content, random = (folder / name).read_bytes(), np.random.default_rng(0)
+    refused = 0
+    for _ in range(300):
+        damaged = mutated(content, random)
+        (tmp_path / name).write_bytes(damaged)
+        try:
+            found = models.load_model(tmp_path)
+        except UserError as error:
+            # A checksum that is damaged itself fits no file.
+            assert f"{tmp_path}/model." in str(error)
+            refused += 1
+        else:
+            # Only what means the same is read, such as another space between two keys.
+            said = {key: found.about[key] for key in found.about if key != "checksums"}
+            assert said == about()
+            assert damaged == content or name == "model.json"
+    assert refused > 250
+
+
+def test_a_damaged_model_without_checksums_is_a_message_too(folder, tmp_path):
+    content, random = (folder / "model.keras").read_bytes(), np.random.default_rng(0)
+    (tmp_path / "model.json").write_text(json.dumps(about()))
+    (tmp_path / "model.keras").write_bytes(content)
+    assert models.load_model(tmp_path).tree == TREE
+    for _ in range(25):
+        (tmp_path / "model.keras").write_bytes(mutated(content, random))
+        with contextlib.suppress(UserError):
+            models.load_model(tmp_path)
+
+
+def test_files_of_two_models_are_not_one(folder, tmp_path):
+    other = save(build(), tmp_path / "other")
+    shutil.copy(folder / "model.json", other)
+    with pytest.raises(
+        UserError, match="other/model.keras: cannot be read .its checksum is not that in model"
+    ):
+        models.load_model(other)
+    edited = json.loads((folder / "model.json").read_text()) | {"kind": "values"}
+    (other / "model.json").write_text(json.dumps(edited))
+    with pytest.raises(UserError, match="model.json: is damaged or was edited"):
+        models.load_model(other)
+
+
+def test_a_model_that_is_replaced_while_it_is_read_is_the_old_or_the_new_one(folder, tmp_path, monkeypatch):
+    new = save(build(), tmp_path / "new", kind="new")
+    shutil.copytree(folder, tmp_path / "used")
+    load, calls = keras.saving.load_model, []
+
+    def replaced(path, **settings):
+        calls.append(1)
+        if len(calls) == 1:
+            for name in ("model.keras", "model.json"):
+                os.replace(shutil.copy(new / name, tmp_path / name), tmp_path / "used" / name)
+        return load(path, **settings)
+
+    monkeypatch.setattr(keras.saving, "load_model", replaced)
+    found = models.load_model(tmp_path / "used")
+    expected = load(new / "model.keras")
+    assert (len(calls), found.kind) == (2, "new")
+    for one, other in zip(found.network.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_model_for_another_tree_or_other_images_is_refused():

@@ -1,8 +1,9 @@
 """Checkpoints: what an interrupted training needs to continue as if nothing had happened."""
 
+import hashlib
 import json
+import shutil
 import time
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import keras
 import numpy as np
 
 from zoolib.job.attempts import Budget, Unfinished, this_job
-from zoolib.job.logs import UserError, log, whole
+from zoolib.job.logs import UserError, check_machine, log, whole
 from zoolib.job.provenance import hash_of
 
 NAME = "checkpoint.npz"
+# Bytes of the checksum before the npz.
+DIGEST = 32
 # The state of early stopping.
 STOPPING_STATE = ("best", "wait", "best_epoch", "stopped_epoch")
 
@@ -76,14 +79,17 @@ class Checkpoint(keras.callbacks.Callback):
         self._longest = 0
 
     def _read(self):
-        if not self.path.is_file():
-            return None
         try:
-            with np.load(self.path) as stored:
-                about = json.loads(str(stored["about"]))
-                arrays = {name: stored[name] for name in stored.files if name != "about"}
-        except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            about, arrays = _read_checked(self.path)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            if not isinstance(error, PermissionError):
+                check_machine(error, self.path)
             log.warning("%s cannot be read (%s): training starts from scratch", self.path, error)
+            if self.path.is_dir():
+                # No file could take its place.
+                shutil.rmtree(self.path)
             return None
         if about["fingerprint"] != self.fingerprint:
             log.info("The checkpoint belongs to other settings or data: training starts from scratch")
@@ -191,7 +197,7 @@ class Checkpoint(keras.callbacks.Callback):
             "job": this_job(),
         }
         with whole(self.path) as partial:
-            np.savez(partial, about=json.dumps(about), **arrays)
+            _write_checked(partial, about, arrays)
 
     def restore_best(self):
         """Give the model its best weights, if training had ended before it was interrupted."""
@@ -201,6 +207,36 @@ class Checkpoint(keras.callbacks.Callback):
                 variable.assign(arrays[f"model{number}"])
             self.last = self.model.get_weights()
             self.model.set_weights([arrays[f"best{number}"] for number in range(about["best"])])
+
+
+def _write_checked(path, about, arrays):
+    """Write a checkpoint: the SHA-256 of all that follows, then an npz file."""
+    with open(path, "w+b") as file:
+        file.write(bytes(DIGEST))
+        np.savez(file, about=json.dumps(about), **arrays)
+        file.seek(DIGEST)
+        digest = hashlib.file_digest(file, "sha256").digest()
+        file.seek(0)
+        file.write(digest)
+
+
+def _read_checked(path):
+    """Read what `_write_checked` wrote.
+
+    The checksum comes first: zip files, numpy and JSON each fail in their own ways at damaged bytes, and some
+    they do not notice.
+
+    Raises:
+        ValueError: another checksum.
+    """
+    with open(path, "rb") as file:
+        expected = file.read(DIGEST)
+        if hashlib.file_digest(file, "sha256").digest() != expected:
+            raise ValueError("its checksum is wrong")
+        file.seek(DIGEST)
+        with np.load(file) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+    return json.loads(str(arrays.pop("about"))), arrays
 
 
 def _plain(value):

@@ -10,7 +10,7 @@ import pandas as pd
 
 from zoolib.job.attempts import Budget
 from zoolib.job.logs import log, whole
-from zoolib.job.provenance import hash_of, versions
+from zoolib.job.provenance import hash_of, hash_of_file, versions
 from zoolib.learning import models
 from zoolib.learning.blocks import nested_layers
 from zoolib.learning.checkpoints import Checkpoint, Progress
@@ -75,18 +75,22 @@ def _keep(job, fingerprint):
     if "SLURM_JOB_ID" not in os.environ:
         return
     kept = job.folder / "kept"
-    kept.mkdir(exist_ok=True)
-    # The fingerprint goes first: without it the other files count for nothing.
-    for path in [kept / "fingerprint", *kept.iterdir()]:
-        path.unlink(missing_ok=True)
-    for name in OUTPUT:
-        try:
-            # The same bytes under a second name take no space as long as both are there.
-            os.link(getattr(job.output, name), kept / name)
-        except OSError:
-            shutil.copyfile(getattr(job.output, name), kept / name)
-    with whole(kept / "fingerprint") as partial:
-        partial.write_text(fingerprint)
+    try:
+        kept.mkdir(exist_ok=True)
+        # The fingerprint goes first: without it the other files count for nothing.
+        for path in [kept / "fingerprint", *kept.iterdir()]:
+            path.unlink(missing_ok=True)
+        for name in OUTPUT:
+            try:
+                # The same bytes under a second name take no space as long as both are there.
+                os.link(getattr(job.output, name), kept / name)
+            except OSError:
+                shutil.copyfile(getattr(job.output, name), kept / name)
+        with whole(kept / "fingerprint") as partial:
+            partial.write_text(_mark(kept, fingerprint))
+    except OSError as error:
+        # The training itself is complete.
+        log.warning("%s: the model cannot be kept there as well (%s)", kept, error)
 
 
 def _put_back(job, fingerprint):
@@ -99,13 +103,21 @@ def _put_back(job, fingerprint):
     files = [kept / name for name in ("fingerprint", *OUTPUT)]
     if "SLURM_JOB_ID" not in os.environ or not all(file.is_file() for file in files):
         return False
-    if (kept / "fingerprint").read_text() != fingerprint:
+    mark = (kept / "fingerprint").read_text(errors="replace")
+    if mark != _mark(kept, fingerprint):
+        if mark.startswith(fingerprint):
+            log.warning("%s is damaged (its checksums are wrong): training starts from scratch", kept)
         return False
     for name in OUTPUT:
         with whole(getattr(job.output, name)) as partial:
             shutil.copyfile(kept / name, partial)
     log.info("This training has ended before: its model is taken from %s (delete it to train again)", kept)
     return True
+
+
+def _mark(kept, fingerprint):
+    """What `kept/fingerprint` says: of which training the files are, and their checksums."""
+    return "\n".join([fingerprint, *(hash_of_file(kept / name) for name in OUTPUT)]) + "\n"
 
 
 def fit(network, loss, batches, settings, seed, progress, metrics=(), rates=None):

@@ -6,6 +6,7 @@ without any code of this project.
 
 import json
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import keras
 from keras import layers
 
 from zoolib.config.trees import DecisionTree
-from zoolib.job.logs import UserError, whole
+from zoolib.job.logs import UserError, check_machine, whole
+from zoolib.job.provenance import hash_of, hash_of_file
 
 # The published head's concentrations lie between 1 and 101 (Walmsley et al. 2022, section 5.1).
 SMALLEST_CONCENTRATION = 1.0
@@ -22,6 +24,11 @@ CONCENTRATION_RANGE = 100.0
 # float32. Ten times a softplus reaches 0.1 as easily as 1,000.
 WIDE_FLOOR = 0.01
 WIDE_SCALE = 10.0
+# How often a model is read again if another training replaces its files meanwhile.
+ATTEMPTS = 3
+# What Keras, h5py, zipfile and zlib raise at damaged files; too little memory is not among them.
+UNREADABLE = (ValueError, OSError, KeyError, TypeError, AttributeError, IndexError, EOFError)
+UNREADABLE += (RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 # The kind of outputs of each head, by its name in `train.head`.
 KINDS = {"dirichlet": "concentrations", "dirichlet_wide": "concentrations", "multinomial": "probabilities"}
 
@@ -133,7 +140,7 @@ def join(backbone, head):
 
 
 def save_model(network, about, model_path, about_path):
-    """Write a model as two files, uncompiled.
+    """Write a model as two files, uncompiled; the second has checksums of both.
 
     Args:
         network: keras.Model with the nested models `backbone` and `head`.
@@ -145,8 +152,12 @@ def save_model(network, about, model_path, about_path):
     uncompiled = keras.Model(network.inputs, network.outputs, name=network.name)
     with whole(model_path) as partial:
         uncompiled.save(partial)
+        weights = hash_of_file(partial)
+    # As it will be read: JSON has no tuples, and all its keys are text.
+    content = json.loads(json.dumps({key: about[key] for key in about if key != "checksums"}))
+    checksums = {"model.keras": weights, "model.json": hash_of(content)}
     with whole(about_path) as partial:
-        partial.write_text(json.dumps(about, indent=1) + "\n")
+        partial.write_text(json.dumps({**content, "checksums": checksums}, indent=1) + "\n")
 
 
 def load_model(folder):
@@ -159,7 +170,8 @@ def load_model(folder):
         A `GalaxyModel`.
 
     Raises:
-        UserError: the folder is not a model folder, or its files cannot be read.
+        UserError: the folder is not a model folder, or its files cannot be read, are damaged, or are not of
+            the same model.
     """
     folder = Path(folder)
     for name in ("model.keras", "model.json"):
@@ -167,22 +179,69 @@ def load_model(folder):
             raise UserError(
                 f"{folder}: is not a model folder, it has no {name}; train a model first, or name another."
             )
-    if not zipfile.is_zipfile(folder / "model.keras"):
-        raise UserError(
-            f"{folder}/model.keras: cannot be read, it is damaged or not a Keras model; train it again."
-        )
+    for _ in range(ATTEMPTS):
+        before = _state(folder)
+        try:
+            about = _read_about(folder / "model.json")
+            found = GalaxyModel(_read_network(folder / "model.keras", about), about)
+        except UserError:
+            if _state(folder) == before:
+                raise
+            continue
+        # Otherwise another training has replaced one of the two files, or both.
+        if _state(folder) == before:
+            return found
+    raise UserError(f"{folder}: is replaced again and again while it is read; wait for what trains it.")
+
+
+def _state(folder):
+    """Which files the folder has at the moment: those of a replaced model differ."""
+    stats = [(folder / name).stat() for name in ("model.keras", "model.json")]
+    return [(stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in stats]
+
+
+def _read_about(path):
     try:
-        about = json.loads((folder / "model.json").read_text())
+        about = json.loads(path.read_text())
+        if not isinstance(about, dict):
+            raise ValueError("is not a mapping")
         missing = sorted({"kind", "tree", "columns", "image", "training"} - set(about))
         if missing:
-            raise ValueError(f"model.json has no '{missing[0]}'")
-        network = keras.saving.load_model(folder / "model.keras", compile=False, safe_mode=True)
-    except (ValueError, OSError) as error:
+            raise ValueError(f"has no '{missing[0]}'")
+    except (ValueError, OSError, RecursionError) as error:
+        check_machine(error, path)
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: cannot be read ({reason}); it is damaged: train the model again.") from None
+    content = {key: value for key, value in about.items() if key != "checksums"}
+    if "checksums" in about and _checksum(about, "model.json") != hash_of(content):
         raise UserError(
-            f"{folder}: the model cannot be read ({str(error).splitlines()[0]}); it is damaged or"
-            " was written by another program: train it again."
+            f"{path}: is damaged or was edited, its checksum is wrong; train the model again, or, if you have"
+            " edited it, remove its key 'checksums'."
+        )
+    return about
+
+
+def _checksum(about, name):
+    """The checksum of one of the two files; None if the model has none, as older ones do not."""
+    found = about.get("checksums")
+    return found.get(name, "") if isinstance(found, dict) else found
+
+
+def _read_network(path, about):
+    expected = _checksum(about, "model.keras")
+    try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("it is not a Keras model")
+        if expected is not None and hash_of_file(path) != expected:
+            raise ValueError("its checksum is not that in model.json")
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except UNREADABLE as error:
+        check_machine(error, path)
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"{path}: cannot be read ({reason}); it is damaged, of another model than the model.json beside"
+            " it, or was written by another program: train it again."
         ) from None
-    return GalaxyModel(network, about)
 
 
 def check_same_use(about, tree, image, folder):
