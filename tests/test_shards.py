@@ -1,5 +1,6 @@
 import io
 import json
+import struct
 import zipfile
 from types import SimpleNamespace
 
@@ -15,6 +16,8 @@ from zoolib.data.catalogs import Catalog, read_catalog, write_catalog
 from zoolib.data.images import decode, load_row
 from zoolib.job.logs import UserError
 
+# What a record of a TFRecord file begins with: its length, and a checksum of that.
+HEADER = 12
 TREE = DecisionTree.from_dict({"name": "small", "questions": {"bar": {"answers": ["yes", "no"]}}})
 IMAGE = {"size": 16, "color": False, "encoding": "png"}
 
@@ -81,7 +84,7 @@ def test_shards_hold_the_catalogue_in_its_order(tmp_path, encoding, color):
 
 
 def test_a_bad_image_is_a_row_of_rejected_and_the_run_continues(tmp_path):
-    bad = {2: b"", 5: b"no image", 7: None}
+    bad = {2: b"", 5: b"no image", 7: b"\x89PNG\r\n\x1a\n"}
     path = survey(tmp_path, broken=bad)
     output = outputs(tmp_path, 0)
     shards.write_shard(path, 0, 1, IMAGE, output)
@@ -241,3 +244,201 @@ def test_real_galaxies_from_zips_and_from_fits(tmp_path, repo, real_data):
     assert about["rejected"] == 0 and about["count"] > 0
     for _, pixels, _ in records(written.shard, about):
         assert pixels.dtype == np.float32 and len(np.unique(pixels)) > 5000
+
+
+def written(folder, of=2, **image):
+    """All shards of a small survey: [(the files, the sidecar)]."""
+    catalog, found = survey(folder), []
+    for shard in range(of):
+        output = outputs(folder / "train", shard)
+        shards.write_shard(catalog, shard, of, {**IMAGE, **image}, output)
+        found.append((output, tfrecords.read_sidecar(output.about)))
+    return found
+
+
+def ends_of_records(data):
+    """The position after each record of a TFRecord file."""
+    ends = [0]
+    while ends[-1] < len(data):
+        (length,) = struct.unpack_from("<Q", data, ends[-1])
+        ends.append(ends[-1] + HEADER + length + 4)
+    return ends[1:]
+
+
+def read_all(files, abouts):
+    from zoolib.learning import datasets
+
+    store = datasets.from_shards(files, abouts, IMAGE)
+    with datasets.images_read(store):
+        return [name for names, _, _ in datasets.stored_batches(store, 8) for name in names.numpy()]
+
+
+def test_a_cut_shard_is_an_error_before_anything_is_read(tmp_path):
+    (first, second), abouts = zip(*written(tmp_path), strict=True)
+    files = [first.shard, second.shard]
+    assert len(read_all(files, abouts)) == 20
+    whole = second.shard.read_bytes()
+    for data in (b"", whole[: ends_of_records(whole)[4]], whole[:-1], whole + whole):
+        second.shard.write_bytes(data)
+        with pytest.raises(UserError) as caught:
+            read_all(files, abouts)
+        expected = f"{second.shard}: the shard is damaged, it has {len(data):,} bytes, and its sidecar says"
+        assert str(caught.value).startswith(f"{expected} {len(whole):,};")
+    second.shard.unlink()
+    with pytest.raises(UserError, match="1.tfrecord: there is no such shard"):
+        read_all(files, abouts)
+
+
+def test_shards_of_an_older_version_are_counted_while_they_are_read(tmp_path):
+    (first, second), abouts = zip(*written(tmp_path), strict=True)
+    older = [{key: about[key] for key in about if key not in ("bytes", "file")} for about in abouts]
+    whole = second.shard.read_bytes()
+    ends = ends_of_records(whole)
+    cuts = {0: 0, ends[4]: 5, ends[4] + 5: 5, ends[4] + 60: 5}
+    for cut, found in cuts.items():
+        second.shard.write_bytes(whole[:cut])
+        with pytest.raises(UserError) as caught:
+            read_all([first.shard, second.shard], older)
+        words = f"1.tfrecord: the shard is damaged, only the first {found} can be read of the 10 galaxies"
+        assert words in str(caught.value) and "\n" not in str(caught.value)
+    second.shard.write_bytes(whole + whole[: ends[0]])
+    with pytest.raises(UserError, match="1.tfrecord: .* it has more than 10 of the 10 galaxies"):
+        read_all([first.shard, second.shard], older)
+
+
+def test_any_flipped_byte_of_a_shard_is_found(tmp_path):
+    (first, second), abouts = zip(*written(tmp_path), strict=True)
+    files, whole = [first.shard, second.shard], second.shard.read_bytes()
+    begin, end = ends_of_records(whole)[2:4]
+    # Each byte of the length, which nothing may be allocated for, and of the checksums; some of the content.
+    places = [*range(begin, begin + HEADER), begin + 20, (begin + end) // 2, *range(end - 5, end)]
+    for place in places:
+        flipped = bytearray(whole)
+        flipped[place] ^= 0x80
+        second.shard.write_bytes(flipped)
+        with pytest.raises(UserError, match="1.tfrecord: .* damaged, only the first 3 can be read of the 10"):
+            read_all(files, abouts)
+
+
+def test_a_shard_that_is_another_one_is_refused(tmp_path):
+    (output, _), about = written(tmp_path, size=8)[0], tfrecords.read_sidecar(written(tmp_path)[0][0].about)
+    older = {key: about[key] for key in about if key not in ("bytes", "file")}
+    shards.write_shard(survey(tmp_path), 0, 2, {**IMAGE, "size": 8}, output)
+    with pytest.raises(UserError, match="0.tfrecord: .* only the first 0 can be read"):
+        read_all([output.shard], [older])
+    listed = outputs(tmp_path / "train", 0, "parquet")
+    shards.write_shard(survey(tmp_path), 0, 2, IMAGE, listed, enabled=False)
+    with pytest.raises(UserError, match="0.tfrecord: the sidecar beside it is about 0.parquet"):
+        read_all([output.shard], [tfrecords.read_sidecar(listed.about)])
+    assert len(read_all([listed.shard], [tfrecords.read_sidecar(listed.about)])) == 10
+    whole = listed.shard.read_bytes()
+    for data in (whole[:-1], bytes(len(whole))):
+        listed.shard.write_bytes(data)
+        with pytest.raises(UserError, match="0.parquet: the shard is damaged"):
+            read_all([listed.shard], [tfrecords.read_sidecar(listed.about)])
+
+
+def test_changed_pixels_are_another_source(tmp_path):
+    """The tables stay the same; so do the galaxies' names, votes and order."""
+
+    def sidecar(folder, enabled, *change):
+        archive = survey(folder).with_name("images.zip")
+        if change:
+            rewrite(archive, *change)
+        output = outputs(folder, 0, "tfrecord" if enabled else "parquet")
+        shards.write_shard(folder / "train.parquet", 0, 1, IMAGE, output, enabled=enabled)
+        return tfrecords.read_sidecar(output.about)
+
+    def one_pixel(pixels):
+        pixels["J07.png"][10, 10] ^= 128
+
+    def swapped(pixels):
+        pixels["J03.png"], pixels["J04.png"] = pixels["J04.png"], pixels["J03.png"]
+
+    for enabled in (True, False):
+        first, same = (sidecar(tmp_path, enabled, *change) for change in [(), (lambda pixels: None, "bmp")])
+        assert first["source"] == same["source"] and first["digests"] == same["digests"]
+        changed, other = sidecar(tmp_path, enabled, one_pixel), sidecar(tmp_path, enabled, swapped)
+        assert len({about["source"] for about in (first, changed, other)}) == 3
+        pairs = zip(first["digests"], changed["digests"], strict=True)
+        differ = [name for name, (one, two) in zip(first["ids"], pairs, strict=True) if one != two]
+        assert differ == ["J07"]
+        assert sorted(first["digests"]) == sorted(other["digests"])
+
+
+def rewrite(archive, change, form="png"):
+    """Store the images of a zip again, changed, and in another format under the same names."""
+    with zipfile.ZipFile(archive) as members:
+        pixels = {name: np.array(Image.open(members.open(name))) for name in members.namelist()}
+    change(pixels)
+    with zipfile.ZipFile(archive, "w") as members:
+        for name, image in pixels.items():
+            buffer = io.BytesIO()
+            Image.fromarray(image).save(buffer, form)
+            members.writestr(name, buffer.getvalue())
+
+
+def collect(folder, splits, of=1, image=IMAGE, enabled=True):
+    """Write and check the shards of some catalogues, as a run does."""
+    abouts, rejected = [], []
+    for split in splits:
+        for shard in range(of):
+            output = outputs(folder / "shards" / split, shard, "tfrecord" if enabled else "parquet")
+            shards.write_shard(folder / f"{split}.parquet", shard, of, image, output, enabled=enabled)
+            abouts.append(output.about)
+            rejected.append(output.rejected)
+    shards.check_rejected(abouts, rejected, 0.5, folder / "shards" / "rejected.csv")
+
+
+def test_an_image_in_two_splits_is_refused(tmp_path):
+    """The catalogue compares files; a copy in another format, under another name, is found by its pixels."""
+    content = read_catalog(survey(tmp_path))
+    rewrite(tmp_path / "images.zip", lambda pixels: pixels.update({"J15.png": pixels["J03.png"]}))
+    for split, rows in {"train": slice(0, 10), "val": slice(10, 13), "test": slice(13, 20)}.items():
+        part = Catalog(content.table[rows].reset_index(drop=True), content.columns, content.tree)
+        write_catalog(part, tmp_path / f"{split}.parquet")
+    collect(tmp_path, ["train", "val"], of=2)
+    for enabled in (True, False):
+        with pytest.raises(
+            UserError, match=r"1 image\(s\): J03 \(train\) and J15 \(test\); remove"
+        ) as caught:
+            collect(tmp_path, ["train", "val", "test"], enabled=enabled)
+        assert "\n" not in str(caught.value)
+
+
+def test_images_without_content_may_be_in_two_splits(tmp_path):
+    buffer = io.BytesIO()
+    Image.new("RGB", (20, 20), (9, 9, 9)).save(buffer, "png")
+    content = read_catalog(survey(tmp_path, broken={3: buffer.getvalue(), 15: buffer.getvalue()}))
+    for split, rows in {"train": slice(0, 10), "test": slice(10, 20)}.items():
+        part = Catalog(content.table[rows].reset_index(drop=True), content.columns, content.tree)
+        write_catalog(part, tmp_path / f"{split}.parquet")
+    collect(tmp_path, ["train", "test"])
+
+
+def test_shards_beyond_the_count_are_deleted(tmp_path):
+    survey(tmp_path)
+    folder = tmp_path / "shards" / "train"
+    collect(tmp_path, ["train"], of=4)
+    others = ["notes.txt", "10.tfrecord.old", "old-2.json", "sub"]
+    for name in others[:3]:
+        (folder / name).write_text("mine")
+    (folder / "sub").mkdir()
+    (folder / "sub" / "3.json").write_text("mine")
+    names = [f"{shard}{suffix}" for shard in range(2) for suffix in (".json", ".rejected.csv", ".tfrecord")]
+    collect(tmp_path, ["train"], of=2)
+    assert {path.name for path in folder.iterdir()} == {*names, *others}
+    # Without shards, those with pixels are left over, and the sidecars are no longer theirs.
+    collect(tmp_path, ["train"], of=1, enabled=False)
+    assert {path.name for path in folder.iterdir()} == {"0.json", "0.rejected.csv", "0.parquet", *others}
+    assert (folder / "sub" / "3.json").exists()
+
+
+def test_a_check_that_fails_deletes_nothing(tmp_path):
+    survey(tmp_path, broken={number: b"" for number in range(12)})
+    folder = tmp_path / "shards" / "train"
+    (folder).mkdir(parents=True)
+    (folder / "7.tfrecord").write_text("of an earlier count")
+    with pytest.raises(UserError, match="max_rejected"):
+        collect(tmp_path, ["train"])
+    assert (folder / "7.tfrecord").exists()

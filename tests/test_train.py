@@ -259,10 +259,11 @@ def test_mixed_precision_trains_and_is_checked_in_start_from(stored, tmp_path):
 
 
 def test_an_image_that_is_missing_after_it_was_listed_ends_with_a_message(stored, tmp_path):
-    broken = tmp_path / "0.parquet"
-    table = pd.read_parquet(stored / "train" / "0.parquet")
+    (list_of_half, *_), (sidecar, *_) = files(stored, "train", ".parquet")
+    table = pd.read_parquet(list_of_half)
     table.loc[2, "file_loc"] = str(tmp_path / "gone.png")
-    table.to_parquet(broken)
-    lists, sidecars = files(stored, "train", ".parquet")
+    table.to_parquet(tmp_path / "0.parquet")
+    about = json.loads(Path(sidecar).read_text()) | {"bytes": (tmp_path / "0.parquet").stat().st_size}
+    (tmp_path / "0.json").write_text(json.dumps(about))
     with pytest.raises(UserError, match="gone.png"):
-        train_member(stored, tmp_path, ".parquet", shards=([str(broken), lists[1]], sidecars))
+        train_member(stored, tmp_path, ".parquet", shards=([tmp_path / "0.parquet"], [tmp_path / "0.json"]))

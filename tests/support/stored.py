@@ -56,18 +56,18 @@ def write_stored(folder):
     for name, part in {"train": table[:40], "val": table[40:]}.items():
         catalog = folder / f"{name}.parquet"
         write_catalog(Catalog(part, TREE.columns, TREE), catalog)
-        for shard in range(2):
-            for enabled, suffix in ((True, ".tfrecord"), (False, ".parquet")):
-                stem = folder / name / f"{shard}"
-                output = SimpleNamespace(
-                    shard=f"{stem}{suffix}", about=f"{stem}.json", rejected=f"{stem}.rejected.csv"
-                )
-                write_shard(catalog, shard, 2, IMAGE, output, enabled=enabled)
+        for suffix in (".tfrecord", ".parquet"):
+            for shard, (file, about) in enumerate(zip(*files(folder, name, suffix), strict=True)):
+                rejected = about.replace(".json", ".rejected.csv")
+                output = SimpleNamespace(shard=file, about=about, rejected=rejected)
+                write_shard(catalog, shard, 2, IMAGE, output, enabled=suffix == ".tfrecord")
     return folder
 
 
 def files(folder, split, suffix=".tfrecord"):
-    stems = [folder / split / str(shard) for shard in range(2)]
+    """The shards of a split, or with another suffix the lists, and their sidecars."""
+    place = folder / split if suffix == ".tfrecord" else folder / "lists" / split
+    stems = [place / str(shard) for shard in range(2)]
     return [f"{stem}{suffix}" for stem in stems], [f"{stem}.json" for stem in stems]
 
 

@@ -79,30 +79,40 @@ def open_galaxies(galaxies, image, chunk, of, on_bad):
         on_bad: called with a row and a message for each image that cannot be read.
 
     Returns:
-        (dataset of (id_str, stored images, labels) in blocks; the chunk's first position among all galaxies;
-        the position after its last).
+        (iterator over blocks of (id_str, stored images, labels); the chunk's first position among all
+        galaxies; the position after its last).
 
     Raises:
-        UserError: a file is not a list of galaxies, or shards have another size than the model expects.
+        UserError: a file is not a list of galaxies, or shards are damaged or have another size than the model
+            expects.
     """
     shards = listing.shards_of(galaxies)
     if shards is None:
         begin, end = _bounds(listing.count_images(galaxies), chunk, of)
         part = listing.read_images(galaxies, begin, end)
         store = datasets.from_catalog([part], [], image, on_bad=on_bad)
-        return datasets.stored_batches(store, BLOCK), begin, end
+        return _blocks(store), begin, end
     paths, counts = list(shards), np.array(list(shards.values()))
     ends = np.cumsum(counts)
     begin, end = _bounds(ends[-1], chunk, of)
     # Open only the shards that hold galaxies of this chunk.
     used = np.flatnonzero((ends > begin) & (ends - counts < end)) if end > begin else np.array([0])
     first = ends[used[0]] - counts[used[0]]
-    for shard in used:
-        about = read_sidecar(paths[shard], None, image)
+    abouts = [read_sidecar(paths[shard], None, image) for shard in used]
+    for shard, about in zip(used, abouts, strict=True):
+        if about["count"] != counts[shard]:
+            raise UserError(
+                f"{paths[shard]}: the shard has {about['count']} galaxies, and had {counts[shard]} when the"
+                " target was listed; list it again with `snakemake --forcerun list_galaxies`."
+            )
     files = [paths[shard].removesuffix(".json") + ".tfrecord" for shard in used]
-    stored = {**image, "encoding": about["encoding"]}
-    store = datasets.from_shards(files, counts[used].tolist(), stored, len(about["columns"]))
-    return datasets.stored_batches(store, BLOCK, begin - first, end - first), begin, end
+    store = datasets.from_shards(files, abouts, {**image, "encoding": abouts[0]["encoding"]})
+    return _blocks(store, begin - first, end - first), begin, end
+
+
+def _blocks(store, *part):
+    with datasets.images_read(store):
+        yield from datasets.stored_batches(store, BLOCK, *part)
 
 
 def _bounds(count, chunk, of):
@@ -127,6 +137,7 @@ def predict_chunk(galaxies, folders, chunk, of, samples, views, seed, output):
         output: attributes predictions (HDF5), rejected (CSV): the files to write.
 
     Raises:
+        MachineError: the file system does not answer, or an image is gone since it was listed.
         UserError: the models do not fit together, there is no galaxy, or TensorFlow cannot use the GPU.
     """
     check_gpus()
@@ -214,14 +225,15 @@ class Predictor:
             pandas.DataFrame with one row per image and the columns of the flat catalogue.
 
         Raises:
-            BadImage: an image cannot be read.
-            UserError: no image is given.
+            BadImage: an image is missing or cannot be read.
+            UserError: no image is given, or the file system does not answer.
         """
         images = [images] if isinstance(images, (str, Path)) else list(images)
         if not images:
             raise UserError("No image is given, expected at least one; give its path.")
         table = pd.DataFrame({"id_str": [stem(Path(path).name) for path in images]})
-        table = table.assign(archive="", member="", file_loc=[str(path) for path in images])
+        places = {"archive": "", "member": "", "file_loc": [str(path) for path in images]}
+        table = table.assign(**places, seen="nothing")
         store = datasets.from_catalog([table], [], self.about["image"])
         with datasets.images_read(store):
             blocks = [

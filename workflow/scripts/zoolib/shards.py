@@ -1,7 +1,9 @@
 """Stage shards: the galaxies of a catalogue in its order, with images decoded, scaled and encoded."""
 
 import hashlib
+import itertools
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +18,12 @@ from zoolib.job.provenance import versions
 
 # Images that are decoded before they are written; more would only need more memory.
 AHEAD = 256
+# The digest of an image in which all pixels are equal: two such images need not be of one galaxy.
+EMPTY = "all"
+# What a sidecar says of each galaxy, and of its split.
+SHARED = ("digests", "ids", "split")
+# The files of a shard, in the folder of its split.
+FILE_OF_SHARD = re.compile(r"\d+\.(tfrecord|parquet|json|rejected\.csv)")
 
 
 def write_shard(catalog, shard, of, image, output, enabled=True, threads=2):
@@ -41,22 +49,23 @@ def write_shard(catalog, shard, of, image, output, enabled=True, threads=2):
     stored = {key: image[key] for key in ("size", "color", "encoding")}
     source = hashlib.sha256(json.dumps([stored, columns]).encode())
     votes = table[columns].to_numpy(np.float32)
-    reasons = []
+    reasons, digests = [], []
 
     def packed():
         what = f"{split} shard {shard} of {of}"
-        for row, (data, digest, reason) in enumerate(_pack(table, stored, threads, what)):
+        for row, (data, pixels, reason) in enumerate(_pack(table, stored, threads, what, enabled)):
             reasons.append(reason)
             if reason is None:
                 name = table["id_str"][row].encode()
-                source.update(name + b"\0" + votes[row].tobytes() + digest)
+                digests.append(pixels)
+                source.update(name + b"\0" + votes[row].tobytes() + pixels.encode())
                 yield name, data, votes[row]
 
     galaxies = packed()
     if enabled:
         write_records(galaxies, output.shard)
     for _ in galaxies:
-        # If no records are written, the images must still be read to know which are good.
+        # If no records are written, the images must still be read to know which are good, and what they show.
         pass
     kept = np.array([reason is None for reason in reasons], bool)
     if not enabled:
@@ -65,8 +74,9 @@ def write_shard(catalog, shard, of, image, output, enabled=True, threads=2):
     with whole(output.rejected) as partial:
         bad.to_csv(partial, index=False)
     about = {"split": split, "shard": shard, "of": of, "count": int(kept.sum()), "rejected": len(bad)}
+    about |= {"file": Path(output.shard).name, "bytes": Path(output.shard).stat().st_size}
     about |= _contents(stored, content) | {"source": source.hexdigest(), "versions": versions()}
-    about["ids"] = table["id_str"][kept].tolist()
+    about |= {"ids": table["id_str"][kept].tolist(), "digests": digests}
     with whole(output.about) as partial:
         partial.write_text(json.dumps(about, indent=1) + "\n")
     log.info("%s galaxies written, %s rejected", f"{kept.sum():,}", f"{len(bad):,}")
@@ -93,7 +103,10 @@ def _contents(stored, catalog):
 
 
 def check_rejected(abouts, rejected, max_rejected, output):
-    """Collect the rejected images of all shards, and stop if there are too many.
+    """Collect the rejected images of all shards, and stop if there are too many or if splits share images.
+
+    Shards that an earlier configuration with more shards, or with another `shards.enabled`, has left in the
+    same folders are deleted: whoever reads the folder would mix them in.
 
     Args:
         abouts: the shards' sidecars.
@@ -102,7 +115,7 @@ def check_rejected(abouts, rejected, max_rejected, output):
         output: CSV to write: id_str, reason, split.
 
     Raises:
-        UserError: a larger share is unreadable.
+        UserError: a larger share is unreadable, or galaxies of two splits have the same pixels.
     """
     sidecars = [read_sidecar(path) for path in abouts]
     tables = [
@@ -119,12 +132,50 @@ def check_rejected(abouts, rejected, max_rejected, output):
             f" expected {max_rejected:.1%} or less; fix them or raise the limit; {where_from} lists the"
             f" first: {table['reason'][0]}"
         )
+    _check_splits(abouts, sidecars)
+    _delete_others(abouts, rejected, sidecars)
     with whole(output) as partial:
         table.to_csv(partial, index=False)
 
 
-def _pack(table, stored, threads, what):
-    """For each row: (encoded image, hash of its file, None), or (None, None, why it is rejected)."""
+def _check_splits(abouts, sidecars):
+    """Stop if galaxies of two splits have the same pixels: one would be scored on what was learned."""
+    older = next((path for path, about in zip(abouts, sidecars, strict=True) if "digests" not in about), None)
+    if older:
+        raise UserError(
+            f"{older}: an older version has written this shard, without digests of its pixels; write the"
+            " shards again with `snakemake --forcerun write_shard`."
+        )
+    galaxies = pd.concat([pd.DataFrame({key: about[key] for key in SHARED}) for about in sidecars])
+    galaxies = galaxies[~galaxies["digests"].str.startswith(EMPTY)].drop_duplicates(["digests", "split"])
+    same = galaxies[galaxies.duplicated("digests", keep=False)].groupby("digests", sort=False)
+    if not same.ngroups:
+        return
+    named = [
+        " and ".join(f"{row.ids} ({row.split})" for row in group.itertuples())
+        for _, group in itertools.islice(same, 3)
+    ]
+    raise UserError(
+        f"catalogs: galaxies of different splits have the same pixels, expected no image to be in two splits;"
+        f" {same.ngroups} image(s): {'; '.join(named)}; remove all but one row of each from the table (or by"
+        " catalogs[].query), or keep them in one split with split.group."
+    )
+
+
+def _delete_others(abouts, rejected, sidecars):
+    """Delete the files of shards that lie in the folders of these shards and do not belong to them."""
+    files = [Path(path).with_name(about["file"]) for path, about in zip(abouts, sidecars, strict=True)]
+    kept = {Path(path) for path in [*abouts, *rejected, *files]}
+    found = {path for folder in {path.parent for path in kept} for path in folder.iterdir()}
+    others = sorted(path for path in found - kept if FILE_OF_SHARD.fullmatch(path.name))
+    for path in others:
+        path.unlink()
+    if others:
+        log.info("%d files of an earlier shards.count or shards.enabled deleted", len(others))
+
+
+def _pack(table, stored, threads, what, enabled):
+    """For each row: (encoded image, digest of its pixels, None), or (None, None, why it is rejected)."""
 
     def pack(row):
         try:
@@ -133,7 +184,7 @@ def _pack(table, stored, threads, what):
             pixels = load_image(data, stored["size"], stored["color"], raw, where(row))
         except BadImage as error:
             return None, None, str(error)
-        return encode(pixels, stored["encoding"]), hashlib.sha256(data).digest(), None
+        return encode(pixels, stored["encoding"]) if enabled else None, _digest(pixels), None
 
     rows = table[["archive", "member", "file_loc"]].to_dict("records")
     with ThreadPoolExecutor(threads) as pool, progress(None, what, total=len(rows)) as meter:
@@ -141,3 +192,10 @@ def _pack(table, stored, threads, what):
             for result in pool.map(pack, rows[start : start + AHEAD]):
                 yield result
                 meter.update()
+
+
+def _digest(pixels):
+    """16 digits, equal for equal pixels; of an image without content its only value, after `EMPTY`."""
+    if (pixels[0] == pixels[0, 0]).all() and (pixels == pixels[0, 0]).all():
+        return f"{EMPTY} {pixels[0, 0].tolist()}"
+    return hashlib.blake2b(pixels.tobytes(), digest_size=8).hexdigest()

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 
 import keras
-import pandas as pd
 import tensorflow as tf
 
 from zoolib.config.sources import origin_of
@@ -72,15 +71,12 @@ def open_store(files, sidecars, tree, image):
         (`datasets.Store`, hash of the data).
 
     Raises:
-        UserError: shards of another tree or size.
+        UserError: shards of another tree or size, or damaged ones.
     """
     abouts = [read_sidecar(path, tree.columns, image) for path in sidecars]
     # Everything that is known of the galaxies, their pixels too. Which programs wrote them does not count.
     data = hash_of([{key: about[key] for key in about if key != "versions"} for about in abouts])
-    if str(files[0]).endswith(".parquet"):
-        frames = [pd.read_parquet(file) for file in files]
-        return datasets.from_catalog(frames, tree.columns, image), data
-    return datasets.from_shards(files, [about["count"] for about in abouts], image, len(tree.columns)), data
+    return datasets.from_shards(files, abouts, image), data
 
 
 def build_network(tree, image, settings):

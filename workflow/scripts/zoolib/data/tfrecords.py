@@ -61,8 +61,9 @@ def read_sidecar(path, columns=None, image=None):
         image: has the `size` and `color` that the shard must have; None for any.
 
     Returns:
-        The sidecar as a dict: split, shard, of, count, rejected, size, channels, encoding, tree (a dict
-        or None), columns, source (hash of what the shard was made from), versions, ids.
+        The sidecar as a dict: split, shard, of, file (name of the shard), bytes (its size), count, rejected,
+        size, channels, encoding, tree (a dict or None), columns, source (hash of the galaxies, their votes
+        and pixels, in their order), versions, ids, digests (of each galaxy's pixels).
 
     Raises:
         UserError: the file is missing or is not a sidecar, or the shard has another tree or size.
@@ -91,3 +92,48 @@ def read_sidecar(path, columns=None, image=None):
             " again with these settings."
         )
     return about
+
+
+def damaged(path, found):
+    """The error that a shard is not as it was written.
+
+    Args:
+        path: the shard.
+        found: what is wrong with it.
+
+    Returns:
+        UserError.
+    """
+    return UserError(
+        f"{path}: the shard is damaged, {found}; if this run has written it, delete it and type the same"
+        " command again, which writes only this shard again; if not, copy it again."
+    )
+
+
+def check_shard(path, about):
+    """Check, without reading a shard, that it is as long as it was when it was written.
+
+    A damaged byte does not change the length: reading finds it by the checksum of its record.
+
+    Args:
+        path: the shard, or the list that replaces it where `shards.enabled` is false.
+        about: its sidecar; that of an older version has no `bytes`, and only the file's presence is checked.
+
+    Raises:
+        UserError: there is no such file, it has another length, or its sidecar is about another file.
+    """
+    path = Path(path)
+    if about.get("file", path.name) != path.name:
+        raise UserError(
+            f"{path}: the sidecar beside it is about {about['file']}, expected one about {path.name}; write"
+            " the shards again with the target 'shards', with the same shards.enabled."
+        )
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: there is no such shard, but it has a sidecar; write it again with the target 'shards',"
+            " or copy it from where its sidecar comes from."
+        ) from None
+    if size != about.get("bytes", size):
+        raise damaged(path, f"it has {size:,} bytes, and its sidecar says {about['bytes']:,}")

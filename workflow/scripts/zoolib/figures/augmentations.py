@@ -2,7 +2,6 @@
 
 from collections import Counter
 
-import pandas as pd
 import tensorflow as tf
 
 from zoolib.data.tfrecords import read_sidecar
@@ -33,11 +32,7 @@ def draw_augmentations(shards, sidecars, image, augmentations, seed, output, gal
         UserError: the shards have another size, or an image cannot be read.
     """
     abouts = [read_sidecar(path, None, image) for path in sidecars]
-    if str(shards[0]).endswith(".parquet"):
-        store = datasets.from_catalog([pd.read_parquet(path) for path in shards], [], image)
-    else:
-        counts = [about["count"] for about in abouts]
-        store = datasets.from_shards(shards, counts, image, len(abouts[0]["columns"]))
+    store = datasets.from_shards(shards, abouts, image)
     with datasets.images_read(store):
         names, pixels, _ = next(iter(datasets.stored_batches(store, galaxies, stop=galaxies)))
     groups = [("As stored", "the complete image", [pixels.numpy()])]

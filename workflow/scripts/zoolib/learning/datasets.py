@@ -6,13 +6,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import tensorflow as tf
 
 from zoolib.data.images import BadImage, load_row
 from zoolib.data.locations import PLACES
-from zoolib.data.tfrecords import parse
-from zoolib.job.logs import UserError
+from zoolib.data.tfrecords import check_shard, damaged, parse
+from zoolib.job.logs import UserError, check_machine
 from zoolib.learning.augment import apply_views, augment, central_view, draw_numbers, random_views
+
+# How TensorFlow says that a shard is damaged. Other errors are of the system: a retry may succeed.
+DAMAGE = (tf.errors.DataLossError, tf.errors.FailedPreconditionError, tf.errors.InvalidArgumentError)
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class Store:
         decode: a record -> (id_str, image (size, size, channels), labels).
         image: the `image` section of the configuration.
         problems: the errors of the images that could not be read.
+        search: called after an error of TensorFlow; adds the errors that it finds to `problems`.
     """
 
     counts: tuple
@@ -32,6 +37,7 @@ class Store:
     decode: Callable
     image: dict
     problems: list = field(default_factory=list)
+    search: Callable = lambda: None
 
     @property
     def count(self):
@@ -44,20 +50,38 @@ def image_shape(image):
     return image["size"], image["size"], 3 if image["color"] else 1
 
 
-def from_shards(files, counts, image, labels):
-    """Galaxies in TFRecord shards.
+def from_shards(files, abouts, image):
+    """Galaxies that `zoolib.shards.write_shard` has written.
+
+    Reading a shard that has fewer or more galaxies than its sidecar says, or damaged bytes, is an error of
+    TensorFlow; `images_read` makes it one that names the shard.
 
     Args:
-        files: the shards.
-        counts: galaxies in each shard, from the sidecars.
-        image: the `image` section of the configuration that the shards were written with.
-        labels: number of vote columns of a galaxy.
+        files: TFRecord shards, or the `.parquet` lists that replace them where `shards.enabled` is false.
+        abouts: their sidecars, see `data.tfrecords.read_sidecar`.
+        image: the `image` section of the configuration that they were written with.
 
     Returns:
-        A `Store`.
+        A `Store`, labelled with the columns of the sidecars.
+
+    Raises:
+        UserError: a file is missing, has another length than its sidecar says, or is a damaged list.
     """
+    for file, about in zip(files, abouts, strict=True):
+        check_shard(file, about)
+    if str(files[0]).endswith(".parquet"):
+        return from_catalog([_read_list(file) for file in files], abouts[0]["columns"], image)
     names = tf.constant([str(file) for file in files])
-    shape = image_shape(image)
+    counts = tuple(about["count"] for about in abouts)
+    expected = tf.constant(counts, tf.int64)
+    shape, labels = image_shape(image), len(abouts[0]["columns"])
+    problems = []
+
+    def open_shard(number):
+        # TensorFlow takes the end of a file for the end of a shard: a shard that was cut between two records
+        # would be a smaller one.
+        whole = tf.data.experimental.assert_cardinality(expected[number])
+        return tf.data.TFRecordDataset(names[number]).apply(whole)
 
     def decode_record(record):
         example = parse(record)
@@ -68,12 +92,26 @@ def from_shards(files, counts, image, labels):
             pixels = tf.ensure_shape(pixels, shape)
         return example["id_str"], pixels, tf.ensure_shape(example["votes"], [labels])
 
-    return Store(
-        counts=tuple(counts),
-        open=lambda number: tf.data.TFRecordDataset(names[number]),
-        decode=decode_record,
-        image=image,
-    )
+    def search():
+        for number, (file, count) in enumerate(zip(files, counts, strict=True)):
+            read = 0
+            try:
+                for _ in open_shard(number).map(decode_record):
+                    read += 1
+            except DAMAGE:
+                many = f"it has more than {count}" if read >= count else f"only the first {read} can be read"
+                problems.append(damaged(file, f"{many} of the {count} galaxies of its sidecar"))
+                return
+
+    return Store(counts, open_shard, decode_record, image, problems, search)
+
+
+def _read_list(file):
+    try:
+        return pd.read_parquet(file)
+    except (OSError, pa.ArrowException) as error:
+        check_machine(error, file)
+        raise damaged(file, f"it cannot be read ({' '.join(str(error).split())})") from None
 
 
 def from_catalog(frames, labels, image, in_memory=False, on_bad=None):
@@ -99,7 +137,7 @@ def from_catalog(frames, labels, image, in_memory=False, on_bad=None):
     # Only a published encoder names its own interpolation.
     how = image.get("interpolation", "lanczos")
     # One dict a galaxy would take more memory than everything else.
-    places = {name: table[name].to_numpy() for name in ("id_str", *PLACES)}
+    places = {name: table[name].to_numpy() for name in ("id_str", *PLACES, "seen") if name in table}
     seen, problems = {}, []
 
     def read(number):
@@ -109,8 +147,8 @@ def from_catalog(frames, labels, image, in_memory=False, on_bad=None):
         row = {name: values[number] for name, values in places.items()}
         try:
             pixels = load_row(row, image["size"], image["color"], raw, how).astype(dtype)
-        except BadImage as error:
-            if on_bad is None:
+        except UserError as error:
+            if on_bad is None or not isinstance(error, BadImage):
                 problems.append(error)
                 raise
             on_bad(row, str(error))
@@ -138,19 +176,24 @@ def from_catalog(frames, labels, image, in_memory=False, on_bad=None):
 
 @contextlib.contextmanager
 def images_read(*stores):
-    """Raise the error of a bad image itself: TensorFlow raises an error of its own with a long traceback.
+    """Raise the error of a bad image or shard itself: that of TensorFlow does not name the file.
 
     Args:
         stores: the stores whose images are read inside the `with` block.
 
     Raises:
         BadImage: an image cannot be read.
+        MachineError: the file system does not answer, or an image is gone.
+        UserError: a shard is damaged.
     """
     try:
         yield
     except tf.errors.OpError:
-        for problem in (problem for store in stores for problem in store.problems):
-            raise problem from None
+        for store in stores:
+            if not store.problems:
+                store.search()
+            for problem in store.problems:
+                raise problem from None
         raise
 
 
@@ -305,8 +348,10 @@ def stored_batches(store, batch_size, start=0, stop=None):
     Returns:
         A dataset of (id_str, images (galaxies, size, size, channels), labels).
     """
-    stop = store.count if stop is None else stop
-    records = tf.data.Dataset.range(len(store.counts)).flat_map(store.open).skip(start).take(stop - start)
+    records = tf.data.Dataset.range(len(store.counts)).flat_map(store.open).skip(start)
+    if stop is not None and stop < store.count:
+        # Otherwise the end is read too: there may be more than the sidecars say.
+        records = records.take(stop - start)
     galaxies = records.map(store.decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return galaxies.batch(batch_size).prefetch(2)
 
