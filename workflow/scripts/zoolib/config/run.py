@@ -30,7 +30,7 @@ TRAINING = (
     "clip_norm",
 )
 # Settings of a task that choose its galaxies and their labels.
-GALAXIES = ("folders", "labels", "missing", "balance", "split", "folds")
+GALAXIES = ("folders", "labels", "missing", "balance", "split", "group", "folds")
 
 
 @dataclass(frozen=True)
