@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from zoolib.config.tasks import fit_names
 from zoolib.data import tasks
 from zoolib.data.catalogs import SPLITS, Catalog, read_catalog, write_catalog
 from zoolib.data.fits import read_fit, repeated, warn_of_grey
+from zoolib.data.images import load_row
 from zoolib.data.listing import count_images
 from zoolib.job.logs import UserError, log
 
@@ -476,6 +478,17 @@ def test_a_training_depends_on_the_pixels_of_what_it_sees(task, fit):
     }.items():
         image = task.folder / "images" / f"{name}.png"
         old = image.read_bytes()
-        image.write_bytes(picture(200 + int(name[1:])))
+        image.write_bytes(picture(100 + int(name[1:])))
         assert (built()[0] != before) is depends
         image.write_bytes(old)
+
+
+def test_an_image_that_changes_after_it_was_listed_is_not_learned_from(task):
+    task.build([Label("ring")], task.galaxies.assign(ring=[0, 1] * 30))
+    row = task["train"].iloc[0].to_dict()
+    assert load_row(row, 4, color=True).shape == (4, 4, 3)
+    Path(row["file_loc"]).write_bytes(picture(100))
+    with pytest.raises(
+        UserError, match=f"{row['file_loc']}: has other pixels than when the galaxies were li"
+    ):
+        load_row(row, 4, color=True)

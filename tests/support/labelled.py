@@ -30,7 +30,9 @@ TASK = {
 
 
 def picture(number=0, size=(6, 4), mode="RGB", form="png"):
-    colour = (number % 256, 10, 200) if mode == "RGB" else number % 256
+    # Far enough apart to stay different as JPEG.
+    number %= 256
+    colour = (number % 16 * 16, number // 16 * 16, 200) if mode == "RGB" else number
     buffer = io.BytesIO()
     Image.new(mode, size, colour).save(buffer, form)
     return buffer.getvalue()

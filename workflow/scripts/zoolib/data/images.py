@@ -26,7 +26,7 @@ class BadImage(UserError):
     """One image that cannot be used; its galaxy is rejected with the message, and the run continues."""
 
 
-def load_image(source, size, color, raw=False, name=None, interpolation="lanczos"):
+def load_image(source, size, color, raw=False, name=None, interpolation="lanczos", known=None):
     """Read an image and bring it to one size.
 
     PNG and JPEG: palettes are resolved, transparent parts become black sky, 16 bits are scaled to 8. FITS:
@@ -41,18 +41,25 @@ def load_image(source, size, color, raw=False, name=None, interpolation="lanczos
         raw: keep floating point, neither rounded nor clipped to 0-255.
         name: what an error message calls the image; by default its path.
         interpolation: one of `INTERPOLATIONS`.
+        known: the digest that its pixels must have, as `digest` gives it.
 
     Returns:
         (size, size, 3 or 1), 0-255: uint8, or float32 if `raw`.
 
     Raises:
         BadImage: the file is missing, empty, truncated, or not an image.
+        UserError: it has other pixels than `known`.
     """
     if isinstance(source, bytes):
         data, name = source, name or "an image"
     else:
         data, name = _read_file(source, "nothing"), name or str(source)
     pixels = _central_square(_decode(data, name))
+    if known and _digest(pixels) != known:
+        raise UserError(
+            f"{name}: has other pixels than when the galaxies were listed; list them again, with --forcerun"
+            " build_task_catalog."
+        )
     if not color:
         pixels = pixels @ np.full((pixels.shape[2], 1), 1 / pixels.shape[2], np.float32)
     elif pixels.shape[2] == 1:
@@ -108,7 +115,8 @@ def load_row(row, size, color, raw=False, interpolation="lanczos"):
     """`load_image` for a row of a catalogue.
 
     Args:
-        row: a mapping with `archive` and `member`, or with `file_loc`.
+        row: a mapping with `archive` and `member`, or with `file_loc`; and with `pixels` if it is known which
+            ones they must be, see `digest`.
         size: edge of the result in pixels.
         color: True for three channels, False for one.
         raw: keep floating point.
@@ -118,9 +126,10 @@ def load_row(row, size, color, raw=False, interpolation="lanczos"):
         (size, size, 3 or 1), 0-255: uint8, or float32 if `raw`.
 
     Raises:
-        BadImage, MachineError, UserError: as `read`; and BadImage if it is empty, truncated, or not an image.
+        BadImage, MachineError, UserError: as `read`; BadImage if it is empty, truncated, or not an image;
+            UserError if it has other pixels.
     """
-    return load_image(read(row), size, color, raw, where(row), interpolation)
+    return load_image(read(row), size, color, raw, where(row), interpolation, row.get("pixels"))
 
 
 def digest(row):
@@ -137,9 +146,12 @@ def digest(row):
         32 hexadecimal digits.
 
     Raises:
-        BadImage: as `load_row`.
+        BadImage, MachineError, UserError: as `load_row`.
     """
-    pixels = _central_square(_decode(read(row), where(row)))
+    return _digest(_central_square(_decode(read(row), where(row))))
+
+
+def _digest(pixels):
     with np.errstate(invalid="ignore"):
         small = pixels.astype(np.uint8)
     # A quarter of the numbers to hash, for all but FITS.
