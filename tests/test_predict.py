@@ -1,7 +1,9 @@
 """Prediction: samples that differ and can be repeated, whatever the chunks; bad images; Python's way in."""
 
+import errno
 import json
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import h5py
@@ -12,7 +14,7 @@ from stored import IMAGE, TREE, files, train_member
 from zoolib import predict
 from zoolib.data.images import BadImage
 from zoolib.data.listing import list_galaxies
-from zoolib.job.logs import UserError
+from zoolib.job.logs import MachineError, UserError
 from zoolib.learning import datasets, models
 from zoolib.learning.augment import PAPER
 
@@ -71,6 +73,59 @@ def test_a_bad_image_is_a_line_in_the_rejects(stored, model_folder, tmp_path):
     assert "broken.png" in rejected["reason"].iloc[0]
 
 
+@pytest.fixture
+def sky(stored, tmp_path):
+    """Five images in a folder of their own."""
+    (tmp_path / "sky").mkdir()
+    for number in range(5):
+        (tmp_path / "sky" / f"{number}.png").write_bytes((stored / f"{number}.png").read_bytes())
+    return tmp_path / "sky"
+
+
+def predict_listed(kind, source, folder, out):
+    list_galaxies(kind, [source], out / "list.parquet")
+    for image in out.glob("sky/*.png"):
+        image.unlink()
+    output = SimpleNamespace(predictions=out / "0.hdf5", rejected=out / "0.csv")
+    predict.predict_chunk([out / "list.parquet"], [folder], 0, 1, 1, 0, 3, output)
+
+
+@pytest.mark.parametrize("kind", ["images", "catalog"])
+def test_a_folder_that_is_away_after_it_was_listed_ends_the_job(sky, model_folder, tmp_path, kind):
+    places = [str(path) for path in sorted(sky.iterdir())]
+    pd.DataFrame({"id_str": list("abcde"), "file_loc": places}).to_csv(tmp_path / "own.csv", index=False)
+    source = sky if kind == "images" else tmp_path / "own.csv"
+    with pytest.raises(MachineError, match="sky/.*the image is gone, but it was there when"):
+        predict_listed(kind, source, model_folder, tmp_path)
+    assert not list(tmp_path.glob("*.hdf5")) and not (tmp_path / "0.csv").exists()
+
+
+def test_a_row_that_never_had_an_image_is_a_bad_row(stored, model_folder, tmp_path):
+    places = [str(stored / "1.png"), str(stored / "mistyped.png"), str(tmp_path / "nowhere" / "1.png")]
+    pd.DataFrame({"id_str": ["a", "b", "c"], "file_loc": places}).to_csv(tmp_path / "own.csv", index=False)
+    predict_listed("catalog", tmp_path / "own.csv", model_folder, tmp_path)
+    assert list(pd.read_csv(tmp_path / "0.csv")["id_str"]) == ["b", "c"]
+
+
+def test_an_error_of_the_system_keeps_its_sentence_through_tensorflow(
+    sky, model_folder, tmp_path, monkeypatch
+):
+    read = Path.read_bytes
+
+    def fails(path):
+        if path.name == "3.png":
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", fails)
+    list_galaxies("images", [sky], tmp_path / "list.parquet")
+    with pytest.raises(MachineError, match="sky/3.png: cannot be read or written .Stale file handle"):
+        predict_all(None, model_folder, tmp_path, galaxies=[tmp_path / "list.parquet"])
+    # Python users see the same.
+    with pytest.raises(MachineError, match="3.png: cannot be read"):
+        predict.load(model_folder).predict(sorted(sky.iterdir()))
+
+
 def test_python_users_predict_one_image(stored, model_folder):
     described = predict.load(model_folder).predict(stored / "3.png", samples=5)
     assert list(described["id_str"]) == ["3"]
@@ -119,6 +174,8 @@ def test_python_users_get_messages(model_folder, tmp_path):
     (tmp_path / "empty.png").write_bytes(b"")
     with pytest.raises(BadImage, match="empty.png"):
         predictor.predict(tmp_path / "empty.png")
+    with pytest.raises(BadImage, match=r"gone.png: the image cannot be read \(No such file or directory\)"):
+        predictor.predict([tmp_path / "gone.png"])
     with pytest.raises(UserError, match="No image is given"):
         predictor.predict([])
     with pytest.raises(UserError, match="No model folder is given"):

@@ -74,7 +74,7 @@ def test_rows_are_found_across_files_and_groups(tmp_path, monkeypatch):
     assert listing.count_images(paths) == 50
     for start, stop in ((0, 50), (6, 8), (19, 24), (20, 23), (49, 50), (30, 30)):
         found = listing.read_images(paths, start, stop)
-        assert list(found.columns) == ["id_str", "archive", "member", "file_loc"]
+        assert list(found.columns) == ["id_str", "archive", "member", "file_loc", "seen"]
         assert found["id_str"].tolist() == names[start:stop]
 
 
@@ -150,7 +150,8 @@ def test_a_chunk_is_written_block_by_block(stored, model_folder, tmp_path, monke
 
     monkeypatch.setattr(h5py.Dataset, "__setitem__", counted)
     table = pd.read_parquet(stored / "train.parquet")
-    table.loc[[3, 4, 39], "file_loc"] = "/nowhere.png"
+    (tmp_path / "empty.png").touch()
+    table.loc[[3, 4, 39], "file_loc"] = str(tmp_path / "empty.png")
     table.to_parquet(tmp_path / "catalog.parquet")
     output = SimpleNamespace(predictions=tmp_path / "0.hdf5", rejected=tmp_path / "0.csv")
     predict.predict_chunk([tmp_path / "catalog.parquet"], [model_folder], 0, 1, 2, 0, 3, output)
@@ -315,7 +316,7 @@ def test_tables_and_shards_are_listed_by_a_job(survey, stored):
     snakemake(survey.repo, *lists, "--configfile", survey.config, config)
     own = listing.read_images([survey.repo / lists[0]], 0, 99)
     columns = ["id_str", "archive", "member", "file_loc"]
-    pd.testing.assert_frame_equal(own, pd.read_parquet(stored / "train.parquet")[columns])
+    pd.testing.assert_frame_equal(own[columns], pd.read_parquet(stored / "train.parquet")[columns])
     assert listing.shards_of([survey.repo / lists[1]]) == {path: 20 for path in files(stored, "train")[1]}
 
 

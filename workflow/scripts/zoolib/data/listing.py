@@ -20,7 +20,8 @@ from zoolib.job.logs import UserError, log, progress, whole
 from zoolib.zenodo import archives
 
 COLUMNS = ["id_str", *PLACES]
-SCHEMA = pa.schema([(name, pa.string()) for name in COLUMNS])
+# `seen`: what was there when the galaxy was listed, its image `file`, only the `folder`, or `nothing`.
+SCHEMA = pa.schema([(name, pa.string()) for name in (*COLUMNS, "seen")])
 # Rows that are read together: a chunk of a few thousand galaxies needs one or two such groups.
 GROUP = 8192
 
@@ -96,7 +97,8 @@ def read_images(galaxies, start, stop):
         stop: the row to stop before.
 
     Returns:
-        A data frame of id_str, archive, member and file_loc.
+        A data frame of id_str, archive, member, file_loc, and of what was there when the galaxy was listed
+        (see `images.read`).
 
     Raises:
         UserError: a file is neither a list nor a catalogue of this project.
@@ -107,10 +109,17 @@ def read_images(galaxies, start, stop):
         for group in range(file.num_row_groups):
             last = first + file.metadata.row_group(group).num_rows
             if first < stop and last > start:
-                rows = file.read_row_group(group, columns=COLUMNS).select(COLUMNS).cast(SCHEMA)
+                rows = _with_seen(file.read_row_group(group, columns=SCHEMA.names))
                 parts.append(rows.slice(max(start - first, 0), min(stop, last) - max(start, first)))
             first = last
     return pa.concat_tables(part.replace_schema_metadata() for part in parts).to_pandas()
+
+
+def _with_seen(rows):
+    if "seen" not in rows.column_names:
+        # A catalogue has only galaxies whose image was there.
+        rows = rows.append_column("seen", pa.array(["file"] * len(rows), pa.string()))
+    return rows.select(SCHEMA.names).cast(SCHEMA)
 
 
 def _opened(path):
@@ -134,7 +143,7 @@ def _write(rows, path):
     count = 0
     with pq.ParquetWriter(path, SCHEMA) as writer, progress(None, "listing galaxies") as meter:
         while group := list(itertools.islice(rows, GROUP)):
-            columns = dict(zip(COLUMNS, zip(*group, strict=True), strict=True))
+            columns = dict(zip(SCHEMA.names, zip(*group, strict=True), strict=True))
             writer.write_table(pa.table(columns, SCHEMA))
             count += len(group)
             meter.update(len(group))
@@ -149,7 +158,8 @@ def _list_images(paths, output):
             raise UserError(f"{folder}: there is no such folder or archive; see predict.targets.")
     rows = itertools.chain(_members(zips), _files_below(folders))
     message = "Two images are called '{}'; rename one, the name is the galaxy's id_str."
-    count = _write(_once(in_order(rows, COLUMNS, "id_str"), message), output)
+    rows = _once(in_order(rows, COLUMNS, "id_str"), message)
+    count = _write(((*row, "file") for row in rows), output)
     if not count:
         raise UserError(
             f"{', '.join(map(str, paths))}: no image found; expected {', '.join(archives.SUFFIXES)}."
@@ -175,8 +185,23 @@ def _files_below(folders):
 
 
 def _rows_of(catalog):
+    """The rows of a user's table, which may name images that are not there: not every file is looked for."""
+    known = {}
     for places in read_places(catalog, GROUP):
-        yield from places[COLUMNS].itertuples(index=False, name=None)
+        for row in places[COLUMNS].itertuples(index=False, name=None):
+            yield (*row, _seen(known, *row[1:]))
+
+
+def _seen(known, archive, member, file):
+    inside = archive or os.path.dirname(file) or "."
+    if inside not in known:
+        if not os.path.exists(inside):
+            known[inside] = None
+        else:
+            known[inside] = {info.filename for info in archives.read_infos(archive)} if archive else set()
+    if known[inside] is None:
+        return "nothing"
+    return "file" if archive and member in known[inside] else "folder"
 
 
 def _names(path):
