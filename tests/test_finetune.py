@@ -1,7 +1,9 @@
 """Finetuning: what each stage moves, which weights are kept, every kind of label, and error messages."""
 
+import os
 import shutil
 import time
+import zipfile
 
 import finetuned
 import keras
@@ -10,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from finetuned import BRIGHT, run_finetuning, write_labelled
+from labelled import Task, picture
 from zoolib.config.labels import Label
 from zoolib.config.trees import DecisionTree
 from zoolib.data.fits import read_fit
@@ -335,6 +338,42 @@ def test_other_pixels_under_an_unchanged_table_are_another_finetuning(labelled, 
     )
     assert first == same
     assert len({first, other, changed}) == 3
+
+
+def test_replaced_images_of_a_zip_are_learned_from_scratch(model_folder, tmp_path, monkeypatch):
+    """The names, the table and the time of the zip stay as they were; on a cluster the model was kept."""
+    task, trained, fit = Task(tmp_path), [], fitting.fit
+    table = task.galaxies.assign(bright=[0, 1] * 30)
+
+    def built(first):
+        with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
+            for number, name in enumerate(table["id_str"], start=first):
+                archive.writestr(f"{name}.png", picture(number))
+        os.utime(tmp_path / "images.zip", (1e9, 1e9))
+        return task.build([BRIGHT], table, archives=[str(tmp_path / "images.zip")], images=None)
+
+    def learn():
+        for name in ("model.keras", "model.json", "history.csv"):
+            (tmp_path / "model" / name).unlink(missing_ok=True)
+        run_finetuning(task.out, model_folder, tmp_path / "model", augment=False, epochs=1)
+
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setattr(fitting, "fit", lambda *given, **more: trained.append(1) or fit(*given, **more))
+    built(0)
+    learn()
+    built(0)
+    learn()
+    assert len(trained) == 1
+    built(100)
+    learn()
+    assert len(trained) == 2
+    # Replaced after the galaxies were listed: what is learned from is what was listed, or nothing.
+    galaxies = (task.out / "galaxies.parquet").read_bytes()
+    built(0)
+    (task.out / "galaxies.parquet").write_bytes(galaxies)
+    shutil.rmtree(tmp_path / "model")
+    with pytest.raises(UserError, match="images.zip: J0.*.png: has other pixels than when the galaxies were"):
+        learn()
 
 
 def test_galaxies_that_a_finetuning_does_not_see_do_not_change_it(labelled, tmp_path, identity_of):

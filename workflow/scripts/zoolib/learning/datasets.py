@@ -137,7 +137,7 @@ def from_catalog(frames, labels, image, in_memory=False, on_bad=None):
     # Only a published encoder names its own interpolation.
     how = image.get("interpolation", "lanczos")
     # One dict a galaxy would take more memory than everything else.
-    places = {name: table[name].to_numpy() for name in ("id_str", *PLACES, "seen") if name in table}
+    places = {name: table[name].to_numpy() for name in ("id_str", *PLACES, "seen", "pixels") if name in table}
     seen, problems = {}, []
 
     def read(number):
