@@ -3,13 +3,14 @@ import gzip
 import io
 import os
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from astropy.io import fits
 from PIL import Image
-from zoolib.data import images
+from zoolib.data import decoders, images
 from zoolib.data.images import BadImage, load_image
 from zoolib.job.logs import MachineError, UserError
 from zoolib.zenodo import archives
@@ -127,6 +128,115 @@ def test_pixels_that_are_not_finite_are_taken_as_sky():
     ).all()
 
 
+def in_extensions(bands, key="EXTNAME", first=None):
+    """A FITS file with one extension for each of {its name: array}."""
+    units = fits.HDUList([fits.PrimaryHDU(first)])
+    for name, band in bands.items():
+        units.append(fits.ImageHDU(band))
+        if not name.startswith("?"):
+            units[-1].header[key] = name
+    buffer = io.BytesIO()
+    units.writeto(buffer)
+    return buffer.getvalue()
+
+
+CUBE = np.random.default_rng(6).normal(0.01, 0.01, (3, 8, 8)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "key, names", [("EXTNAME", "grz"), ("BAND", "GRZ"), ("FILTER", ["g DECam SDSS c0001", "r DECam", "z"])]
+)
+def test_bands_in_three_extensions_are_the_same_as_in_one(key, names):
+    whole = load_image(fits_bytes(CUBE), 8, color=True)
+    bands = dict(zip(names, CUBE, strict=True))
+    assert np.array_equal(load_image(in_extensions(bands, key), 8, color=True), whole)
+    # In any order, and with other images beside them.
+    turned = dict(reversed(bands.items())) | {"?": np.ones((4, 4))}
+    assert np.array_equal(load_image(in_extensions(turned, key), 8, color=True), whole)
+
+
+def test_errors_and_masks_beside_an_image_are_no_bands():
+    alone = load_image(fits_bytes(CUBE[0]), 8, color=False)
+    beside = {"SCI": CUBE[0], "ERR": CUBE[1], "DQ": CUBE[2]}
+    assert np.array_equal(load_image(in_extensions(beside), 8, color=False), alone)
+    beside = {"ERR": CUBE[1], "DQ": CUBE[2]}
+    assert np.array_equal(load_image(in_extensions(beside, first=CUBE[0]), 8, color=False), alone)
+    beside = {"MASK": CUBE[1], "r": CUBE[0]}
+    assert np.array_equal(load_image(in_extensions(beside), 8, color=False), alone)
+
+
+def test_numbers_that_mark_missing_pixels_are_taken_as_sky():
+    bands = CUBE.copy()
+    bands[1, 2, 2] = -3.4e38
+    sky = np.where(bands < -1e30, 0, bands)
+    assert np.array_equal(load_image(fits_bytes(bands), 8, True), load_image(fits_bytes(sky), 8, True))
+
+
+def test_rows_are_stretched_in_pieces(monkeypatch):
+    whole = load_image(fits_bytes(CUBE), 8, color=True, raw=True)
+    monkeypatch.setattr(decoders, "ROWS", 3)
+    assert np.array_equal(load_image(fits_bytes(CUBE), 8, color=True, raw=True), whole)
+
+
+def test_a_picture_with_an_orientation_is_upright():
+    exif = Image.Exif()
+    # The camera was turned: the picture is to be shown a quarter to the right.
+    exif[0x0112] = 6
+    for kind in ("jpeg", "png"):
+        shown = load_image(packed(NOISE, kind), 40, color=True)
+        turned = load_image(packed(NOISE, kind, exif=exif), 40, color=True)
+        assert np.array_equal(turned, np.rot90(shown, -1))
+
+
+@pytest.fixture
+def at_most_1000_pixels():
+    decoders.limit_pixels(1000)
+    yield
+    decoders.limit_pixels(decoders.MOST)
+
+
+def compressed(array):
+    buffer = io.BytesIO()
+    fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(array)]).writeto(buffer)
+    return buffer.getvalue()
+
+
+def bomb_of_zeros():
+    header = fits_bytes(np.zeros((4, 4), np.float32))
+    return gzip.compress(header + bytes(1 << 23))
+
+
+@pytest.mark.parametrize(
+    "data, found",
+    [
+        (packed(NOISE), "has 40 x 40 pixels"),
+        (packed(NOISE, "jpeg"), "has 40 x 40 pixels"),
+        # Nothing but the header is there: it is refused before it is decoded.
+        (packed(NOISE)[:60], "has 40 x 40 pixels"),
+        (fits_bytes(np.zeros((3, 40, 40), np.float32))[:2880], "has 40 x 40 pixels"),
+        (compressed(np.zeros((40, 40), np.float32)), "has 40 x 40 pixels"),
+        (bomb_of_zeros(), "has more than 4 MiB of pixels"),
+    ],
+)
+def test_a_large_image_is_refused_before_it_is_decoded(data, found, at_most_1000_pixels):
+    with pytest.raises(BadImage, match=f"J1: the image {found}, more than image.max_pixels .1,000.; cut"):
+        load_image(data, 20, color=False, name="J1")
+
+
+def test_pillow_s_own_limit_is_the_same_message():
+    # A picture of 20,000 x 20,000 pixels, of which there is nothing but the header.
+    header = packed(NOISE)[:16] + (20000).to_bytes(4, "big") * 2 + packed(NOISE)[24:29]
+    data = header + zlib.crc32(header[12:]).to_bytes(4, "big") + packed(NOISE)[33:]
+    with pytest.raises(BadImage, match="more than image.max_pixels .178,956,970."):
+        load_image(data, 20, color=False)
+
+
+def test_other_formats_are_refused():
+    # Pillow would start another program for some of them.
+    with pytest.raises(BadImage, match="is not an image .* expected PNG, JPEG or FITS"):
+        load_image(packed(NOISE, "tiff"), 20, color=False)
+
+
 def test_real_cutouts_look_like_the_records_pictures(real_data):
     files = sorted((real_data / "fits").iterdir())
     assert len(files) == 5 and sum(file.suffix == ".gz" for file in files) == 2
@@ -162,6 +272,15 @@ GOOD = packed(NOISE)
         (fits_bytes(np.zeros((3, 9, 9), np.float32), BANDS="ugr"), "'ugr'"),
         (fits_bytes(np.full((9, 9), np.nan, np.float32)), "no finite pixel"),
         (fits_bytes(None), "no image"),
+        (fits_bytes(np.stack([CUBE[0], CUBE[0] * np.nan, CUBE[0]])), "the band r of the FITS image has no"),
+        (in_extensions({"g": CUBE[0], "r": CUBE[1], "z": CUBE[2] * np.nan}), "the band z of the FITS image"),
+        (in_extensions({"?1": CUBE[0], "?2": CUBE[1], "?3": CUBE[2]}), "has 3 images (no name (8, 8), no"),
+        (in_extensions({"g": CUBE[0], "r": CUBE[1]}), "has 2 images (g (8, 8), r (8, 8)); expected one, or"),
+        (in_extensions({"g": CUBE[0], "r": CUBE[1], "z": CUBE[2, 1:]}), "z (7, 8)); expected one, or"),
+        (
+            in_extensions({"g": CUBE[0], "r": CUBE[1], "z_r": CUBE[2]}),
+            "expected one, or the bands g, r and z",
+        ),
     ],
 )
 def test_a_bad_image_is_one_message(data, words):
@@ -222,7 +341,7 @@ def test_an_error_of_the_system_is_no_bad_image(tmp_path, monkeypatch, number):
     for read in (lambda: images.read(rows[1]), lambda: archives.index([tmp_path / "a.zip"])):
         with pytest.raises(MachineError, match="a.zip"):
             read()
-    monkeypatch.setattr(images, "_decode_fits", fails)
+    monkeypatch.setattr(decoders, "_decode_fits", fails)
     with pytest.raises(MachineError, match="b.fits"):
         load_image(b"SIMPLE", 20, color=False, name="b.fits")
 
@@ -261,3 +380,13 @@ def test_an_encoder_s_interpolation_is_pillow_s():
     pillow = Image.fromarray(NOISE).resize((16, 16), Image.Resampling.BICUBIC)
     assert np.abs(found["bicubic"].astype(int) - np.asarray(pillow)).max() <= 1
     assert np.abs(found["bicubic"].astype(int) - found["lanczos"]).max() > 3
+
+
+def test_what_is_no_file_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(BadImage, match="pipe.png: is not an image file of at most 1,024 MiB"):
+        load_image(tmp_path / "pipe.png", 20, color=False)
+    with open(tmp_path / "long.png", "wb") as file:
+        file.truncate((1 << 30) + 1)
+    with pytest.raises(BadImage, match="long.png: is not an image file"):
+        load_image(tmp_path / "long.png", 20, color=False)

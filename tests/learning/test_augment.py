@@ -9,7 +9,7 @@ from stored import IMAGE as STORED_IMAGE
 from stored import files
 from zoolib.config import augmentations
 from zoolib.config.augmentations import load_augmentation, load_augmentations
-from zoolib.data.images import BLACK, WHITE
+from zoolib.data.decoders import BLACK, WHITE
 from zoolib.figures import augmentations as figure
 from zoolib.job.logs import UserError
 from zoolib.learning import augment

@@ -4,7 +4,7 @@ An augmentation is a list of steps (`config/augmentations/`). Each step that mov
 positions in the new image to positions in the old one. The product of the matrices needs one interpolation.
 
 Steps that change the light work on fluxes: the stretch of the record's images is undone before these steps
-and applied again after them (see `data.images.stretch`). This is exact for one unclipped band. It is only
+and applied again after them (see `data.decoders.stretch`). This is exact for one unclipped band. It is only
 approximate for
 
 - images of 8 bits, which have lost everything below black and above white,
@@ -20,7 +20,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from zoolib.data.images import BLACK, WHITE
+from zoolib.data.decoders import BLACK, WHITE
 
 # The augmentation of models whose `model.json` names none; the same as config/augmentations/paper.yaml.
 PAPER = {

@@ -14,6 +14,8 @@ from zoolib.job.logs import MachineError, UserError, check_machine, log
 SUFFIXES = (".png", ".jpg", ".jpeg", ".fits", ".fits.gz", ".fits.fz", ".fit", ".fit.gz")
 # What the standard library raises for a damaged member; RuntimeError means a password.
 DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError)
+# A longer file is no image of a galaxy, and would fill the memory.
+LARGEST = 1 << 30
 # Bytes at the end of an archive that are read first: the longest comment, and the records before it.
 TAIL = (1 << 16) + 1024
 # Bytes of the fixed part of the header before a member, and of its extra fields as far as they are expected.
@@ -141,7 +143,10 @@ def read_member(archive, member, listed=False):
 
 def _read(opened, archive, member):
     try:
-        return opened.read(member)
+        about = opened.getinfo(member) if isinstance(member, str) else member
+        if about.file_size > LARGEST:
+            raise zipfile.BadZipFile(f"it would unpack to {about.file_size:,} bytes")
+        return opened.read(about)
     except KeyError:
         raise UserError(
             f"{archive}: has no member '{member}', because the catalogue was made from another archive; make"
