@@ -152,3 +152,17 @@ def test_groups_of_one_galaxy_change_nothing():
     table = galaxies(type=np.arange(90) % 3.0)
     parts = divide(table, [TYPE], SHARES, 1)
     assert (divide(table.assign(group=table["id_str"]), [TYPE], SHARES, 1) == parts).all()
+
+
+def test_what_is_missing_of_an_own_split_is_cut_by_groups():
+    shares, ring = dict(zip(("train", "val", "test"), SHARES, strict=True)), [Label("ring")]
+    table = galaxies(ring=np.arange(100) % 2.0, split=["train"] * 80 + ["test"] * 20)
+    table["group"] = [f"group:{number // 4}" for number in range(100)]
+    parts = own_splits(table, ring, shares, 1, "task")
+    assert (pd.Series(parts).groupby(table["group"]).nunique() == 1).all()
+    assert np.bincount(parts).tolist() == [68, 12, 20]
+    table.loc[0, "split"] = "test"
+    with pytest.raises(
+        UserError, match=r"task.split: the galaxies 'J0000' and 'J0001' are in the same group '0'"
+    ):
+        own_splits(table, ring, shares, 1, "task")
