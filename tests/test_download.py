@@ -16,8 +16,9 @@ import yaml
 from zenodo_server import PARTS, TABLE, ZenodoServer
 from zoolib.download import download_file, needed_files
 from zoolib.job.logs import UserError
-from zoolib.zenodo import downloads, records
-from zoolib.zenodo.client import ATTEMPTS
+from zoolib.zenodo import client, downloads, records
+from zoolib.zenodo.checked import FOLDER
+from zoolib.zenodo.client import ATTEMPTS, ATTEMPTS_UNHEARD
 
 RECORD = 99990001
 
@@ -33,7 +34,10 @@ def get(target, **options):
 
 def assert_whole(served, target):
     assert target.read_bytes() == (served.folder / target.name).read_bytes()
-    assert [path.name for path in target.parent.iterdir() if path.suffix != ".lock"] == [target.name]
+    names = {path.name for path in target.parent.iterdir() if path.suffix != ".lock"}
+    assert names == {target.name, FOLDER}
+    about = {path.name for path in (target.parent / FOLDER).iterdir()}
+    assert about == {target.name, f"{target.name}.json"}
 
 
 def assert_nothing(target):
@@ -90,8 +94,9 @@ def test_a_cut_connection_is_resumed(served, target, waits):
     assert all(last == size - 1 for _, _, last in served.ranges) and served.ranges[0][1] > 700_000
 
 
-def test_a_download_survives_any_number_of_cuts_while_there_is_progress(served, target, waits):
-    served.cuts = [100_000] * (2 * ATTEMPTS)
+def test_a_download_survives_any_number_of_cuts_while_there_is_progress(served, target, waits, monkeypatch):
+    served.cuts = [100_000] * (2 * ATTEMPTS_UNHEARD)
+    monkeypatch.setattr(client, "ATTEMPTS", ATTEMPTS_UNHEARD)
     get(target)
     assert_whole(served, target)
     assert set(waits) == {1}
@@ -199,7 +204,7 @@ def test_damaged_bytes_on_disk_are_not_kept(served, target):
 
 @pytest.mark.parametrize("more", [1000, -1000])
 @pytest.mark.parametrize("begun", [False, True])
-def test_a_wrong_size_is_found_before_the_bytes_come(served, target, more, begun):
+def test_a_wrong_size_is_found_before_the_bytes_come(served, target, more, begun, waits):
     served.entry(TABLE)["size"] += more
     if begun:
         target.parent.mkdir(parents=True)

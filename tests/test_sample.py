@@ -10,6 +10,7 @@ from zenodo_server import PARTS, TABLE
 from zoolib.download import sample_record
 from zoolib.job.logs import UserError
 from zoolib.zenodo.archives import EXTRA, HEADER, TAIL
+from zoolib.zenodo.checked import FOLDER
 from zoolib.zenodo.client import Client
 
 RECORD = 99990001
@@ -64,7 +65,7 @@ def test_a_sample_keeps_rows_and_images_as_they_are(served, tmp_path):
     images = contents(archive)
     assert len(images) == 12
     assert all(image == all_images[name.rsplit("/")[-1]] for name, image in images.items())
-    assert sorted(path.name for path in archive.parent.iterdir()) == [TABLE, "sample.zip"]
+    assert sorted(path.name for path in archive.parent.iterdir()) == [FOLDER, TABLE, "sample.zip"]
 
 
 def test_a_sample_depends_only_on_its_seed(served, tmp_path):

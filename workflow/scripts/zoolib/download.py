@@ -3,7 +3,6 @@
 import csv
 import functools
 import hashlib
-import os
 import shutil
 import zipfile
 import zlib
@@ -17,10 +16,11 @@ from zoolib.data.tables import IDS, LOCATIONS, find_column
 from zoolib.job.logs import UserError, log, progress, whole
 from zoolib.job.provenance import hash_of_file
 from zoolib.job.words import in_bytes
-from zoolib.zenodo.archives import RemoteArchive, by_base_name
+from zoolib.zenodo.archives import RemoteArchive, by_base_name, index, read_member
+from zoolib.zenodo.checked import Checked
 from zoolib.zenodo.client import Client, Origin, RemoteFile
 from zoolib.zenodo.downloads import download, locked, require_room, size_of, slot
-from zoolib.zenodo.records import resolve, zenodo
+from zoolib.zenodo.records import resolve, server, zenodo
 
 # A zip stores when its members were made; the same sample should be the same bytes.
 TIME_STAMP = (1980, 1, 1, 0, 0, 0)
@@ -49,8 +49,10 @@ def needed_files(config):
 def download_file(record, name, output, needed=()):
     """Download one file of a record; an interrupted download continues where it stopped.
 
-    The bytes are in `.<name>.part` beside the output until size and md5 are right: Snakemake does not
-    know this file and leaves it alone when a job fails.
+    The bytes are in `.<name>.part` beside the output until size and md5 are right, and in `.checked/` from
+    then on: Snakemake does not know these files and leaves them alone. The output is a link. If the file is
+    there already with the record's size and md5, or if the record cannot be asked and the file is still what
+    was downloaded, nothing is downloaded.
 
     Args:
         record: id of the Zenodo record.
@@ -64,31 +66,69 @@ def download_file(record, name, output, needed=()):
     """
     output = Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
-    found, client = resolve(record), Client(zenodo())
-    file = found.file(name)
+    # Another process may download it while this one waits for the lock.
     with locked(output.with_name(f".{name}.lock"), name):
-        # Another process may have downloaded it while this one waited for the lock.
-        there = output.is_file() and size_of(output) == file.size
-        if there and hash_of_file(output, file.algorithm) == file.checksum:
+        checked = Checked(output)
+        file, found = _file_of(record, name, checked)
+        plain = output.is_file() and not output.is_symlink() and size_of(output) == file.size
+        if plain and hash_of_file(output, file.algorithm) == file.checksum:
             log.info("%s: is already there, complete", name)
             return
+        if _is_there(checked, file):
+            return
+        client = Client(zenodo())
         with slot(output.parent.parent):
             _check_room(found, {name, *needed}, output.parent, client.origin.room)
-            _download(client, file, output)
+            _download(client, file, checked)
     log.info("%s: %s, md5 %s", name, in_bytes(file.size), file.checksum or "unknown to the record")
 
 
-def _download(client, file, output):
-    partial = output.with_name(f".{output.name}.part")
+def _file_of(record, name, checked):
+    """The file of a record, and the record; (what was downloaded before, None) if it cannot be asked."""
+    about = checked.noted() if checked.file.is_file() else None
+    try:
+        found = resolve(record, attempts=2 if about else None)
+    except UserError as error:
+        if not about or not checked.is_whole():
+            raise
+        log.warning(
+            "%s: %s cannot be asked about it (%s); the file that was downloaded before is used, its %s is"
+            " still %s",
+            name,
+            server(),
+            error.__cause__ or error,
+            about["algorithm"],
+            about["checksum"] or "unknown",
+        )
+        return RemoteFile(name, (), about["size"], about["checksum"], about["algorithm"]), None
+    return found.file(name), found
+
+
+def _is_there(checked, file):
+    """Whether a file has come before; then the output is a link to it again."""
+    if checked.has(file.size, file.algorithm, file.checksum):
+        checked.note(size_of(checked.file), file.algorithm, file.checksum)
+        checked.show()
+        log.info("%s: is already there, complete", file.name)
+        return True
+    # What the record had before stays until its successor is complete.
+    if checked.file.is_file() and not checked.is_whole():
+        log.warning("%s: is not what was downloaded any more, and is removed", checked.file)
+        checked.file.unlink()
+    return False
+
+
+def _download(client, file, checked):
+    partial = checked.output.with_name(f".{checked.output.name}.part")
     download(client, file, partial)
-    os.replace(partial, output)
+    checked.keep(partial, size_of(partial), file.algorithm, file.checksum)
 
 
 def _check_room(record, names, folder, remedy):
     coming = {}
     for name in sorted(names & set(record.files)):
         size = record.files[name].size
-        if size_of(folder / name) != size:
+        if size not in (size_of(folder / name), size_of(Checked(folder / name).file)):
             coming[name] = max(size - size_of(folder / f".{name}.part"), 0)
     total = in_bytes(sum(coming.values()))
     log.info("still to come from record %d: %s, files: %s", record.number, total, ", ".join(coming))
@@ -112,7 +152,8 @@ def url_of(tasks, checksum):
 def download_url(address, sha256, output):
     """Download a file of labels; an interrupted download continues where it stopped.
 
-    The bytes are in `.<name>.part` beside the output until the checksum is right.
+    The bytes are in `.<name>.part` beside the output until the checksum is right, and in `.checked/` from
+    then on; the output is a link. If they are there already, nothing is downloaded.
 
     Args:
         address: where it is, http or https.
@@ -136,7 +177,9 @@ def download_url(address, sha256, output):
             room="make the folder a link to a larger disk",
         )
     )
-    _download(client, RemoteFile(output.name, (address,), None, sha256, "sha256"), output)
+    checked, file = Checked(output), RemoteFile(output.name, (address,), None, sha256, "sha256")
+    if not _is_there(checked, file):
+        _download(client, file, checked)
     log.info("%s: %s, sha256 %s", output.name, in_bytes(size_of(output)), sha256)
 
 
@@ -145,7 +188,8 @@ def sample_record(record, table, archives, galaxies, seed, output):
 
     The images are read out of the remote zips by byte ranges, as fast as the server allows. They are
     collected in `.<archive>.parts/`, so that an interrupted sample continues with the missing images. The
-    same seed gives the same galaxies, and the same bytes.
+    same seed gives the same galaxies, and the same bytes. The outputs are links to the files in `.checked/`:
+    the same sample is not drawn again, and another one takes the images that they share from the earlier one.
 
     Args:
         record: id of the Zenodo record.
@@ -160,6 +204,13 @@ def sample_record(record, table, archives, galaxies, seed, output):
         UserError: no such record or archive, too few galaxies, too little room, a server that does not send
             parts of files or keeps failing.
     """
+    kept = Checked(output.table), Checked(output.archive)
+    made_from = [str(record), hash_of_file(table), list(archives), galaxies, seed]
+    if all(file.is_whole() and file.noted()["made_from"] == made_from for file in kept):
+        for file in kept:
+            file.show()
+        log.info("The same sample was drawn before, and its %d galaxies are complete", galaxies)
+        return
     found, client = resolve(record), Client(zenodo())
     files = [found.file(name) for name in archives]
     identifier, image_names = _image_names(Path(table))
@@ -174,14 +225,36 @@ def sample_record(record, table, archives, galaxies, seed, output):
     # For a moment each image exists twice: as a file, and in the archive.
     size = 2 * sum(info.file_size for _, info in wanted.values())
     require_room(parts, size, "the images of the sample", client.origin.room)
+    _take_images(wanted, kept[1].file, parts)
     _fetch_images(wanted, parts)
-    _write_rows(Path(table), identifier, set(drawn), output.table)
+    _write_rows(Path(table), identifier, set(drawn), kept[0].file)
+    _pack_images(wanted, parts, kept[1].file)
+    for file in kept:
+        file.note(size_of(file.file), "sha256", hash_of_file(file.file), made_from)
+        file.show()
+    shutil.rmtree(parts)
+
+
+def _take_images(wanted, archive, parts):
+    """Take those images that an earlier sample has, whatever it was drawn for."""
+    try:
+        earlier = index([archive]) if archive.is_file() else {}
+        for name in wanted.keys() & earlier.keys():
+            if (parts / name).is_file():
+                continue
+            with whole(parts / name) as partial:
+                partial.write_bytes(read_member(*earlier[name]))
+    except UserError as error:
+        # Images that are missing or damaged come from the server.
+        log.warning("The earlier sample is damaged: %s", error)
+
+
+def _pack_images(wanted, parts, archive):
     with whole(archive) as partial, zipfile.ZipFile(partial, "w") as packed:
         for name in sorted(wanted):
             about = zipfile.ZipInfo(f"{name[:4]}/{name}", TIME_STAMP)
             about.external_attr = 0o644 << 16
             packed.writestr(about, (parts / name).read_bytes())
-    shutil.rmtree(parts)
 
 
 def _image_names(table):

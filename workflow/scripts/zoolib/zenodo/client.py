@@ -16,9 +16,12 @@ USER_AGENT = "zoo-pipeline/1.0 (galaxy morphology; Python requests)"
 # Seconds to connect, and seconds without a byte.
 TIMEOUT = (15, 60)
 TEMPORARY = {408, 429, 500, 502, 503, 504}
-# Failures in a row without a byte of progress; the waits between them add up to two minutes.
-ATTEMPTS = 8
-LONGEST_BACKOFF = 60.0
+# Failures in a row without a byte of progress; the waits between them add up to two hours, as a server may be
+# under maintenance at night.
+ATTEMPTS = 32
+LONGEST_BACKOFF = 300.0
+# The same, of a server that has never answered: the waits add up to two minutes.
+ATTEMPTS_UNHEARD = 8
 # A server that asks for a longer wait than this is not worth waiting for.
 LONGEST_WAIT = 3600.0
 BAD_ADDRESS = (
@@ -34,11 +37,12 @@ class Interrupted(Exception):
 
     Attributes:
         wait: the seconds that the server asks to wait, or None.
+        final: the `UserError` if it does not pass; None for the general one.
     """
 
-    def __init__(self, problem, wait=None):
+    def __init__(self, problem, wait=None, final=None):
         super().__init__(problem)
-        self.wait = wait
+        self.wait, self.final = wait, final
 
 
 class NotThere(UserError):
@@ -96,15 +100,39 @@ def pause(seconds):
     time.sleep(seconds)
 
 
+def read_body(response, most):
+    """Read a body into memory.
+
+    Args:
+        response: of `Client.open`.
+        most: the largest number of bytes that may come.
+
+    Returns:
+        bytes.
+
+    Raises:
+        Interrupted: more bytes came.
+    """
+    body = bytearray()
+    for block in response.iter_content(1 << 16):
+        body += block
+        if len(body) > most:
+            raise Interrupted(f"more than the expected {most:,} bytes came")
+    return bytes(body)
+
+
 class Client:
     """HTTP requests to one server that respect its rate limit.
 
     Args:
         origin: an `Origin`.
+        attempts: failures in a row after which it gives up; None for `ATTEMPTS`, or `ATTEMPTS_UNHEARD` until
+            the server has answered once.
     """
 
-    def __init__(self, origin):
-        self.origin = origin
+    def __init__(self, origin, attempts=None):
+        self.origin, self.attempts = origin, attempts
+        self._has_answered = False
         self._session = requests.Session()
         # A compressed body would have another length than the file.
         self._session.headers.update({"User-Agent": USER_AGENT, "Accept-Encoding": "identity"})
@@ -124,7 +152,7 @@ class Client:
             What `attempt` returned.
 
         Raises:
-            UserError: `ATTEMPTS` failures in a row, or the server asks for too long a wait.
+            UserError: too many failures in a row, or the server asks for too long a wait.
         """
         failures, before = 0, reached()
         while True:
@@ -134,14 +162,17 @@ class Client:
                 if reached() > before:
                     failures, before = 0, reached()
                 failures += 1
+                most = self.attempts or (ATTEMPTS if self._has_answered else ATTEMPTS_UNHEARD)
                 wait = max(trouble.wait or 0.0, min(2.0 ** (failures - 1), LONGEST_BACKOFF))
-                if failures == ATTEMPTS or wait > LONGEST_WAIT:
+                if failures >= most or wait > LONGEST_WAIT:
+                    if trouble.final:
+                        raise trouble.final from trouble
                     asks = f", asks to wait {wait / 60:.0f} minutes" if wait > LONGEST_WAIT else ""
                     raise UserError(
                         f"{what}: {self.origin.server} keeps failing ({trouble}{asks}); run the same command"
                         f" again later, it continues where it stopped, or {self.origin.elsewhere}."
                     ) from trouble
-                log.info("%s: %s; trying again in %.0f s (%d of %d)", what, trouble, wait, failures, ATTEMPTS)
+                log.info("%s: %s; trying again in %.0f s (%d of %d)", what, trouble, wait, failures, most)
                 pause(wait)
 
     @contextlib.contextmanager
@@ -170,7 +201,10 @@ class Client:
         headers = {} if start is None else {"Range": f"bytes={start}-{last}"}
         try:
             with self._session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+                self._has_answered = True
                 self._next = began + _spacing(response)
+                # The bytes as they are stored: they are counted and checked, and a small body stays small.
+                response.raw.headers.pop("Content-Encoding", None)
                 self._check_status(response, url, what)
                 yield response
         except BAD_ADDRESS as error:
@@ -206,7 +240,8 @@ class Client:
             (first byte sent, which is `start`, or 0 if the server does not send parts; the response).
 
         Raises:
-            Interrupted, NotThere, NothingLeft, UserError: as `open`.
+            Interrupted: as `open`, or another body than the file's, such as a page about maintenance.
+            NotThere, NothingLeft, UserError: as `open`.
         """
         for url in self._part_urls(file) if start else ():
             with contextlib.suppress(NotThere), self.open(url, file.name, start) as response:
@@ -218,7 +253,13 @@ class Client:
         with self.open(file.urls[0], file.name) as response:
             length = response.headers.get("Content-Length", "")
             if file.size is not None and length.isdigit() and int(length) != file.size:
-                raise self._wrong_size(file, length)
+                final = self._wrong_size(file, length)
+                raise Interrupted(
+                    f"{int(length):,} bytes are announced instead of {file.size:,}", final=final
+                )
+            if file.size is not None and start and not length.isdigit():
+                # It would replace what has come so far.
+                raise Interrupted("neither a part of the file nor its length came")
             yield 0, response
 
     def part(self, file, start, stop):
@@ -243,10 +284,12 @@ class Client:
                     if response.status_code == 206:
                         self._check_range(response, file, start, stop)
                         self._ranges[file.name] = url
-                        body = response.content
+                        body = read_body(response, stop - start)
                         if len(body) != stop - start:
                             raise Interrupted(f"{len(body)} bytes came instead of {stop - start}")
                         return body
+                    if not _may_be(file, response):
+                        raise Interrupted("another page came instead of the file")
                     refused.append(url)
             return None
 
@@ -287,6 +330,14 @@ class Client:
             f"{file.name}: {self.origin.server} has {int(found):,} bytes of it, expected {file.size:,};"
             f" {self.origin.missing}, or {self.origin.elsewhere}."
         )
+
+
+def _may_be(file, response):
+    """Whether an answer announces the complete file, and not another page."""
+    length = response.headers.get("Content-Length", "")
+    if length.isdigit():
+        return int(length) == file.size
+    return "html" not in response.headers.get("Content-Type", "")
 
 
 def _seconds_until_reset(response):

@@ -10,8 +10,10 @@ from urllib.parse import quote
 import yaml
 
 from zoolib.job.logs import UserError, log
-from zoolib.zenodo.client import Client, Origin, RemoteFile
+from zoolib.zenodo.client import Client, Interrupted, Origin, RemoteFile, read_body
 
+# Bytes of the longest answer about a record: 500 for each of its files.
+LONGEST_ANSWER = 64_000_000
 PUBLISHED = Path(__file__).resolve().parents[4] / "config" / "published"
 
 
@@ -63,11 +65,12 @@ def zenodo():
     )
 
 
-def resolve(number):
+def resolve(number, attempts=None):
     """Find out which files a record has; no request is made if it is pinned in config/published/.
 
     Args:
         number: a record's id, or the concept id that stands for its newest version.
+        attempts: as in `Client`.
 
     Returns:
         A `Record`.
@@ -80,21 +83,24 @@ def resolve(number):
         content = yaml.safe_load(pinned.read_text())
         return _record(content["id"], [{"key": key, **about} for key, about in content["files"].items()])
     url = f"{server()}/api/records/{number}"
-    client = Client(zenodo())
+    client = Client(zenodo(), attempts)
+    no_record = UserError(
+        f"record {number}: {url} does not answer with a record that has open files; {client.origin.missing}."
+    )
 
     def attempt():
         with client.open(url, f"record {number}") as response:
-            return response.content
+            answer = read_body(response, LONGEST_ANSWER)
+        try:
+            return json.loads(answer)
+        except (ValueError, RecursionError):
+            raise Interrupted("another page came instead of the record", final=no_record) from None
 
-    answer = client.persist(attempt, f"record {number}")
+    content = client.persist(attempt, f"record {number}")
     try:
-        content = json.loads(answer)
         found, files = int(content["id"]), content["files"]
     except (ValueError, KeyError, TypeError):
-        raise UserError(
-            f"record {number}: {url} does not answer with a record that has open files;"
-            f" {client.origin.missing}."
-        ) from None
+        raise no_record from None
     if str(found) != str(number):
         if str(content.get("conceptrecid")) != str(number):
             raise UserError(
