@@ -51,6 +51,7 @@ def folder(repo, model_folder, tmp_path_factory):
     table["ring_fraction"] = np.where(number % 2, 0.6, 0.02)
     table["log_mass"] = 9.5 + number % 2 + random.random(GALAXIES)
     table["type"] = np.array(["elliptical", "spiral", "irregular"])[number % 3]
+    table["field"] = number // 3
     table["my_split"] = np.array(["train", "train", "train", "val", "test"])[number // 2 % 5]
     table.to_csv(mine / "rings.csv", index=False)
     votes = {"id_str": table["id_str"], "shape_smooth": 8, "shape_disc": 12, "arms_yes": 5, "arms_no": 7}
