@@ -51,7 +51,6 @@ def of_ring(**keys):
 # Rules: keys and another value of each, or {path: value} where more than the key has to change.
 FIRST = {
     "build_catalog": {
-        "catalogs[].name": "b",
         "catalogs[].id": "x",
         "catalogs[].location": "x",
         "catalogs[].min_votes": 4,
@@ -88,7 +87,8 @@ FIRST = {
         "shards.count.test": 2,
     },
     "draw_augmentations train_member write_shard": {"shards.enabled": False},
-    "build_task_catalog_* check_rejected": {"shards.max_rejected": 0.5},
+    "build_task_catalog_* check_rejected collect_predictions": {"shards.max_rejected": 0.5},
+    "build_task_catalog_* predict_chunk write_shard": {"shards.max_pixels": 1000},
     "draw_augmentations train_member": {
         "image.crop": 0.5,
         "image.final_size": 100,
@@ -169,8 +169,12 @@ FIRST = {
     "build_task_catalog_far download_labels": {
         "finetune.tasks[].url.sha256": {f"{FAR}.url.sha256": "cd" * 32},
     },
-    # The same bytes from another server.
-    "": {"finetune.tasks[].url.address": {f"{FAR}.url.address": "https://b.org/a.csv"}},
+    "": {
+        # What messages call it.
+        "catalogs[].name": "b",
+        # The same bytes from another server.
+        "finetune.tasks[].url.address": {f"{FAR}.url.address": "https://b.org/a.csv"},
+    },
     "finetune_task": {
         "finetune.tasks[].ensemble": "other",
         "finetune.tasks[].pretrained": {f"{FOLDERS}.pretrained": "mine/b"},

@@ -131,6 +131,9 @@ CHANGES = {
     "another `seed`, galaxies of a record": [RECORD, {"seed": 7}],
     "other shares in `split`": [{"split": {"train": 0.6, "val": 0.2}}],
     "a `min_votes` or `query` of a catalogue": [{"catalogs": [{**RUN["catalogs"][0], "min_votes": 4}]}],
+    "another `name` of a catalogue, which only messages use": [
+        {"catalogs": [{**RUN["catalogs"][0], "name": "renamed"}]}
+    ],
     "`shards.max_rejected`": [{"shards": {"max_rejected": 0.02}}],
     "`image.size`, `image.color` or `image.encoding`": [{"image": {"size": 50}}],
     "`image.crop` or `image.final_size`": [{"image": {"crop": 0.8}}],

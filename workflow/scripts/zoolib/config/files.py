@@ -5,8 +5,9 @@ from pathlib import Path
 from zoolib.config.agreement import is_path
 from zoolib.config.folders import walk
 from zoolib.config.published import read_checks
-from zoolib.config.run import GALAXIES, fit_of
-from zoolib.config.sources import files_of_source
+from zoolib.config.run import GALAXIES
+from zoolib.config.sources import files_of_source, own_path
+from zoolib.config.starts import fit_of
 from zoolib.job.logs import UserError
 
 
@@ -23,11 +24,15 @@ class Files:
         # Shards hold pixels; where they are disabled, a list of the images that could be read.
         self.shard_suffix = ".tfrecord" if self.config["shards"]["enabled"] else ".parquet"
 
+    def as_made(self, path):
+        """A path as rules write it if one of them makes it, so that Snakemake finds this rule."""
+        return own_path(path, self.run.name) or path
+
     def of_record(self, name):
         """A table or an archive: a path as it is, or a file of the record where the run has it."""
         zenodo = self.config["zenodo"]
         if is_path(name):
-            return name
+            return self.as_made(name)
         if zenodo["simulate"]:
             return f"{self.results}/download/{name}"
         if zenodo["sample"]:
@@ -49,8 +54,8 @@ class Files:
         return list(dict.fromkeys(self.of_record(name) for name in names))
 
     def resolved(self, entry):
-        """A catalogue's or a task's entry, as far as it says which galaxies, with paths instead of names."""
-        source = {key: entry[key] for key in ("name", "images", "id", "location", "query")}
+        """Those keys of a catalogue or a task that say which galaxies, with paths instead of names."""
+        source = {key: entry[key] for key in ("images", "id", "location", "query")}
         source["table"] = entry["table"] and self.of_record(entry["table"])
         return {**source, "archives": self.archives(entry)}
 
@@ -110,7 +115,7 @@ class Files:
     def ensemble_start(self):
         """The model whose backbone, and with `start_from` its head, every ensemble starts from."""
         folder = self.run.training["start_from"] or self.run.training["pretrained"]
-        return model_files(folder) if folder else []
+        return model_files(self.as_made(folder)) if folder else []
 
     def encoder_source(self, encoder):
         """The files on disk that a pretrained backbone is imported from; none if it is downloaded."""
@@ -128,7 +133,7 @@ class Files:
     def task_source(self, task):
         """Those settings of a task that say which galaxies and labels it has, with paths instead of names."""
         entry = self.run.tasks[task]
-        return {**self.resolved(entry), **{key: entry[key] for key in GALAXIES}}
+        return {"name": task, **self.resolved(entry), **{key: entry[key] for key in GALAXIES}}
 
     def task_archives(self, fit):
         """The image archives of a task, also by the name of one of its finetunings."""
@@ -162,7 +167,7 @@ class Files:
         if self.run.task_of(target):
             return [f"{self.results}/finetune/{target}"]
         entry = self.run.targets[target]
-        return entry["models"] or self.members(entry["ensemble"])
+        return [self.as_made(folder) for folder in entry["models"]] or self.members(entry["ensemble"])
 
     def model_files(self, target):
         """`model.keras` of each model that a target is predicted with."""
@@ -179,7 +184,7 @@ class Files:
             return self.catalog_archives()
         if "shards" in entry:
             return sorted(str(path) for path in Path(entry["shards"]).glob("*.json"))
-        return [entry["catalog"]] if "catalog" in entry else []
+        return [self.as_made(entry["catalog"])] if "catalog" in entry else []
 
     def galaxies(self, target):
         """What a target's galaxies are read from: its list, catalogues, or sidecars of the run's shards."""
