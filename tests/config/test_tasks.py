@@ -134,6 +134,10 @@ WRONG = {
         "folders: mine/none",
         ".folders is 'mine/none', expected an existing folder, or a zip, with one folder",
     ),
+    "folders and a group": (
+        "folders: mine/by_class, group: field",
+        " has both folders of classes, which hold the images, and group, which is only for tables; remove",
+    ),
     "folders and images": (
         "folders: mine/by_class, images: mine",
         " has both folders of classes, which hold the images, and images",
