@@ -1,7 +1,21 @@
 # Stage download: the files of a Zenodo record, a sample of it, or a simulated survey in its layout.
 
+import re
 
-# The partial file is beside the output, where Snakemake does not delete it: an interrupted download continues.
+
+def no_plain_file(folder):
+    """A constraint of the first wildcard of `folder/{...}/{file}`: no output is a file that is not a link.
+
+    Plain files were put there by hand, or by an earlier version. Snakemake deletes the outputs of a job before
+    it starts, so these files are nobody's output.
+    """
+    plain = [path for path in Path(folder).glob("*/*") if path.is_file() and not path.is_symlink()]
+    names = "|".join(re.sub(r"\W", ".", path.relative_to(folder).as_posix()) for path in plain)
+    return f"(?!({names})$)" if names else ""
+
+
+# The file itself is in `.checked`, and the output is a link to it: Snakemake deletes outputs before and after jobs.
+# The partial file is beside the output, so an interrupted download continues.
 rule download_file:
     output:
         file="data/zenodo/{record}/{file}",
@@ -10,7 +24,7 @@ rule download_file:
     benchmark:
         "benchmarks/download/{record}/{file}.tsv"
     wildcard_constraints:
-        record=r"\d+",
+        record=no_plain_file("data/zenodo") + r"\d+",
         file="[^/]+",
     localrule: True
     conda:
@@ -29,6 +43,7 @@ if SAMPLED:
 
     rule sample_record:
         # This reads single images from the remote zips, so it runs where Snakemake runs, with internet access.
+        # As above, the outputs are links.
         input:
             table=FILES.downloaded(config["catalogs"][0]["table"]),
         output:
@@ -89,7 +104,7 @@ if SIMULATED:
 if any(task["url"] for task in TASKS.values()):
 
     rule download_labels:
-        # As above, the partial file is beside the output.
+        # As above, the output is a link, and the partial file is beside it.
         output:
             file="data/labels/{checksum}/{file}",
         log:
@@ -97,7 +112,7 @@ if any(task["url"] for task in TASKS.values()):
         benchmark:
             "benchmarks/download/{checksum}/{file}.tsv"
         wildcard_constraints:
-            checksum="[0-9a-f]{12}",
+            checksum=no_plain_file("data/labels") + "[0-9a-f]{12}",
             file="[^/]+",
         localrule: True
         conda:
