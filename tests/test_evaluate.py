@@ -12,8 +12,11 @@ from scipy import stats
 from sklearn import metrics
 from zoolib import evaluate as stage
 from zoolib.config.trees import DecisionTree
+from zoolib.data.catalogs import Catalog, read_catalog, write_catalog
 from zoolib.job.logs import UserError
 from zoolib.posteriors.summary import mean_fractions
+from zoolib.posteriors.unseen import marking_learned
+from zoolib.predict import predict_chunk
 
 TREE = DecisionTree.from_dict(
     {
@@ -202,3 +205,28 @@ def test_a_catalogue_of_another_tree(survey):
     pd.read_parquet(survey.test).drop(columns="edge_no").to_parquet(survey.test)
     with pytest.raises(UserError, match="the votes 'edge_no' are missing"):
         run(survey)
+
+
+def test_a_model_is_not_scored_on_the_galaxies_of_its_training(stored, model_folder, tmp_path):
+    output = SimpleNamespace(
+        **{name: tmp_path / name for name in ("predictions", "rejected", "scores", "losses", "confusion")},
+        metrics=tmp_path / "metrics",
+    )
+    shards = [stored / "val" / f"{number}.json" for number in range(2)]
+    predict_chunk(shards, [model_folder], 0, 1, samples=2, views=0, seed=1, output=output)
+    catalog = stored / "val.parquet"
+    with pytest.raises(UserError, match=f"12 of the 12 galaxies to be scored are .* of {model_folder}, so"):
+        stage.evaluate(output.predictions, catalog, catalog, 1, 0.8, output)
+    # The same galaxies under names that the model does not know.
+    with h5py.File(output.predictions, "a") as file:
+        del file["learned"]
+        names = [f"other {name}" for name in file["id_str"].asstr()]
+        file["id_str"][:] = names
+    about = json.loads((model_folder / "model.json").read_text())
+    with marking_learned(output.predictions, [(model_folder, about)]) as mark:
+        mark(names)
+    table = read_catalog(catalog)
+    renamed = table.table.assign(id_str="other " + table.table["id_str"])
+    write_catalog(Catalog(renamed, table.columns, table.tree), tmp_path / "other.parquet")
+    stage.evaluate(output.predictions, *[tmp_path / "other.parquet"] * 2, 1, 0.8, output)
+    assert output.metrics.exists()

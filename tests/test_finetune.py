@@ -16,6 +16,7 @@ from labelled import Task, picture
 from zoolib.config.labels import Label
 from zoolib.config.trees import DecisionTree
 from zoolib.data.fits import read_fit
+from zoolib.data.learned import NEITHER, OWN, Learned
 from zoolib.job.logs import UserError
 from zoolib.job.provenance import hash_of
 from zoolib.learning import checkpoints, datasets, fitting, models
@@ -145,6 +146,10 @@ def test_the_history_names_the_stages_and_no_layer_stays_frozen(labelled, model_
     assert list(history["epoch"]) == [1, 2, 3, 4]
     assert all(layer.trainable for layer in nested_layers(model.backbone))
     assert not list(tmp_path.rglob("checkpoint.npz"))
+    learned = Learned(model.about)
+    assert list(learned.codes(["J0", "J51", "J52"])) == [OWN, OWN, NEITHER]
+    # Those that the backbone has learned from are the same.
+    assert set(learned.backbone) == set(learned.own)
 
 
 def test_a_second_stage_that_is_no_better_is_not_kept(labelled, model_folder, tmp_path):

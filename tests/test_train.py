@@ -12,6 +12,7 @@ import tensorflow as tf
 from stored import IMAGE, SETTINGS, TREE, files, train_member
 from zoolib import train
 from zoolib.config.trees import DecisionTree
+from zoolib.data.learned import NEITHER, OWN, Learned
 from zoolib.job.logs import UserError
 from zoolib.learning import checkpoints, datasets
 from zoolib.learning.augment import PAPER
@@ -89,6 +90,8 @@ def test_a_member_learns_and_describes_itself(stored, tmp_path):
     assert model.about["scores"]["val_loss"] == pytest.approx(history["val_loss"].min())
     assert model.about["columns"] == TREE.columns
     assert model.about["training"]["galaxies"] == 40
+    # To learn from and to validate on.
+    assert list(Learned(model.about).codes(["J0", "J39", "J51", "J52"])) == [OWN, OWN, OWN, NEITHER]
     assert not (tmp_path / "checkpoint.npz").exists()
     # All galaxies have votes on the first question; those with votes for x have votes on the second, too.
     table = pd.read_parquet(stored / "val.parquet")
@@ -194,6 +197,7 @@ def test_training_starts_from_a_model_folder(stored, tmp_path):
     pairs = zip(first.network.trainable_weights, more.network.trainable_weights, strict=True)
     moved = max(np.abs(one.numpy() - other.numpy()).max() for one, other in pairs)
     assert 0 < moved < 1e-4
+    assert more.about["learned_from"] == first.about["learned_from"]
     other = DecisionTree.from_dict({"name": "other", "questions": {"c": {"answers": ["p", "q"]}}})
     with pytest.raises(UserError, match="answers 't'"):
         train.build_network(other, IMAGE, {**SETTINGS, "start_from": str(tmp_path / "first")})

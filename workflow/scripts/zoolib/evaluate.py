@@ -9,6 +9,7 @@ from zoolib.config.published import SUBSETS
 from zoolib.job.logs import UserError, log, progress, whole
 from zoolib.posteriors.files import open_predictions
 from zoolib.posteriors.summary import mean_fractions
+from zoolib.posteriors.unseen import check_unseen
 from zoolib.scores.baselines import constant_concentrations
 from zoolib.scores.confusion import confusion_rows, weighted_scores
 from zoolib.scores.questions import matching_rows, question_losses, relevant, votes_of
@@ -32,7 +33,8 @@ def evaluate(predictions, test, train, min_votes, confident, output):
             metrics: JSON, a summary of the three.
 
     Raises:
-        UserError: predictions and catalogue have no galaxy or no tree in common.
+        UserError: predictions and catalogue have no galaxy or no tree in common, or a model has learned from
+            some of the galaxies.
     """
     with open_predictions(predictions) as opened:
         if opened.tree is None:
@@ -42,6 +44,7 @@ def evaluate(predictions, test, train, min_votes, confident, output):
             )
         tree = opened.tree
         catalog, rows = matching_rows(opened, test)
+        check_unseen(opened, rows)
         votes = votes_of(catalog, tree, test)
         known = votes_of(pd.read_parquet(train), tree, train)
         constant = constant_concentrations(tree=tree, votes=known)

@@ -11,6 +11,7 @@ from zoolib.config.labels import Label, check_learnable
 from zoolib.config.sources import origin_of
 from zoolib.config.strategies import find_strategy
 from zoolib.data.fits import read_fit, repeated, warn_of_grey
+from zoolib.data.learned import learned_from
 from zoolib.data.partition import CLASSIFICATIONS
 from zoolib.job.gpus import check_gpus
 from zoolib.job.logs import log
@@ -77,7 +78,10 @@ def finetune_task(galaxies, model, task, seed, job, scratch=False):
         with datasets.images_read(*stores.values()):
             history = _Stages(network, loss, labels, stores, identity).run(stages, progress)
         galaxies = len(catalogs["train"].table)
-        return network, history, _describe(identity, labels, start, model, galaxies, history)
+        about = _describe(identity, labels, start, model, galaxies, history)
+        ids = [name for catalog in catalogs.values() for name in catalog.table["id_str"]]
+        about["learned_from"] = learned_from(ids, None if scratch else start.about)
+        return network, history, about
 
     fitting.run_training(job, identity, learn)
 

@@ -20,6 +20,7 @@ from zoolib.learning import datasets, models
 from zoolib.learning.augment import augmentation_of
 from zoolib.posteriors.files import predictions_file
 from zoolib.posteriors.summary import describe
+from zoolib.posteriors.unseen import marking_learned
 
 # Dropout has one seed per block of this many galaxies, so the number of chunks does not change results.
 BLOCK = 128
@@ -150,9 +151,12 @@ def predict_chunk(galaxies, folders, chunk, of, samples, views, seed, output):
 
     batches, begin, end = open_galaxies(galaxies, about["image"], chunk, of, on_bad)
     log.info("Chunk %d of %d: %s galaxies", chunk + 1, of, f"{end - begin:,}")
+    abouts = [(folder, member.about) for folder, member in zip(folders, members, strict=True)]
     kept, done = 0, 0
     with (
         whole(output.predictions) as partial,
+        # It writes after the file below has been closed.
+        marking_learned(partial, abouts) as mark,
         predictions_file(partial, end - begin, about, len(members), samples, views, seed) as append,
         progress(None, "predicting", total=end - begin) as meter,
     ):
@@ -162,6 +166,7 @@ def predict_chunk(galaxies, folders, chunk, of, samples, views, seed, output):
             # All images of the block have been read by now, so its rejected ones are known.
             good = [name not in rejected for name in ids]
             kept += append(itertools.compress(ids, good), values[good])
+            mark(list(itertools.compress(ids, good)))
             done += len(ids)
             meter.update(len(ids))
     with whole(output.rejected) as partial:

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from zoolib.config.sources import origin_of
 from zoolib.config.trees import DecisionTree
+from zoolib.data.learned import learned_from
 from zoolib.data.tfrecords import read_sidecar
 from zoolib.job.gpus import check_gpus
 from zoolib.job.logs import UserError, log
@@ -55,7 +56,17 @@ class Member:
         """Name of the backbone that trains; that of `start` counts more than `train.backbone`."""
         if not self.start:
             return self.settings["backbone"]
-        return json.loads((Path(self.start) / "model.json").read_text())["training"].get("backbone")
+        return self.started["training"].get("backbone")
+
+    @property
+    def started(self):
+        """The content of `model.json` of `start`; None where there is none."""
+        return json.loads((Path(self.start) / "model.json").read_text()) if self.start else None
+
+    def learned_from(self, sidecars):
+        """What `model.json` says of the galaxies in some shards (see `learned.learned_from`)."""
+        ids = [name for path in sidecars for name in read_sidecar(path)["ids"]]
+        return learned_from(ids, self.started, goes_on=bool(self.settings["start_from"]))
 
 
 def open_store(files, sidecars, tree, image):
@@ -223,7 +234,8 @@ def train_member(member, train, validation, job):
             history = _fit(member, network, learn, check, shares, progress)
         # Other Keras backends cannot read a model whose BatchNorm is synchronized.
         normalize_together(network, False)
-        return network, history, _describe(member, learn.count, data, history)
+        about = _describe(member, learn.count, data, history)
+        return network, history, {**about, "learned_from": member.learned_from(train[1] + validation[1])}
 
     fitting.run_training(job, identity, fit)
 

@@ -8,6 +8,7 @@ from zoolib.job.logs import log, progress, whole
 from zoolib.posteriors.files import open_predictions
 from zoolib.posteriors.information import vote_probabilities
 from zoolib.posteriors.intervals import marginals
+from zoolib.posteriors.unseen import check_unseen
 from zoolib.scores.questions import matching_rows, relevant, votes_of
 
 # Masses of the central intervals that are tested.
@@ -48,11 +49,13 @@ def calibrate(predictions, test, truth, output):
             (mean mass of the intervals of a bin), actual (share of them that hold the votes), intervals.
 
     Raises:
-        UserError: predictions and catalogue have no galaxy or no tree in common.
+        UserError: predictions and catalogue have no galaxy or no tree in common, or a model has learned from
+            some of the galaxies.
     """
     of_blocks = []
     with open_predictions(predictions) as opened:
         catalog, rows = matching_rows(opened, test)
+        check_unseen(opened, rows)
         votes = votes_of(catalog, opened.tree, test)
         true = true_probabilities(truth, catalog["id_str"], opened.tree) if truth else None
         with progress(None, "measuring coverage", total=len(opened.id_str)) as meter:

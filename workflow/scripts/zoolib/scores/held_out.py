@@ -8,6 +8,7 @@ import pandas as pd
 from zoolib.job.logs import UserError, progress
 from zoolib.posteriors.files import open_predictions
 from zoolib.posteriors.summary import mean_fractions
+from zoolib.posteriors.unseen import check_unseen
 from zoolib.scores.questions import relevant
 
 
@@ -61,7 +62,8 @@ def held_out(predictions, catalog, min_votes):
         `HeldOut`, in the order of the catalogue.
 
     Raises:
-        UserError: the predictions are for labels, or for no galaxy of the catalogue.
+        UserError: the predictions are for labels, or for no galaxy of the catalogue, or a model has learned
+            from some of them.
     """
     table = pd.read_parquet(catalog)
     with open_predictions(predictions) as opened:
@@ -78,6 +80,7 @@ def held_out(predictions, catalog, min_votes):
             )
         chosen = (rows >= 0) & (table[first].sum(axis=1) >= min_votes).to_numpy()
         table, rows = table[chosen].reset_index(drop=True), rows[chosen]
+        check_unseen(opened, rows)
         values = np.empty((len(rows), *opened.values.shape[1:]))
         with progress(None, "reading predictions", total=len(opened.id_str)) as meter:
             for block, of_block in opened.blocks():

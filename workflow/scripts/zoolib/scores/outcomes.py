@@ -14,6 +14,7 @@ from zoolib.data.fits import cut_fit
 from zoolib.data.locations import PLACES
 from zoolib.job.logs import UserError, whole
 from zoolib.posteriors.files import open_predictions
+from zoolib.posteriors.unseen import check_unseen
 from zoolib.scores import metrics
 from zoolib.scores.baselines import constant_concentrations
 from zoolib.scores.questions import question_losses, relevant, votes_of
@@ -117,7 +118,8 @@ def read_fits(galaxies, predictions, splits=SPLITS):
         table with the predictions of the constant predictor).
 
     Raises:
-        UserError: the predictions are for labels that the galaxies do not have, or for none of the galaxies.
+        UserError: the predictions are for labels that the galaxies do not have, or for none of the galaxies,
+            or a model has learned from galaxies of test.
     """
     catalog, tables, constants = read_catalog(galaxies), [], []
     for name, path in predictions.items():
@@ -125,8 +127,10 @@ def read_fits(galaxies, predictions, splits=SPLITS):
             labels = labels_of(opened)
             values = np.concatenate([block for _, block in opened.blocks()])
             positions = pd.Index(opened.id_str)
-        _check_labels(catalog.table, labels, galaxies)
-        cut = cut_fit(catalog, name, str(galaxies))
+            _check_labels(catalog.table, labels, galaxies)
+            cut = cut_fit(catalog, name, str(galaxies))
+            rows = positions.get_indexer(cut["test"].table["id_str"])
+            check_unseen(opened, rows[rows >= 0])
         for split in splits:
             table = cut[split].table
             rows = positions.get_indexer(table["id_str"])
