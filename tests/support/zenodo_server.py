@@ -35,6 +35,8 @@ class ZenodoServer:
         ranges: [(file name, first byte, last byte)] of the answers 206, in order.
         agents: the User-Agents of all requests.
         failures: answers instead of the file, (status, headers), one for each request.
+        instead: bodies instead of the file or the record, (blocks, headers), one for each request; with the
+            header Transfer-Encoding their length is not announced.
         cuts: bytes after which the connection is cut, one number for each request.
         whole_only: routes that ignore ranges: "content", "page".
         shift: bytes by which the answers to ranges begin too late.
@@ -51,7 +53,7 @@ class ZenodoServer:
         self.record = _record_of(self.folder)
         self.requests, self.served = Counter(), Counter()
         self.ranges, self.agents = [], set()
-        self.failures, self.cuts = [], []
+        self.failures, self.instead, self.cuts = [], [], []
         self.whole_only, self.corrupt, self.missing = set(), set(), set()
         self.limit, self.refused, self.pause = None, 0, 0.0
         self.shift = 0
@@ -145,12 +147,15 @@ class _Handler(BaseHTTPRequestHandler):
             zenodo.requests[name] += 1
             zenodo.agents.add(self.headers.get("User-Agent", ""))
             failure = zenodo.failures.pop(0) if zenodo.failures else None
+            instead = zenodo.instead.pop(0) if zenodo.instead and not failure else None
         self.rate, allowed = zenodo.spend()
         if not allowed:
             zenodo.refused += 1
             failure = (429, {})
         if failure:
             self.answer(failure[0], b"it does not work now", failure[1])
+        elif instead:
+            self.send_instead(*instead)
         elif record:
             self.send_record(record[1])
         elif found and int(found[1]) == zenodo.record["id"]:
@@ -164,9 +169,20 @@ class _Handler(BaseHTTPRequestHandler):
 
     def send_head(self, status, length, headers):
         self.send_response(status)
-        for name, value in {**self.rate, **headers, "Content-Length": length}.items():
+        announced = {} if length is None else {"Content-Length": length}
+        for name, value in {**self.rate, **headers, **announced}.items():
             self.send_header(name, str(value))
         self.end_headers()
+
+    def send_instead(self, blocks, headers):
+        chunked = "Transfer-Encoding" in headers
+        self.send_head(200, None if chunked else sum(map(len, blocks)), headers)
+        # A client that has enough closes the connection.
+        with contextlib.suppress(ConnectionError):
+            for block in blocks:
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(block), block) if chunked else block)
+            if chunked:
+                self.wfile.write(b"0\r\n\r\n")
 
     def send_record(self, number):
         record = self.zenodo.record

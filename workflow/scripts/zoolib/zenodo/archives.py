@@ -14,7 +14,7 @@ from zoolib.job.logs import MachineError, UserError, check_machine, log
 SUFFIXES = (".png", ".jpg", ".jpeg", ".fits", ".fits.gz", ".fits.fz", ".fit", ".fit.gz")
 # What the standard library raises for a damaged member; RuntimeError means a password.
 DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError)
-# A longer file is no image of a galaxy, and would fill the memory.
+# A longer file is no image of a galaxy, and would fill the memory; a longer list of contents would, too.
 LARGEST = 1 << 30
 # Bytes at the end of an archive that are read first: the longest comment, and the records before it.
 TAIL = (1 << 16) + 1024
@@ -146,7 +146,9 @@ def _read(opened, archive, member):
         about = opened.getinfo(member) if isinstance(member, str) else member
         if about.file_size > LARGEST:
             raise zipfile.BadZipFile(f"it would unpack to {about.file_size:,} bytes")
-        return opened.read(about)
+        with opened.open(about) as file:
+            # Not `read()`, which may unpack more than that before it counts.
+            return file.read(about.file_size)
     except KeyError:
         raise UserError(
             f"{archive}: has no member '{member}', because the catalogue was made from another archive; make"
@@ -199,13 +201,23 @@ class RangeFile(io.RawIOBase):
     Args:
         size: its length in bytes.
         fetch: a function of (start, stop) that returns these bytes.
+
+    Raises:
+        zipfile.BadZipFile: more than `LARGEST` bytes at once are to be read.
     """
 
     def __init__(self, size, fetch):
         super().__init__()
-        self._size, self._fetch = size, fetch
+        self._size, self._fetch_any = size, fetch
         self._position = 0
         self._start, self._bytes = 0, b""
+
+    def _fetch(self, start, stop):
+        if stop - start > LARGEST:
+            raise zipfile.BadZipFile(
+                f"one part of it has {stop - start:,} bytes, expected at most {LARGEST:,}"
+            )
+        return self._fetch_any(start, stop)
 
     def hold(self, start, stop):
         """Fetch a piece and keep it in memory, instead of the one before."""
@@ -317,6 +329,9 @@ class RemoteArchive:
         Raises:
             UserError: a member is damaged.
         """
-        self._file.hold(self._span(group[0])[0], self._span(group[-1])[1])
+        try:
+            self._file.hold(self._span(group[0])[0], self._span(group[-1])[1])
+        except zipfile.BadZipFile as error:
+            raise UserError(f"{self.name}: {error}; check zenodo.record and catalogs[].archives.") from error
         for info in group:
             yield info, _read(self._zip, self.name, info)

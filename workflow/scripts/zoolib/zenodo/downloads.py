@@ -98,8 +98,9 @@ def _check_end(file, start, response, total, partial):
     size = size_of(partial.path)
     if partial.is_cut_off:
         if total is None or not file.checksum:
-            most = f"{UNANNOUNCED:,}" if total is None else f"expected {total:,}"
-            raise _TooLong(f"more than the {most} bytes")
+            if total is not None:
+                raise _TooLong(f"more than the expected {total:,} bytes")
+            raise _TooLong(f"more than {in_bytes(UNANNOUNCED)}, the most without an announced size,")
         log.info("%s: more than its %s bytes came; the rest was left", file.name, f"{total:,}")
     if total is None or size >= total:
         return
