@@ -26,6 +26,7 @@ rule build_task_catalog:
         fits=by("task", THIS.fit_names),
         seed=config["seed"],
         limits={"max_rejected": config["shards"]["max_rejected"]},
+        decoding={"max_pixels": config["shards"]["max_pixels"]},
     script:
         "../workflow/scripts/build_task_catalog.py"
 

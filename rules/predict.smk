@@ -46,6 +46,7 @@ rule predict_chunk:
         runtime=720,
     params:
         code=fingerprint("predict_chunk", "predict"),
+        decoding={"max_pixels": config["shards"]["max_pixels"]},
         predict={key: config["predict"][key] for key in ("samples", "views", "chunks")},
         seed=config["seed"],
     script:

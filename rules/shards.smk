@@ -23,6 +23,7 @@ rule write_shard:
     params:
         code=fingerprint("write_shard", "shards"),
         image={key: config["image"][key] for key in ("size", "color", "encoding")},
+        decoding={"max_pixels": config["shards"]["max_pixels"]},
         of=by("split", config["shards"]["count"].get),
         enabled=config["shards"]["enabled"],
     script:

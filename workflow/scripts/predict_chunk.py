@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+from zoolib.data.decoders import limit_pixels
 from zoolib.job.logs import log_to
 
 with log_to(snakemake.log[0]):
     from zoolib.predict import predict_chunk
 
+    limit_pixels(**snakemake.params.decoding)
     predict_chunk(
         galaxies=snakemake.input.galaxies,
         folders=[Path(path).parent for path in snakemake.input.models],

@@ -29,17 +29,17 @@ class BadImage(UserError):
     """One image that cannot be used; its galaxy is rejected with the message, and the run continues."""
 
 
-def limit_pixels(count):
+def limit_pixels(max_pixels):
     """Refuse larger images from now on in this process, before they are decoded.
 
     Memory is what limits them: decoding a picture takes up to 25 bytes a pixel, and FITS with three bands up
     to 65.
 
     Args:
-        count: width times height, at most `MOST`, which is the limit until the first call.
+        max_pixels: width times height, at most `MOST`, which is the limit until the first call.
     """
     global _most
-    _most = count
+    _most = max_pixels
 
 
 def decode_image(data, name):
@@ -97,8 +97,8 @@ def _unpacked(data, name):
 
 def _too_large(name, found):
     return BadImage(
-        f"{name}: the image has {found} pixels, more than image.max_pixels ({_most:,}); cut the galaxy out of"
-        " it, or raise the limit and the memory of the jobs."
+        f"{name}: the image has {found} pixels, more than shards.max_pixels ({_most:,}); cut the galaxy out"
+        " of it, or raise the limit and the memory of the jobs."
     )
 
 
