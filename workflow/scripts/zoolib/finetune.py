@@ -73,7 +73,7 @@ def finetune_task(galaxies, model, task, seed, job, scratch=False):
     identity["stages"] = [vars(stage) for stage in stages]
 
     def learn(progress):
-        stores = _open_stores(catalogs, labels, start.about["image"], task["name"])
+        stores = _open_stores(catalogs, labels, start.about["image"], task["name"], job.folder)
         loss = LabelsLoss(labels, statistics, task["smoothing"], _class_weights(labels, catalogs["train"]))
         with datasets.images_read(*stores.values()):
             history = _Stages(network, loss, labels, stores, identity).run(stages, progress)
@@ -200,13 +200,13 @@ def _learnable_labels(catalogs, task):
     return labels
 
 
-def _open_stores(catalogs, labels, image, task):
+def _open_stores(catalogs, labels, image, task, folder):
     """The galaxies as the training reads them, with the targets of the labels."""
     tables = {"train": repeated(catalogs["train"].table), "validation": catalogs["validation"].table}
     log.info("%s: %d galaxies to learn from, %d to validate on", task, *map(len, tables.values()))
     targets = [column for label in labels for column in label.targets]
     return {
-        name: datasets.from_catalog([table], targets, image, in_memory=True) for name, table in tables.items()
+        name: datasets.from_catalog([table], targets, image, keep_in=folder) for name, table in tables.items()
     }
 
 

@@ -14,6 +14,7 @@ from zoolib.data.locations import PLACES
 from zoolib.data.tfrecords import check_shard, damaged, parse
 from zoolib.job.logs import UserError, check_machine
 from zoolib.learning.augment import apply_views, augment, central_view, draw_numbers, random_views
+from zoolib.learning.decoded import Decoded
 
 # How TensorFlow says that a shard is damaged. Other errors are of the system: a retry may succeed.
 DAMAGE = (tf.errors.DataLossError, tf.errors.FailedPreconditionError, tf.errors.InvalidArgumentError)
@@ -114,14 +115,15 @@ def _read_list(file):
         raise damaged(file, f"it cannot be read ({' '.join(str(error).split())})") from None
 
 
-def from_catalog(frames, labels, image, in_memory=False, on_bad=None):
+def from_catalog(frames, labels, image, keep_in=None, on_bad=None):
     """Galaxies whose images are read from archives or image files when they are needed.
 
     Args:
         frames: a list of catalogues; each takes the place of a shard.
         labels: columns that become the labels; may be empty.
         image: the `image` section of the configuration.
-        in_memory: keep every image after the first reading (finetuning reads few images many times).
+        keep_in: a folder; each image is then kept after its first reading (finetuning shows few images many
+            times), in memory or in a temporary file of this folder, see `decoded.Decoded`.
         on_bad: called with the row and the message when an image cannot be read; a black image is then used.
             Without it the error stops the run.
 
@@ -138,12 +140,9 @@ def from_catalog(frames, labels, image, in_memory=False, on_bad=None):
     how = image.get("interpolation", "lanczos")
     # One dict a galaxy would take more memory than everything else.
     places = {name: table[name].to_numpy() for name in ("id_str", *PLACES, "seen", "pixels") if name in table}
-    seen, problems = {}, []
+    problems = []
 
     def read(number):
-        number = int(number)
-        if number in seen:
-            return seen[number]
         row = {name: values[number] for name, values in places.items()}
         try:
             pixels = load_row(row, image["size"], image["color"], raw, how).astype(dtype)
@@ -153,10 +152,12 @@ def from_catalog(frames, labels, image, in_memory=False, on_bad=None):
                 raise
             on_bad(row, str(error))
             pixels = np.zeros(shape, dtype)
-        if in_memory:
-            seen[number] = pixels
         return pixels
 
+    if keep_in is not None:
+        # A galaxy that is shown several times has several rows, and one image.
+        image_of = table.groupby(PLACES, sort=False, dropna=False).ngroup().to_numpy()
+        read = Decoded(read, image_of, shape, dtype, keep_in).read
     ids = tf.constant(table["id_str"].astype(str).tolist(), tf.string)
     values = tf.constant(table[labels].to_numpy("float32").reshape(len(table), len(labels)))
 
