@@ -96,7 +96,9 @@ rule collect_predictions:
         mem_mb=doubled(2000),
         runtime=30,
     params:
-        code=fingerprint("collect_predictions", "posteriors.files"),
+        code=fingerprint("collect_predictions", "posteriors.parts"),
+        # The share is judged over all chunks together, as that of the shards.
+        max_rejected=config["shards"]["max_rejected"],
     script:
         "../workflow/scripts/collect_predictions.py"
 

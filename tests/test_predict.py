@@ -158,7 +158,7 @@ def test_samples_are_ordered_by_member_then_view_then_draw(stored, tmp_path):
     with h5py.File(output.predictions) as file:
         values = file["predictions"][:]
     assert values.shape == (12, 4, 2 * 2 * 3)
-    batches, _, _ = predict.open_galaxies(files(stored, "val")[1], IMAGE, 0, 1, None)
+    batches, _, _, _ = predict.open_galaxies(files(stored, "val")[1], IMAGE, 0, 1, None)
     names, pixels, _ = next(iter(batches))
     for number, folder in enumerate(folders):
         for view in range(2):

@@ -21,7 +21,8 @@ from zoolib.data.listing import list_galaxies
 from zoolib.job.logs import UserError
 from zoolib.learning import datasets
 from zoolib.posteriors import files as predictions
-from zoolib.posteriors.files import collect_predictions, describe_posteriors, predictions_file, rank_galaxies
+from zoolib.posteriors.files import describe_posteriors, predictions_file, rank_galaxies
+from zoolib.posteriors.parts import collect_predictions
 
 MANY, CHUNKS = 100_000, 1000
 
@@ -54,7 +55,7 @@ def test_a_chunk_reads_its_own_rows_of_the_list(listed, monkeypatch):
     monkeypatch.setattr(datasets, "stored_batches", lambda *rest: None)
     seen = []
     for chunk in (0, 500, 999):
-        _, begin, end = predict.open_galaxies([listed], IMAGE, chunk, CHUNKS, None)
+        _, begin, end, _ = predict.open_galaxies([listed], IMAGE, chunk, CHUNKS, None)
         assert 0 <= end - begin <= 2 * predict.BLOCK
         seen.append(stores[-1]["id_str"].tolist())
         assert seen[-1] == [f"J{number:06d}" for number in range(begin, end)]
@@ -130,7 +131,7 @@ def test_a_chunk_opens_the_shards_that_it_lies_in(stored, tmp_path, monkeypatch)
     monkeypatch.setattr(predict, "BLOCK", 5)
     names = []
     for chunk in range(4):
-        batches, begin, end = predict.open_galaxies([tmp_path / "list.parquet"], IMAGE, chunk, 4, None)
+        batches, begin, end, _ = predict.open_galaxies([tmp_path / "list.parquet"], IMAGE, chunk, 4, None)
         names += [name.decode() for ids, _, _ in batches for name in ids.numpy()]
         assert (begin, end) == (10 * chunk, 10 * chunk + 10)
     assert opened == [str(sidecars[0])] * 2 + [str(sidecars[1])] * 2
@@ -193,7 +194,7 @@ def test_collecting_reads_names_a_chunk_at_a_time_and_no_numbers(parts, tmp_path
     output = SimpleNamespace(predictions=tmp_path / "all.hdf5", rejected=tmp_path / "rejected.csv")
     with monkeypatch.context() as patch:
         patch.setattr(h5py.Dataset, "__getitem__", counted)
-        collect_predictions(parts, [path.with_suffix(".csv") for path in parts], output)
+        collect_predictions(parts, [path.with_suffix(".csv") for path in parts], 0.1, output)
     assert {name for name, _ in at_once} <= {"/id_str", "/label_cols"}
     assert max(size for _, size in at_once) == 30
     with h5py.File(output.predictions) as whole:

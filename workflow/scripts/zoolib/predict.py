@@ -3,7 +3,9 @@
 Python users: `zoolib.api.load("results/demo/train/metrics/0").predict("one.jpg")`.
 """
 
+import hashlib
 import itertools
+import json
 from pathlib import Path
 
 import keras
@@ -65,6 +67,22 @@ def _use(member):
     return member.columns, member.about["image"], augmentation_of(member.about)["steps"]
 
 
+def identity_of(members):
+    """A hash of an ensemble: of all weights, and of how they see an image.
+
+    Args:
+        members: a list of `GalaxyModel`.
+
+    Returns:
+        32 hexadecimal digits; the same for a model that was trained again to the same weights.
+    """
+    found = hashlib.sha256(json.dumps(_use(members[0])).encode())
+    for member in members:
+        for weights in member.network.get_weights():
+            found.update(np.ascontiguousarray(weights))
+    return found.hexdigest()[:32]
+
+
 def open_galaxies(galaxies, image, chunk, of, on_bad):
     """Open one chunk of the galaxies to predict, from listed images or from shards.
 
@@ -81,7 +99,7 @@ def open_galaxies(galaxies, image, chunk, of, on_bad):
 
     Returns:
         (iterator over blocks of (id_str, stored images, labels); the chunk's first position among all
-        galaxies; the position after its last).
+        galaxies; the position after its last; the number of all galaxies).
 
     Raises:
         UserError: a file is not a list of galaxies, or shards are damaged or have another size than the model
@@ -89,10 +107,11 @@ def open_galaxies(galaxies, image, chunk, of, on_bad):
     """
     shards = listing.shards_of(galaxies)
     if shards is None:
-        begin, end = _bounds(listing.count_images(galaxies), chunk, of)
+        count = listing.count_images(galaxies)
+        begin, end = _bounds(count, chunk, of)
         part = listing.read_images(galaxies, begin, end)
         store = datasets.from_catalog([part], [], image, on_bad=on_bad)
-        return _blocks(store), begin, end
+        return _blocks(store), begin, end, count
     paths, counts = list(shards), np.array(list(shards.values()))
     ends = np.cumsum(counts)
     begin, end = _bounds(ends[-1], chunk, of)
@@ -108,7 +127,7 @@ def open_galaxies(galaxies, image, chunk, of, on_bad):
             )
     files = [paths[shard].removesuffix(".json") + ".tfrecord" for shard in used]
     store = datasets.from_shards(files, abouts, {**image, "encoding": abouts[0]["encoding"]})
-    return _blocks(store, begin - first, end - first), begin, end
+    return _blocks(store, begin - first, end - first), begin, end, int(ends[-1])
 
 
 def _blocks(store, *part):
@@ -149,7 +168,8 @@ def predict_chunk(galaxies, folders, chunk, of, samples, views, seed, output):
     def on_bad(row, reason):
         rejected[row["id_str"]] = reason
 
-    batches, begin, end = open_galaxies(galaxies, about["image"], chunk, of, on_bad)
+    batches, begin, end, count = open_galaxies(galaxies, about["image"], chunk, of, on_bad)
+    part = {"models": identity_of(members), "first": begin, "last": end, "of": count}
     log.info("Chunk %d of %d: %s galaxies", chunk + 1, of, f"{end - begin:,}")
     abouts = [(folder, member.about) for folder, member in zip(folders, members, strict=True)]
     kept, done = 0, 0
@@ -157,7 +177,7 @@ def predict_chunk(galaxies, folders, chunk, of, samples, views, seed, output):
         whole(output.predictions) as partial,
         # It writes after the file below has been closed.
         marking_learned(partial, abouts) as mark,
-        predictions_file(partial, end - begin, about, len(members), samples, views, seed) as append,
+        predictions_file(partial, end - begin, about, len(members), samples, views, seed, part) as append,
         progress(None, "predicting", total=end - begin) as meter,
     ):
         for names, pixels, _ in batches:

@@ -6,17 +6,16 @@ import itertools
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import h5py
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zoolib.config.trees import DecisionTree
 from zoolib.data.disk_sort import in_order
-from zoolib.job.logs import UserError, log, progress, whole
+from zoolib.job.logs import UserError, check_machine, log, progress, whole
+from zoolib.posteriors.parts import PART, check_parts, check_together, digest_of_names, part_of
 from zoolib.posteriors.summary import describe
 
 # Galaxies in memory at once, for each thread.
@@ -63,7 +62,7 @@ class Predictions:
         """
         for start in range(0, len(self.id_str), size):
             rows = slice(start, min(start + size, len(self.id_str)))
-            values = self.values[rows].astype(float)
+            values = self._read(rows).astype(float)
             smallest = {"concentrations": np.nextafter(0, 1), "values": -np.inf}.get(self.kind, 0)
             good = np.isfinite(values) & (values >= smallest)
             if not good.all():
@@ -75,6 +74,16 @@ class Predictions:
                     " missing or broken, so predict it again."
                 )
             yield rows, values
+
+    def _read(self, rows):
+        try:
+            return self.values[rows]
+        except OSError as error:
+            check_machine(error, self.path)
+            raise UserError(
+                f"{self.path}: the numbers of the galaxies {rows.start} to {rows.stop - 1} cannot be read"
+                f" ({error}); this file, or its part in chunks/, is damaged: delete it and predict again."
+            ) from None
 
     def map(self, function, threads=1):
         """Apply a function to all galaxies, a block at a time.
@@ -106,33 +115,53 @@ def open_predictions(path):
         `Predictions`.
 
     Raises:
-        UserError: there is no such file, it is not HDF5, or a dataset is missing.
+        UserError: there is no such file, it is not HDF5, a dataset is missing, or one of the files that a
+            virtual file refers to is missing or another one.
     """
     try:
         file = h5py.File(path, "r")
     except OSError as error:
+        check_machine(error, path)
         raise UserError(f"{path}: cannot be read as predictions in HDF5 ({error}); predict again.") from None
     with file:
-        missing = {"predictions", "id_str", "label_cols"} - set(file)
-        if missing:
-            raise UserError(
-                f"{path}: the dataset '{min(missing)}' is missing, found {', '.join(file) or 'none'};"
-                " predictions have predictions, id_str and label_cols."
-            )
-        kind = str(file.attrs.get("kind", "concentrations"))
-        content = json.loads(file.attrs.get("tree", "null"))
-        if kind == "concentrations" and content is None:
-            raise UserError(f"{path}: the attribute 'tree' is missing; predict again with this project.")
-        tree = DecisionTree.from_dict(content, path) if content else None
-        columns = [str(name) for name in file["label_cols"].asstr()[:]]
-        if tree and columns != tree.columns:
-            raise UserError(
-                f"{path}: label_cols ({', '.join(columns[:3])}, …) are not the answers of its tree"
-                f" ({', '.join(tree.columns[:3])}, …); predict again with this project."
-            )
-        labels = json.loads(file.attrs.get("labels", "null"))
-        names, values = file["id_str"].asstr()[:], file["predictions"]
-        yield Predictions(str(path), kind, tree, columns, names, values, labels)
+        try:
+            opened = _read_about(path, file)
+        # What h5py and JSON raise at damaged bytes.
+        except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            check_machine(error, path)
+            reason = " ".join(str(error).split())
+            raise UserError(f"{path}: the predictions are damaged ({reason}); predict again.") from None
+        check_parts(path, file)
+        yield opened
+
+
+def _read_about(path, file):
+    """What a file of predictions says, except for its numbers."""
+    missing = {"predictions", "id_str", "label_cols"} - set(file)
+    if missing:
+        raise UserError(
+            f"{path}: the dataset '{min(missing)}' is missing, found {', '.join(file) or 'none'};"
+            " predictions have predictions, id_str and label_cols."
+        )
+    kind = str(file.attrs.get("kind", "concentrations"))
+    content = json.loads(file.attrs.get("tree", "null"))
+    if kind == "concentrations" and content is None:
+        raise UserError(f"{path}: the attribute 'tree' is missing; predict again with this project.")
+    tree = DecisionTree.from_dict(content, path) if content else None
+    columns = [str(name) for name in file["label_cols"].asstr()[:]]
+    if tree and columns != tree.columns:
+        raise UserError(
+            f"{path}: label_cols ({', '.join(columns[:3])}, …) are not the answers of its tree"
+            f" ({', '.join(tree.columns[:3])}, …); predict again with this project."
+        )
+    labels = json.loads(file.attrs.get("labels", "null"))
+    names, values = file["id_str"].asstr()[:], file["predictions"]
+    if values.ndim != 3 or values.shape[:2] != (len(names), len(columns)):
+        raise UserError(
+            f"{path}: the predictions have the shape {values.shape}, expected ({len(names)}, {len(columns)},"
+            " samples), as there are names and answers; predict again."
+        )
+    return Predictions(str(path), kind, tree, columns, names, values, labels)
 
 
 def describe_posteriors(predictions, output, credible_level, cuts=(), threads=1):
@@ -140,7 +169,7 @@ def describe_posteriors(predictions, output, credible_level, cuts=(), threads=1)
 
     Args:
         predictions: HDF5 of predictions.
-        output: Parquet to write; its metadata have kind, credible_level and tree.
+        output: Parquet to write; its metadata have kind, credible_level, tree and which part it is.
         credible_level: mass of the intervals, between 0 and 1.
         cuts: `DecisionTree.cuts` to apply.
         threads: blocks of galaxies that are processed at once.
@@ -159,6 +188,8 @@ def describe_posteriors(predictions, output, credible_level, cuts=(), threads=1)
         empty = table_of(slice(0, 0), np.ones((0, *opened.values.shape[1:])))
         about = {"kind": opened.kind, "credible_level": str(credible_level)}
         about |= {"tree": json.dumps(opened.tree.to_dict())} if opened.tree else {}
+        part = part_of(opened.values.file)
+        about |= {"part": json.dumps({name: part[name] for name in PART if name in part})}
         schema = empty.schema.set(0, pa.field("id_str", pa.string())).with_metadata(about)
         with (
             pq.ParquetWriter(partial, schema) as writer,
@@ -182,20 +213,29 @@ def read_described(parts, columns=None):
         "credible_level": mass of the intervals}).
 
     Raises:
-        UserError: a file is not such a catalogue.
+        UserError: a file is not such a catalogue, or the parts are of different models, settings or lists.
     """
-    tables = []
+    tables, described = [], {}
     for part in parts:
         try:
             tables.append(pq.read_table(part, columns=None if columns is None else ["id_str", *columns]))
         except (OSError, pa.ArrowException) as error:
+            check_machine(error, part)
             raise UserError(f"{part}: cannot be read as a flat catalogue ({error}); predict again.") from None
+        described[part] = _check_described(part, tables[-1].schema.metadata)
+    check_together(described)
     about = tables[0].schema.metadata
-    if not about or b"credible_level" not in about:
-        raise UserError(f"{parts[0]}: was not written by this project's describe_posteriors; predict again.")
     tree = DecisionTree.from_dict(json.loads(about[b"tree"]), parts[0]) if b"tree" in about else None
     table = pa.concat_tables(tables).to_pandas()
     return table, {"tree": tree, "credible_level": float(about[b"credible_level"])}
+
+
+def _check_described(path, about):
+    """Check the metadata of a flat catalogue; returns which part it is, and all that the parts must share."""
+    if not about or b"credible_level" not in about:
+        raise UserError(f"{path}: was not written by this project's describe_posteriors; predict again.")
+    shared = {name: about.get(name.encode(), b"").decode() for name in ("kind", "credible_level", "tree")}
+    return json.loads(about.get(b"part", b"{}")) | shared
 
 
 def rank_galaxies(parts, output):
@@ -207,8 +247,9 @@ def rank_galaxies(parts, output):
             `information.information`).
 
     Raises:
-        UserError: a part cannot be read.
+        UserError: a part cannot be read, or the parts are of different models, settings or lists.
     """
+    check_together({part: _check_described(part, _metadata(part)) for part in parts})
 
     def rows():
         for part in parts:
@@ -231,8 +272,16 @@ def rank_galaxies(parts, output):
     log.info("%s: %s galaxies", output, f"{rank:,}")
 
 
+def _metadata(part):
+    try:
+        return pq.read_schema(part).metadata
+    except (OSError, pa.ArrowException) as error:
+        check_machine(error, part)
+        raise UserError(f"{part}: cannot be read as a flat catalogue ({error}); predict again.") from None
+
+
 @contextlib.contextmanager
-def predictions_file(path, galaxies, about, members, samples, views, seed):
+def predictions_file(path, galaxies, about, members, samples, views, seed, part=None):
     """Write predictions as HDF5 in Zoobot's layout, some galaxies at a time.
 
     Args:
@@ -243,6 +292,8 @@ def predictions_file(path, galaxies, about, members, samples, views, seed):
         samples: dropout draws for each view.
         views: number of augmented views; 0 is only the central view.
         seed: seed of the run.
+        part: attributes that say which part of a target it is: `models` (hash of their weights), `first` and
+            `last` (positions of its first galaxy and after its last one), and `of` (galaxies of the target).
 
     Yields:
         A function of (id_str, values (galaxies, answers, samples)) that writes more galaxies and returns
@@ -268,6 +319,7 @@ def predictions_file(path, galaxies, about, members, samples, views, seed):
         file.create_dataset("id_str", data=names, dtype=h5py.string_dtype())
         file.create_dataset("label_cols", data=list(about["columns"]), dtype=h5py.string_dtype())
         file.attrs.update(_attributes(about, members, samples, views, seed))
+        file.attrs.update({**(part or {}), "ids": digest_of_names(names)})
 
 
 def _attributes(about, members, samples, views, seed):
@@ -286,38 +338,3 @@ def _attributes(about, members, samples, views, seed):
         "samples_per_view": samples,
         "seed": seed,
     }
-
-
-def collect_predictions(parts, rejected_parts, output):
-    """Write one virtual HDF5 over all chunks; it refers to the numbers in their files and copies none.
-
-    Args:
-        parts: HDF5 files of the chunks, in order.
-        rejected_parts: the tables of the chunks of images that could not be read.
-        output: attributes predictions (HDF5, in a folder above the parts) and rejected (CSV).
-    """
-    sizes = []
-    for part in parts:
-        with h5py.File(part) as file:
-            sizes.append(len(file["id_str"]))
-            label_cols, attributes = list(file["label_cols"].asstr()), dict(file.attrs)
-            shape = file["predictions"].shape[1:]
-    ends = np.cumsum(sizes)
-    layout = h5py.VirtualLayout((int(ends[-1]), *shape), dtype="float32")
-    for part, size, end in zip(parts, sizes, ends, strict=True):
-        # Relative, so that the folder can be moved or copied to another machine.
-        where = Path(part).relative_to(Path(output.predictions).parent)
-        if size:
-            layout[end - size : end] = h5py.VirtualSource(where, "predictions", shape=(size, *shape))
-    with whole(output.predictions) as partial, h5py.File(partial, "w") as file:
-        file.create_virtual_dataset("predictions", layout)
-        names = file.create_dataset("id_str", ends[-1:], h5py.string_dtype())
-        for part, size, end in zip(parts, sizes, ends, strict=True):
-            with h5py.File(part) as opened:
-                names[end - size : end] = opened["id_str"][:]
-        file.create_dataset("label_cols", data=label_cols, dtype=h5py.string_dtype())
-        file.attrs.update(attributes)
-    rejected = pd.concat([pd.read_csv(part, dtype=str) for part in rejected_parts], ignore_index=True)
-    with whole(output.rejected) as partial:
-        rejected.to_csv(partial, index=False)
-    log.info("%s galaxies in %d parts, %d images rejected", f"{ends[-1]:,}", len(parts), len(rejected))

@@ -1,0 +1,199 @@
+"""The parts of a target's predictions: those that do not belong together, are missing, or are left over."""
+
+import os
+import shutil
+from types import SimpleNamespace
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from drawn import SMALL, some_concentrations
+from zoolib.job.logs import UserError
+from zoolib.posteriors.files import (
+    describe_posteriors,
+    open_predictions,
+    predictions_file,
+    rank_galaxies,
+    read_described,
+)
+from zoolib.posteriors.parts import collect_predictions
+
+ABOUT = {"kind": "concentrations", "tree": SMALL.to_dict(), "columns": SMALL.columns}
+
+
+class Target:
+    """A folder of predictions of some galaxies, in one part for each chunk."""
+
+    def __init__(self, folder, galaxies=40):
+        self.folder, self.galaxies, self.bad = folder, galaxies, 0
+
+    def part(self, chunk, of, models="old", samples=3, name=None):
+        """Predict one chunk."""
+        first, last = (number * self.galaxies // of for number in (chunk, chunk + 1))
+        names = [f"{name or 'J'}{number}" for number in range(first, last)]
+        values = some_concentrations(len(names), SMALL, samples, seed=chunk).astype("float32")
+        path = self.folder / "chunks" / f"{chunk}.hdf5"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        about = {"models": models, "first": first, "last": last, "of": self.galaxies}
+        with predictions_file(path, len(names), ABOUT, 1, samples, 0, 0, about) as append:
+            append(names, values)
+        rows = "".join(f"bad{chunk}-{row},x.png: is empty\n" for row in range(self.bad))
+        path.with_suffix(".rejected.csv").write_text("id_str,reason\n" + rows)
+        return path
+
+    def describe(self, *parts):
+        """Describe parts in the flat catalogue; returns their files."""
+        described = [self.folder / "catalog" / f"{path.stem}.parquet" for path in parts]
+        for path, output in zip(parts, described, strict=True):
+            describe_posteriors(path, output, 0.9)
+        return described
+
+    def collect(self, *parts, max_rejected=0.01):
+        """Collect the parts; returns the virtual file."""
+        output = SimpleNamespace(
+            predictions=self.folder / "predictions.hdf5", rejected=self.folder / "rejected.csv"
+        )
+        rejected = [path.with_suffix(".rejected.csv") for path in parts]
+        collect_predictions(list(map(str, parts)), rejected, max_rejected, output)
+        return output.predictions
+
+    def run(self, of, **changes):
+        """Predict, describe and collect all chunks; returns the virtual file."""
+        parts = [self.part(chunk, of, **changes) for chunk in range(of)]
+        self.describe(*parts)
+        return self.collect(*parts)
+
+
+@pytest.fixture
+def target(tmp_path):
+    return Target(tmp_path / "target")
+
+
+def refused(path, words):
+    """Assert that a file of predictions is refused with one sentence."""
+    with pytest.raises(UserError, match=words) as caught, open_predictions(path):
+        pass
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_part_reads_as_nan_and_is_refused(target):
+    path = target.run(4)
+    with open_predictions(path) as opened:
+        assert np.isfinite(opened.values[:]).all()
+    (target.folder / "chunks" / "2.hdf5").unlink()
+    with h5py.File(path) as file:
+        assert np.isnan(file["predictions"][20:30]).all()
+        assert np.isfinite(file["predictions"][:20]).all()
+    refused(path, "chunks/2.hdf5: is missing, and .*predictions.hdf5 has its numbers from there")
+
+
+def test_predictions_without_their_parts_are_refused_wherever_they_are_read(target, tmp_path, monkeypatch):
+    path = target.run(2)
+    (tmp_path / "copy").mkdir()
+    shutil.copy(path, tmp_path / "copy")
+    refused(tmp_path / "copy" / "predictions.hdf5", "copy/chunks/0.hdf5: is missing")
+    # HDF5 would find the parts of another target in the working directory.
+    monkeypatch.chdir(target.folder)
+    refused(tmp_path / "copy" / "predictions.hdf5", "copy/chunks/0.hdf5: is missing")
+    # A complete folder can be moved.
+    target.folder.rename(tmp_path / "moved")
+    with open_predictions(tmp_path / "moved" / "predictions.hdf5") as opened:
+        assert len(list(opened.blocks(7))) == 6
+
+
+@pytest.mark.parametrize(
+    "changes", [{"of": 3}, {"name": "K"}, {"models": "new"}, {"samples": 5}], ids=lambda change: str(change)
+)
+def test_a_part_that_was_replaced_is_refused(target, changes):
+    path = target.run(2)
+    target.part(1, **{"of": 2, **changes})
+    refused(path, "chunks/1.hdf5: is not the file that .* refers to, but one of other galaxies, models")
+
+
+@pytest.mark.parametrize("content", [b"", b"no HDF5", None])
+def test_a_damaged_part_is_refused(target, content):
+    path = target.run(2)
+    part = target.folder / "chunks" / "1.hdf5"
+    part.write_bytes(part.read_bytes()[:3000] if content is None else content)
+    refused(path, "chunks/1.hdf5: cannot be read as predictions in HDF5")
+
+
+def test_bytes_that_are_not_as_they_were_written_are_refused(target):
+    part = target.part(0, 1)
+    data = bytearray(part.read_bytes())
+    with h5py.File(part) as file:
+        where = file["predictions"].id.get_chunk_info(0).byte_offset
+    data[where + 50] ^= 255
+    part.write_bytes(data)
+    with (
+        pytest.raises(UserError, match="0.hdf5: the numbers of the galaxies 0 to 39 cannot be read"),
+        open_predictions(part) as opened,
+    ):
+        list(opened.blocks())
+
+
+def test_fewer_chunks_leave_no_rows_of_the_old_ones(target):
+    target.run(4)
+    # Another job may write the last of these at the moment.
+    kept = ["notes.hdf5", "3.csv", "4.hdf5.txt", "03.hdf5", ".79.node1.1.hdf5"]
+    for name in (*kept, ".77.node1.3.hdf5", ".78.node1.cluster.3.rejected.csv"):
+        (target.folder / "chunks" / name).touch()
+    (target.folder / "catalog" / ".78.node1.3.parquet").touch()
+    path = target.run(2, models="new")
+    assert sorted(os.listdir(target.folder / "catalog")) == ["0.parquet", "1.parquet"]
+    assert len(pd.read_parquet(target.folder / "catalog")) == 40
+    expected = ["0.hdf5", "0.rejected.csv", "1.hdf5", "1.rejected.csv", *kept]
+    assert sorted(os.listdir(target.folder / "chunks")) == sorted(expected)
+    with open_predictions(path) as opened:
+        assert list(opened.id_str) == [f"J{number}" for number in range(40)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"models": "new"}, "is of other models than"),
+        ({"samples": 5}, "has another 'samples_per_view' than"),
+        ({"of": 4}, "begins with galaxy 10 of the target, expected 20"),
+    ],
+)
+def test_parts_that_do_not_belong_together_are_not_joined(target, changes, words):
+    parts = [target.part(0, 2), target.part(1, **{"of": 2, **changes})]
+    described = target.describe(*parts)
+    calls = [lambda: target.collect(*parts)]
+    if "samples" not in changes:
+        calls += [
+            lambda: rank_galaxies(described, target.folder / "label_next.csv"),
+            lambda: read_described(described),
+        ]
+    for call in calls:
+        with pytest.raises(UserError, match=f"1.(hdf5|parquet): {words}") as caught:
+            call()
+        assert "--forcerun predict_chunk" in str(caught.value) and "\n" not in str(caught.value)
+    assert not list(target.folder.glob("*.*"))
+
+
+def test_a_part_that_is_not_listed_is_missed(target):
+    parts = [target.part(chunk, 4) for chunk in range(4)]
+    with pytest.raises(UserError, match="2.hdf5: ends with galaxy 30 of the target, which has 40"):
+        target.collect(*parts[:3])
+    with pytest.raises(UserError, match="2.hdf5: begins with galaxy 20 of the target, expected 10"):
+        target.collect(parts[0], *parts[2:])
+
+
+def test_parts_described_with_other_settings_are_not_joined(target):
+    described = target.describe(target.part(0, 2), target.part(1, 2))
+    describe_posteriors(target.folder / "chunks" / "1.hdf5", described[1], 0.5)
+    with pytest.raises(UserError, match="1.parquet: has another 'credible_level' than"):
+        rank_galaxies(described, target.folder / "label_next.csv")
+
+
+def test_bad_images_are_counted_over_all_chunks(target):
+    target.bad = 1
+    # One of 41, in each of two chunks: 4.8 % of 42.
+    parts = [target.part(chunk, 2) for chunk in range(2)]
+    with pytest.raises(UserError, match=r"shards.max_rejected: 2 of 42 images \(4.8%\) .* x.png: is empty"):
+        target.collect(*parts, max_rejected=0.04)
+    assert not list(target.folder.glob("*.*"))
+    target.collect(*parts, max_rejected=0.05)
+    assert list(pd.read_csv(target.folder / "rejected.csv")["id_str"]) == ["bad0-0", "bad1-0"]
