@@ -179,6 +179,10 @@ def test_numbers_may_have_an_exponent(check):
     assert config["run"] == "1e3"
 
 
+def test_the_largest_seed_is_accepted(check):
+    assert check("seed: 9223372036854775807")[0]["seed"] == 2**63 - 1
+
+
 def test_a_refused_configuration_is_left_as_it_was(repo, base):
     config = {**copy.deepcopy(base), "trian": {}}
     before = copy.deepcopy(config)
@@ -227,6 +231,12 @@ WRONG = {
     ),
     "too small": ("train: {batch_size: 0}", "train.batch_size is 0, expected 1 or more."),
     "too large": ("shards: {max_rejected: 1.5}", "shards.max_rejected is 1.5, expected 1 or less."),
+    "a seed of 64 bits": (
+        "seed: 9223372036854775808",
+        "seed is 9223372036854775808, expected 9223372036854775807 or less.",
+    ),
+    "a seed with an exponent": ("seed: 1e30", "seed is 1000000000000000019884624838656, expected 9223372036"),
+    "a negative seed": ("seed: -1", "seed is -1, expected 0 or more."),
     "not above": ("image: {crop: 0}", "image.crop is 0, expected more than 0."),
     "not below": ("train: {dropout: 1}", "train.dropout is 1, expected less than 1."),
     "not in the list": (
