@@ -331,7 +331,7 @@ def test_an_error_of_the_system_is_no_bad_image(tmp_path, monkeypatch, number):
         {"archive": str(tmp_path / "a.zip"), "member": "x/a.png", "file_loc": ""},
     ]
     monkeypatch.setattr(Path, "read_bytes", fails)
-    monkeypatch.setattr(zipfile.ZipFile, "read", fails)
+    monkeypatch.setattr(zipfile.ZipFile, "open", fails)
     for row in rows:
         with pytest.raises(MachineError, match=f"a.(png|zip): .*{os.strerror(number)}"):
             images.load_row(row, 20, color=False)
