@@ -124,5 +124,6 @@ def _find_images(table, catalogs):
     found = [find_images(table[table["entry"] == number], entry) for number, entry in enumerate(catalogs)]
     places, reasons = (pd.concat(parts).loc[table.index] for parts in zip(*found, strict=True))
     together = sides(table["id_str"], table["group"], images_led_to(places))
-    log.info("%s rows share a galaxy, a group or an image", f"{together.duplicated(keep=False).sum():,}")
+    if shared := together.duplicated(keep=False).sum():
+        log.info("%s rows share a galaxy, a group or an image with another row", f"{shared:,}")
     return table.assign(**places, group=together), reasons
