@@ -14,7 +14,7 @@ GPU_ENV := .venv/made-from-the-gpu-lock
 DEV_ENV := .venv/made-from-the-dev-lock
 PARITY_ENV := .venv/made-from-the-parity-lock
 
-.PHONY: help env env-gpu env-dev env-parity demo build-and-check-demo finetune test lint-and-test test-preemption test-slurm test-slurm-accounting lint format report contact-sheet resources lock clean
+.PHONY: help env env-gpu env-dev env-parity demo build-and-check-demo finetune test lint-and-test test-preemption test-faults test-slurm test-slurm-accounting lint format report contact-sheet resources lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-22s %s\n", $$1, $$2 }' Makefile
@@ -71,6 +71,8 @@ lint-and-test: lint
 
 test-preemption: $(DEV_ENV) ## trainings cut at CUTS=10 random moments (SEED=1) end like trainings without cuts (5 min)
 	$(TIMED) $@ python tests/tools/preemption.py $(or $(CUTS),10) $(or $(SEED),1)
+test-faults: $(DEV_ENV) ## kills, damage and errors at drawn moments (SEED=1; 8 min); FAULTS=200 visits every case (hours)
+	$(TIMED) $@ python tests/faults/run.py $(or $(FAULTS),0) $(or $(SEED),1)
 test-slurm: $(DEV_ENV) ## config/test.yaml on a SLURM of this machine, with the faults of a cluster (root, Debian; 15 min)
 	$(TIMED) $@ python -m pytest tests/slurm/test_slurm.py
 test-slurm-accounting: $(DEV_ENV) ## the same run on a SLURM with accounting (slurmdbd, MariaDB; 5 min)

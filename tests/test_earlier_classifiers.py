@@ -2,30 +2,30 @@
 
  1. galaxies at another scale at prediction
       learning/test_augment.py::test_training_and_prediction_see_a_galaxy_at_the_same_scale
-      test_faults.py::test_a_model_predicts_at_the_scale_that_it_was_trained_at
+      test_earlier_classifiers.py::test_a_model_predicts_at_the_scale_that_it_was_trained_at
  2. one crop for all images of a batch
-      test_faults.py::test_the_same_image_is_cut_differently_within_a_batch
+      test_earlier_classifiers.py::test_the_same_image_is_cut_differently_within_a_batch
  3. dropout that does nothing at prediction
       learning/test_models.py::test_the_reloaded_head_draws_and_the_backbone_does_not
       test_predict.py::test_samples_differ_and_can_be_repeated
  4. test galaxies decide when to stop, nothing is seeded
-      test_faults.py::test_votes_of_test_galaxies_change_nothing
-      test_faults.py::test_two_runs_give_the_same_bytes
-      test_faults.py::test_no_rule_lets_training_see_test_galaxies
+      test_earlier_classifiers.py::test_votes_of_test_galaxies_change_nothing
+      test_earlier_classifiers.py::test_two_runs_give_the_same_bytes
+      test_earlier_classifiers.py::test_no_rule_lets_training_see_test_galaxies
       test_catalog.py::test_new_galaxies_and_another_order_move_no_galaxy_to_another_split
  5. options that are ignored or misspelt
-      test_faults.py::test_every_key_is_read_by_some_code
+      test_earlier_classifiers.py::test_every_key_is_read_by_some_code
       config/test_schema.py::test_a_wrong_configuration_is_one_message
  6. empty last shard
-      test_faults.py::test_no_shard_is_empty_where_galaxies_divide_evenly
+      test_earlier_classifiers.py::test_no_shard_is_empty_where_galaxies_divide_evenly
     images upside down in shards, but not elsewhere
-      test_faults.py::test_shards_and_images_have_one_orientation
+      test_earlier_classifiers.py::test_shards_and_images_have_one_orientation
     a wrong image size is reshaped
       test_shards.py::test_reading_stops_at_an_unexpected_shard
     labels of some number types are refused
       test_shards.py::test_labels_are_kept_as_numbers
  7. one image format for a complete run
-      test_faults.py::test_one_catalogue_mixes_formats
+      test_earlier_classifiers.py::test_one_catalogue_mixes_formats
     names in another order than their predictions
       test_predict.py::test_the_number_of_chunks_changes_nothing
  8. a new head that is frozen with the backbone
@@ -47,7 +47,7 @@
 11. models that need code to be loaded
       learning/test_models.py::test_a_model_saves_and_loads_whole_in_safe_mode
 12. dependencies that keep all other packages old
-      test_faults.py::test_dead_ends_are_not_depended_on
+      test_earlier_classifiers.py::test_dead_ends_are_not_depended_on
 13. no resuming
       test_train.py::test_an_interrupted_training_ends_with_the_same_weights
     no FITS
