@@ -389,6 +389,11 @@ WRONG = {
         "evaluate.target is 'test', but the ensemble 'catalog' learns from the galaxies of this target "
         "(split test); choose a target of another split than train, test.",
     ),
+    "evaluation on what stopped the training": (
+        "predict: {targets: [{name: test, ensemble: metrics, split: val}]}",
+        "evaluate.target is 'test', a target of the split val, which decides when each training stops; "
+        "choose a target of the split test.",
+    ),
 }
 
 

@@ -22,7 +22,14 @@ CONFIG = {
                 "label": "ring",
                 "images": "mine/a",
                 "strategy": {"name": "own_strategies.TopOnly", "blocks": 2},
-            }
+            },
+            {
+                "name": "own",
+                "table": "mine/a.csv",
+                "kind": "votes",
+                "tree": "mine/labels.yaml",
+                "images": "mine/a",
+            },
         ]
     },
 }
@@ -48,6 +55,7 @@ def run(tmp_path_factory):
         (repo / file).parent.mkdir(parents=True, exist_ok=True)
         (repo / file).touch()
     shutil.copy(REPO / "config/trees/gz_decals_5.yaml", repo / "mine/tree.yaml")
+    (repo / "mine/labels.yaml").write_text("name: own\nquestions: {lens: {answers: [certain, possible]}}\n")
     shutil.copy(REPO / "config/augmentations/zoobot1.yaml", repo / "mine/views.yaml")
     # A folder that Python searches.
     (repo / OWN_STRATEGY).write_text(STRATEGY)
@@ -65,6 +73,8 @@ def run(tmp_path_factory):
         ("mine/views.yaml", "0.7,", "0.6,", "train_member"),
         ("mine/tree.yaml", "questions:", "# A comment.\nquestions:", None),
         ("mine/tree.yaml", "[smooth, featured-or-disk", "[featured-or-disk, smooth", "build_catalog"),
+        ("mine/labels.yaml", "name:", "# A comment.\nname:", None),
+        ("mine/labels.yaml", "possible", "perhaps", "build_task_catalog"),
     ],
 )
 def test_an_edit_runs_again_what_depends_on_it(run, tmp_path, file, old, new, first):

@@ -284,6 +284,11 @@ def _check_targets(config):
     target = splits[evaluated]
     if not target["ensemble"]:
         return
+    if target["split"] == "val":
+        raise wrong(
+            f"evaluate.target is '{evaluated}', a target of the split val, which decides when each training"
+            " stops; choose a target of the split test."
+        )
     learned = {entry["name"]: entry["splits"] for entry in config["train"]["ensembles"]}[target["ensemble"]]
     if target["split"] in learned:
         raise wrong(
