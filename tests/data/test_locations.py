@@ -1,3 +1,4 @@
+import errno
 import os
 
 import pandas as pd
@@ -5,7 +6,7 @@ import pytest
 from zoolib.data.catalogs import Catalog, write_catalog
 from zoolib.data.listing import list_galaxies
 from zoolib.data.locations import PLACES, in_folder, read_places, stem
-from zoolib.job.logs import UserError
+from zoolib.job.logs import MachineError, UserError
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
@@ -95,3 +96,33 @@ def test_names_that_are_not_utf_8_are_one_message(tmp_path):
     (folder / "a.png").touch()
     with pytest.raises(UserError, match=r"img/caf\\xe9.*: the name is not UTF-8; rename"):
         found_in(tmp_path / "img", "a")
+
+
+def test_a_dictionary_column_of_places_may_have_blanks(tmp_path):
+    table = pd.DataFrame({"id_str": ["a", "b"], "file_loc": pd.Categorical(["/x/a.png", None])})
+    table["id_str"] = table["id_str"].astype("category")
+    table.to_parquet(tmp_path / "table.parquet")
+    found = pd.concat(read_places(tmp_path / "table.parquet", rows=1))
+    assert found["file_loc"].tolist() == ["/x/a.png", ""] and found["id_str"].tolist() == ["a", "b"]
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EMFILE])
+def test_a_folder_or_table_that_the_system_cannot_read_rejects_nobody(tmp_path, monkeypatch, number):
+    (tmp_path / "a.png").touch()
+    pd.DataFrame({"id_str": ["a"], "file_loc": ["a.png"]}).to_csv(tmp_path / "own.csv", index=False)
+    names, files = pd.Series(["a"]), pd.Series(["a.png"])
+
+    def fails(path, *_, **__):
+        raise OSError(number, os.strerror(number), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", fails)
+        with pytest.raises(MachineError, match=os.strerror(number)):
+            in_folder(names, files, tmp_path, None)
+    with monkeypatch.context() as patch:
+        patch.setattr(pd, "read_csv", fails)
+        with pytest.raises(MachineError, match=f"own.csv: .*{os.strerror(number)}"):
+            next(read_places(tmp_path / "own.csv", rows=2))
+    # A link to itself hides no other file.
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    assert in_folder(names, files, tmp_path, None)[1].tolist() == [""]

@@ -8,7 +8,7 @@ import pandas as pd
 
 from zoolib.config.folders import check_text, walk
 from zoolib.data.tables import IDS, LOCATIONS, find_column, read_batches, read_names
-from zoolib.job.logs import UserError, log
+from zoolib.job.logs import UserError, check_machine, log
 from zoolib.zenodo import archives
 
 PLACES = ["archive", "member", "file_loc"]
@@ -116,9 +116,20 @@ def _are_files(paths, listings=None):
 
 def _listing(folder):
     try:
-        return {entry.name for entry in os.scandir(folder or ".") if entry.is_file()}
-    except OSError:
+        with os.scandir(folder or ".") as entries:
+            return {entry.name for entry in entries if _is_file(entry)}
+    except OSError as error:
+        check_machine(error, folder or ".")
         return set()
+
+
+def _is_file(entry):
+    try:
+        return entry.is_file()
+    except OSError as error:
+        # A link to itself is no file, and its neighbours are.
+        check_machine(error, entry.path)
+        return False
 
 
 def _files_below(folder):

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zoolib.config.queries import BACKTICKS, Query
-from zoolib.job.logs import UserError
+from zoolib.job.logs import UserError, check_machine
 
 # Zoobot's convention first, then the record's names.
 IDS = ("id_str", "iauname")
@@ -39,7 +39,7 @@ def read_table(path, choose=None, words=(*IDS, *LOCATIONS), literal=()):
     with _readable(path) as kind:
         if kind == "Parquet":
             columns = choose(pq.read_schema(path).names) if choose else None
-            return pq.read_table(path, columns=columns).to_pandas(ignore_metadata=True)
+            return _to_pandas(pq.read_table(path, columns=columns))
         return pd.read_csv(path, **_of_csv(path, choose, words, literal), low_memory=False)
 
 
@@ -66,11 +66,20 @@ def read_batches(path, choose, words, rows):
         file, start = pq.ParquetFile(path), 0
         columns = choose(file.schema_arrow.names)
         if not file.metadata.num_rows:
-            yield file.read(columns).to_pandas(ignore_metadata=True)
+            yield _to_pandas(file.read(columns))
         for batch in file.iter_batches(rows, columns=columns):
-            table = pa.Table.from_batches([batch]).to_pandas(ignore_metadata=True)
+            table = _to_pandas(pa.Table.from_batches([batch]))
             yield table.set_axis(range(start, start + len(table)))
             start += len(table)
+
+
+def _to_pandas(table):
+    """Dictionary columns become plain ones: no other text can be put into the blanks of a categorical one."""
+    plain = [
+        field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
+        for field in table.schema
+    ]
+    return table.cast(pa.schema(plain)).to_pandas(ignore_metadata=True)
 
 
 @contextlib.contextmanager
@@ -86,6 +95,7 @@ def _readable(path):
         yield kind
     # Readers raise many kinds: ArrowInvalid and ParserError are ValueErrors, a cut gzip is an EOFError.
     except (OSError, ValueError, EOFError, pa.ArrowException) as error:
+        check_machine(error, path)
         reason = " ".join(str(error).split()).rstrip(".")
         raise UserError(f"{path}: is not a readable {kind} table ({reason}); get the file again.") from None
 
