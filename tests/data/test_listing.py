@@ -1,6 +1,9 @@
 """The list of a target's galaxies: images in folders with links, and names that cannot be written."""
 
+import json
 import os
+import shutil
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -54,3 +57,69 @@ def test_hidden_files_are_no_galaxies(folder):
     (folder / ".ipynb_checkpoints").mkdir()
     (folder / ".ipynb_checkpoints" / "c.png").touch()
     assert set(listed(folder)) == {"a", "b"}
+
+
+@pytest.fixture
+def packed(stored, tmp_path):
+    """The two shards of 40 galaxies, in a folder of their own."""
+    return Path(shutil.copytree(stored / "train", tmp_path / "packed"))
+
+
+def refused(folder):
+    """The message with which shards are not listed."""
+    with pytest.raises(UserError) as caught:
+        list_galaxies("shards", sorted(folder.glob("*.json")), folder.parent / "list.parquet")
+    assert "\n" not in str(caught.value) and not (folder.parent / "list.parquet").exists()
+    return str(caught.value)
+
+
+def change(sidecar, **changes):
+    sidecar.write_text(json.dumps(json.loads(sidecar.read_text()) | changes))
+
+
+def test_shards_that_an_earlier_count_has_left_are_refused(stored, packed):
+    # Four shards became two: 2 and 3 are of the earlier time, and hold galaxies that 0 and 1 hold too.
+    for name in ("json", "tfrecord"):
+        shutil.copyfile(packed / f"1.{name}", packed / f"3.{name}")
+    change(packed / "3.json", file="3.tfrecord", shard=3, of=4)
+    message = refused(packed)
+    assert message.startswith(f"{packed}/3.json: is one of 4 shards, and {packed}/0.json is one of 2;")
+
+
+def test_a_galaxy_in_two_shards_is_refused(packed):
+    for name in ("json", "tfrecord"):
+        shutil.copyfile(packed / f"0.{name}", packed / f"1.{name}")
+    change(packed / "1.json", file="1.tfrecord", shard=1)
+    assert f"in two of the target's shards, {packed}/0.json and {packed}/1.json;" in refused(packed)
+
+
+def test_a_target_needs_all_shards(packed):
+    for name in ("json", "tfrecord"):
+        (packed / f"0.{name}").unlink()
+    assert f"{packed}: train has 2 shards and 1 of them are not here (the first is 0);" in refused(packed)
+
+
+@pytest.mark.parametrize(
+    "key, changes",
+    [("image.size", {"size": 32}), ("columns", {"columns": ["a_x"]}), ("channels", {"channels": 3})],
+)
+def test_shards_of_a_target_are_alike(packed, key, changes):
+    change(packed / "1.json", **changes)
+    assert refused(packed).startswith(f"{packed}/1.json: the shard has other {key} than {packed}/0.json,")
+
+
+def test_a_damaged_shard_is_refused_when_it_is_listed(packed):
+    data = (packed / "1.tfrecord").read_bytes()
+    (packed / "1.tfrecord").write_bytes(data[:-1])
+    assert refused(packed).startswith(f"{packed}/1.tfrecord: the shard is damaged")
+    (packed / "1.tfrecord").unlink()
+    assert refused(packed).startswith(f"{packed}/1.tfrecord: there is no such shard")
+
+
+def test_shards_of_other_programs_need_not_say_how_many_there_are(packed):
+    for shard in range(2):
+        path = packed / f"{shard}.json"
+        about = json.loads(path.read_text())
+        path.write_text(json.dumps({key: about[key] for key in ("count", "size", "channels", "columns")}))
+    list_galaxies("shards", sorted(packed.glob("*.json")), packed / "list.parquet")
+    assert pd.read_parquet(packed / "list.parquet")["count"].tolist() == [20, 20]

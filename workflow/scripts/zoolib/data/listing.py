@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from zoolib.config.folders import check_text, shown, walk
 from zoolib.data.disk_sort import in_order
 from zoolib.data.locations import PLACES, read_places, stem
-from zoolib.data.tfrecords import read_sidecar
+from zoolib.data.tfrecords import check_shard, read_sidecar
 from zoolib.job.logs import UserError, log, progress, whole
 from zoolib.zenodo import archives
 
@@ -24,6 +24,7 @@ COLUMNS = ["id_str", *PLACES]
 SCHEMA = pa.schema([(name, pa.string()) for name in (*COLUMNS, "seen")])
 # Rows that are read together: a chunk of a few thousand galaxies needs one or two such groups.
 GROUP = 8192
+IN_TWO_SHARDS = "The galaxy '{}' is in two of the target's shards, {} and {}; keep one of these shards."
 
 
 def list_galaxies(kind, sources, output):
@@ -36,7 +37,8 @@ def list_galaxies(kind, sources, output):
         output: Parquet to write. Images are sorted by id_str, a catalogue keeps its order.
 
     Raises:
-        UserError: no galaxy, two galaxies of one name, or a source that cannot be read.
+        UserError: no galaxy, two galaxies of one name, a source that cannot be read, or shards that do not
+            belong together.
     """
     with whole(output) as partial:
         if kind == "shards":
@@ -211,17 +213,72 @@ def _names(path):
 
 def _once(rows, message):
     """Yield sorted rows; two rows of the same name, which is the first item of a row, are an error."""
-    last = None
+    last = (None,)
     for row in rows:
-        if row[0] == last:
-            raise UserError(message.format(last))
-        last = row[0]
+        if row[0] == last[0]:
+            raise UserError(message.format(row[0], last[-1], row[-1]))
+        last = row
         yield row
 
 
 def _list_shards(sidecars, output):
     if not sidecars:
         raise UserError("predict.targets: no shard is found, expected .json sidecars beside .tfrecord files.")
-    counts = {str(path): read_sidecar(path)["count"] for path in sidecars}
+    counts, parts = {}, []
+
+    def galaxies():
+        # One after the other: each sidecar has the names of its galaxies, so all together may be large.
+        for path in map(str, sidecars):
+            about = read_sidecar(path)
+            check_shard(path.removesuffix(".json") + ".tfrecord", about)
+            counts[path] = about["count"]
+            parts.append((path, *(about.get(key) for key in ("split", "shard", "of")), _form(about)))
+            _check_parts(parts)
+            yield from ((name, path) for name in about.get("ids", ()))
+
+    for _ in _once(in_order(galaxies(), ["id_str", "sidecar"], "id_str, sidecar"), IN_TWO_SHARDS):
+        pass
+    _check_complete(parts)
     pd.DataFrame({"sidecar": list(counts), "count": list(counts.values())}).to_parquet(output, index=False)
     return sum(counts.values())
+
+
+def _form(about):
+    """What all shards of a target have in common."""
+    return {
+        "image.size": about["size"],
+        "channels": about["channels"],
+        "image.encoding": about.get("encoding"),
+        "columns": about["columns"],
+    }
+
+
+def _check_parts(parts):
+    """Stop if the last shard does not belong to those before."""
+    (first, split, _, of, form), (path, last_split, _, last_of, last_form) = parts[0], parts[-1]
+    for key, value in form.items():
+        if last_form[key] != value:
+            raise UserError(
+                f"{path}: the shard has other {key} than {first}, expected the same in all shards of a"
+                " target; give each kind a folder and a target of its own."
+            )
+    if split == last_split and of != last_of:
+        raise UserError(
+            f"{path}: is one of {last_of} shards, and {first} is one of {of}; one of them was left over from"
+            " an earlier shards.count: delete those that the run that wrote them no longer has."
+        )
+
+
+def _check_complete(parts):
+    """Stop if a split has not all of its shards; sidecars of other programs do not say how many there are."""
+    found = {}
+    for path, split, shard, of, _ in parts:
+        if of is not None:
+            found.setdefault((split, of), (path, set()))[1].add(shard)
+    for (split, of), (path, numbers) in found.items():
+        missing = sorted(set(range(of)) - numbers)
+        if missing:
+            raise UserError(
+                f"{Path(path).parent}: {split} has {of} shards and {len(missing)} of them are not here (the"
+                f" first is {missing[0]}); copy all shards, or write them again with the target 'shards'."
+            )
