@@ -1,13 +1,15 @@
 """Labels: what a column's cells mean, as numbers, and which cells lead to which message."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
-from zoolib.config.labels import Label, check_learnable
+from zoolib.config.labels import ENDINGS, RESERVED, Label, check_learnable, check_names
 from zoolib.config.trees import DecisionTree
 from zoolib.job.logs import UserError
+from zoolib.posteriors.summary import describe
 
 TREE = DecisionTree.from_dict({"name": "rings", "questions": {"ring": {"answers": ["yes", "no"]}}})
 
@@ -129,3 +131,40 @@ def test_votes_that_nobody_gave_cannot_be_learned():
     votes = pd.DataFrame({"ring_yes": [0, 0], "ring_no": [0, 0]})
     with pytest.raises(UserError, match="none of the 2 galaxies has a vote"):
         check_learnable([Label("rings", "votes", tree=TREE)], votes, "task")
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([Label("information")], "'information'.* tables of the pipeline have one of this name too; rename"),
+        ([Label("x"), Label("x_low")], "'x_low' here: it has a column 'x_low', and the label 'x' has one"),
+        (
+            [Label("x_hd_high"), Label("x")],
+            "'x' here: it has a column 'x_hd_high', and the label 'x_hd_high'",
+        ),
+        ([Label("x", "regression"), Label("x_rank_low")], "'x_rank_low' here: .*, and the label 'x' has one"),
+        ([Label("id", "multiclass", ("a", "str"))], "'id' here: it has a column 'id_str', and tables of the"),
+        (
+            [Label("t", "multiclass", ("a", "a_low"))],
+            "'t' here: it has a column 't_a_low', and the label 't'",
+        ),
+        ([Label("t", "multiclass", ("S", "E")), Label("t_S")], "'t_S' here: .*, and the label 't' has one"),
+    ],
+)
+def test_no_column_is_there_twice(labels, message):
+    with pytest.raises(UserError, match=f"^task: no label can be called {message}") as caught:
+        check_names(labels, "task")
+    assert "\n" not in str(caught.value)
+
+
+def test_labels_that_share_no_column_are_kept():
+    check_names([Label("x"), Label("lower"), Label("t", "multiclass", ("S", "E")), Label("t_x")], "task")
+    check_names([Label("rings", "votes", tree=TREE)], "task")
+
+
+def test_the_endings_are_those_of_the_tables():
+    """The posteriors' table is asked itself, so that no new column is forgotten."""
+    about = SimpleNamespace(kind="values", tree=None, columns=["x"])
+    found = describe(["J1"], np.random.default_rng(0).uniform(size=(1, 1, 9)), about, 0.9).columns
+    own = {"x", *(f"x{ending}" for ending in ENDINGS)}
+    assert set(found) <= own | set(RESERVED)

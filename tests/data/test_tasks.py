@@ -492,3 +492,26 @@ def test_an_image_that_changes_after_it_was_listed_is_not_learned_from(task):
         UserError, match=f"{row['file_loc']}: has other pixels than when the galaxies were li"
     ):
         load_row(row, 4, color=True)
+
+
+def test_a_class_that_would_make_a_column_twice_is_one_message(task):
+    table = task.galaxies.assign(t=["a", "a_low", "b"] * 20)
+    with pytest.raises(UserError, match="^finetune.tasks.mine: no label can be called 't' here: .*'t_a_low'"):
+        task.build([Label("t", "multiclass")], table)
+
+
+def test_dictionary_columns_with_blanks_are_as_plain_ones(task):
+    """Parquet keeps the categories of pandas, and a category that is not there cannot be filled in."""
+    table = task.galaxies.assign(type=["S", "E", None] * 20, ring=[1, 0, None] * 20, file_loc=None)
+    table.loc[1, "id_str"] = None
+    table.loc[:30, "file_loc"] = table["id_str"][:31] + ".png"
+    plain = [column for column in table if column != "id_str"]
+    labels = [Label("type", "multiclass"), Label("ring")]
+    found = {}
+    for kind in ("plain", "dictionary"):
+        columns = table if kind == "plain" else table.astype(dict.fromkeys(["id_str", *plain], "category"))
+        task.build(labels, columns, suffix="parquet")
+        found[kind] = task.all, task.rejected
+    for one, other in zip(found["plain"], found["dictionary"], strict=True):
+        pd.testing.assert_frame_equal(one, other)
+    assert "row 2: 'id_str' is blank" in found["plain"][1]["reason"][0] and len(found["plain"][0]) == 39

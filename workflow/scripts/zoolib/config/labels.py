@@ -11,6 +11,26 @@ from zoolib.job.logs import UserError
 KINDS = ("binary", "multiclass", "regression", "votes")
 # How tables write yes and no.
 WORDS = {"yes": 1, "true": 1, "1": 1, "1.0": 1, "no": 0, "false": 0, "0": 0, "0.0": 0}
+# Columns of catalogues, predictions and scores; no label may have one of these names.
+RESERVED = (
+    "id_str",
+    "archive",
+    "member",
+    "file_loc",
+    "location",
+    "group",
+    "part",
+    "pixels",
+    "place",
+    "position",
+    "repeats",
+    "split",
+    "fit",
+    "information",
+    "rank",
+)
+# What is added to the names of a label's outputs in tables of posteriors and scores.
+ENDINGS = ("_low", "_high", "_hd_low", "_hd_high", "_predicted", "_spread", "_rank_low", "_rank_high")
 
 
 @dataclass(frozen=True)
@@ -165,6 +185,31 @@ def _word(cell):
     if isinstance(cell, float) and cell.is_integer():
         cell = int(cell)
     return str(cell).strip()
+
+
+def check_names(labels, where):
+    """Check that every table has each of its columns once, whatever the labels and classes are called.
+
+    Args:
+        labels: a list of `Label`; classes that are not known yet are not checked.
+        where: what error messages begin with, such as the task's key.
+
+    Raises:
+        UserError: says which label or class it is, and what has the same name.
+    """
+    taken = dict.fromkeys(RESERVED, "tables of the pipeline")
+    for label in labels:
+        own = [f"{output}{ending}" for output in label.outputs for ending in ("", *ENDINGS)]
+        own += [] if label.name in own or label.kind == "votes" else [label.name]
+        for position, column in enumerate(own):
+            if column in taken or column in own[:position]:
+                other = taken.get(column, f"the label '{label.name}'")
+                raise UserError(
+                    f"{where}: no label can be called '{label.name}' here: it has a column '{column}', and"
+                    f" {other} {'have' if column in RESERVED else 'has'} one of this name too; rename the"
+                    " label or its class."
+                )
+        taken |= dict.fromkeys(own, f"the label '{label.name}'")
 
 
 def check_learnable(labels, table, origin):

@@ -5,6 +5,7 @@ from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from zoolib.config.agreement import load_tree, wrong
+from zoolib.config.labels import RESERVED, Label, check_names
 from zoolib.config.queries import Query
 from zoolib.config.strategies import find_strategy
 from zoolib.job.logs import UserError
@@ -13,22 +14,6 @@ SOURCES = ("table", "folders", "url")
 TABLES = (".parquet", ".csv", ".csv.gz")
 # Keys that describe a label, besides its name.
 ASPECTS = ("kind", "classes", "bounds", "yes_above", "no_below")
-# Columns of catalogues; no label may have one of these names.
-RESERVED = (
-    "id_str",
-    "archive",
-    "member",
-    "file_loc",
-    "location",
-    "group",
-    "part",
-    "pixels",
-    "place",
-    "position",
-    "repeats",
-    "split",
-    "fit",
-)
 
 
 def check_tasks(tasks, trees_folder):
@@ -229,8 +214,8 @@ def _check_label(label, key):
         )
     if name in RESERVED:
         raise wrong(
-            f"{key}: no label can be called '{name}', because catalogues have a column of this name; rename"
-            " the label."
+            f"{key}: no label can be called '{name}', because tables of the pipeline have a column of this"
+            " name; rename the label."
         )
     if label["classes"] and (
         kind not in ("binary", "multiclass") or (kind == "binary" and len(label["classes"]) > 2)
@@ -263,6 +248,10 @@ def _check_together(task, labels, key):
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise wrong(f"{key} has two labels called '{twice}', expected different names; remove one.")
+    try:
+        check_names([Label.from_dict(label) for label in labels], key)
+    except UserError as error:
+        raise wrong(str(error)) from None
     if len(labels) > 1 and labelled_by_folders(task):
         raise wrong(
             f"{key} has {len(labels)} labels, but folders of classes are only one label; give a table."

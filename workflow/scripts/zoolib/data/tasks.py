@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from zoolib.config.labels import Label, check_learnable
+from zoolib.config.labels import Label, check_learnable, check_names
 from zoolib.data.catalogs import SPLITS, Catalog, write_catalog
 from zoolib.data.class_folders import list_labelled
 from zoolib.data.fits import cut_fit, repeated
@@ -51,6 +51,8 @@ def build_task(task, fits, seed, output, max_rejected):
     cuts = Cuts(where)
     labels = [Label.from_dict(content) for content in task["labels"]]
     table, labels = (_from_folders if task["folders"] else _from_table)(task, labels, cuts)
+    # Only now all classes are known.
+    check_names(labels, where)
     table = _with_images(table, labels, task, cuts, max_rejected)
     # In the order of a hash, so that any slice of a catalogue is a random sample.
     table = table.assign(position=hash_positions(table["id_str"], seed))
