@@ -6,7 +6,7 @@ import itertools
 import zipfile
 
 import pytest
-from zenodo_server import PARTS, TABLE
+from zenodo_server import PARTS, TABLE, _Handler
 from zoolib.download import download_file, download_url
 from zoolib.job.logs import UserError
 from zoolib.zenodo import archives, client, downloads, records
@@ -101,9 +101,9 @@ def test_a_page_instead_of_the_record_is_waited_for(served, target, waits, heade
 
 def test_a_page_instead_of_a_part_is_waited_for(served, asked, waits):
     file, content = asked.file(PARTS[0]), (served.folder / PARTS[0]).read_bytes()
-    served.instead = [(PAGE, HTML), (PAGE, HTML | CHUNKED)]
+    served.instead = [(PAGE, HTML), (PAGE, HTML | CHUNKED), (PAGE, CHUNKED)]
     part = client.Client(records.zenodo()).part
-    assert part(file, 1000, 3000) == content[1000:3000] and waits == [1, 2]
+    assert part(file, 1000, 3000) == content[1000:3000] and waits == [1, 2, 4]
 
 
 def test_labels_are_not_a_page(served, tmp_path, waits):
@@ -199,3 +199,21 @@ def test_a_list_of_contents_is_not_longer_than_expected(tmp_path, monkeypatch):
     ):
         RemoteArchive("a.zip", len(content), fetch)
     assert max(asked) <= 1_000_000
+
+
+def test_the_rest_of_labels_is_as_long_as_its_range_says(served, tmp_path, waits, monkeypatch):
+    content = (served.folder / TABLE).read_bytes()
+    (tmp_path / f".{TABLE}.part").write_bytes(content[:1000])
+    # A proxy that ends a part too early, and announces the length of what it has.
+    send_head = _Handler.send_head
+    short = iter([300])
+
+    def shortened(handler, status, length, headers):
+        length = next(short, length) if "Content-Range" in headers else length
+        send_head(handler, status, length, headers)
+
+    monkeypatch.setattr(_Handler, "send_head", shortened)
+    served.cuts = [300]
+    address = f"{served.url}/api/records/{RECORD}/files/{TABLE}/content"
+    download_url(address, hashlib.sha256(content).hexdigest(), tmp_path / TABLE)
+    assert (tmp_path / TABLE).read_bytes() == content

@@ -288,21 +288,23 @@ class Client:
                         if len(body) != stop - start:
                             raise Interrupted(f"{len(body)} bytes came instead of {stop - start}")
                         return body
-                    if not _may_be(file, response):
-                        raise Interrupted("another page came instead of the file")
+                    # The length says whether it is the file; a page about maintenance has another or none.
+                    if response.headers.get("Content-Length") != str(file.size):
+                        raise Interrupted("another page came instead of the file", final=no_parts)
                     refused.append(url)
             return None
 
         refused = []
+        no_parts = UserError(
+            f"{file.name}: {self.origin.server} ignores byte ranges (it answers 200 instead of 206), so a"
+            f" sample would cost the complete file of {in_bytes(file.size)}; nothing was downloaded;"
+            f" {self.origin.no_parts}."
+        )
         body = self.persist(attempt, file.name)
         if body is None and not refused:
             raise NotThere(f"{file.name} is not there: {file.urls[0]} answers 404; {self.origin.missing}.")
         if body is None:
-            raise UserError(
-                f"{file.name}: {self.origin.server} ignores byte ranges (it answers 200 instead of 206), so a"
-                f" sample would cost the complete file of {in_bytes(file.size)}; nothing was downloaded;"
-                f" {self.origin.no_parts}."
-            )
+            raise no_parts
         return body
 
     def _part_urls(self, file):
@@ -330,14 +332,6 @@ class Client:
             f"{file.name}: {self.origin.server} has {int(found):,} bytes of it, expected {file.size:,};"
             f" {self.origin.missing}, or {self.origin.elsewhere}."
         )
-
-
-def _may_be(file, response):
-    """Whether an answer announces the complete file, and not another page."""
-    length = response.headers.get("Content-Length", "")
-    if length.isdigit():
-        return int(length) == file.size
-    return "html" not in response.headers.get("Content-Type", "")
 
 
 def _seconds_until_reset(response):

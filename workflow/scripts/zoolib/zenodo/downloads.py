@@ -78,8 +78,11 @@ def download(client, file, path):
 def _size_of_answer(file, start, response):
     """Bytes of the complete file; None if neither the record nor the server gives the number."""
     length = response.headers.get("Content-Length", "")
+    of_part = response.headers.get("Content-Range", "").rpartition("/")[2]
     if file.size is not None:
         return file.size
+    if start and of_part.isdigit():
+        return int(of_part)
     return start + int(length) if length.isdigit() else None
 
 
