@@ -325,8 +325,8 @@ def identity_of(model_folder, tmp_path, monkeypatch):
 def with_digests(labelled, folder, digests):
     """The galaxies of a task with another column, a digest of the pixels of each image."""
     table = pq.read_table(labelled / "galaxies.parquet")
-    (folder).mkdir()
-    pq.write_table(table.append_column("digest", pa.array(digests)), folder / "galaxies.parquet")
+    folder.mkdir()
+    pq.write_table(table.append_column("pixels", pa.array(digests)), folder / "galaxies.parquet")
     return folder
 
 

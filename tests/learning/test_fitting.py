@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mutated import mutated
+from zoolib.learning.checkpoints import Checkpoint
 from zoolib.learning.fitting import Job, run_training
 
 ABOUT = {"kind": "values", "tree": None, "columns": ["x"], "image": {}, "training": {}}
@@ -40,6 +41,29 @@ def trained(tmp_path, monkeypatch):
 
 def test_a_kept_model_is_put_back_only_for_the_same_data(trained):
     assert [trained(data) for data in ("pixels", "pixels", "other pixels", "pixels")] == [1, 0, 1, 1]
+
+
+def test_a_checkpoint_is_continued_only_with_the_same_data(tmp_path):
+    output = SimpleNamespace(model=tmp_path / "model.keras")
+    stopping = SimpleNamespace(best=0.5, wait=1, patience=3, best_epoch=1, stopped_epoch=0, best_weights=None)
+    network = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    network.compile("adam", "mse")
+    epochs = []
+
+    def learn(progress):
+        # A finetuning has stages with checkpoints of their own.
+        for number in (None, 0):
+            checkpoint = Checkpoint(progress if number is None else progress.of_stage(number), stopping)
+            checkpoint.set_model(network)
+            checkpoint.set_params({"epochs": 9})
+            epochs.append(checkpoint.first_epoch)
+            checkpoint.on_epoch_end(checkpoint.first_epoch, {"loss": 1.0, "val_loss": 2.0})
+        raise KeyboardInterrupt
+
+    for data in ("pixels", "pixels", "other pixels", "other pixels"):
+        with pytest.raises(KeyboardInterrupt):
+            run_training(Job(output), {"data": data}, learn)
+    assert epochs == [0, 0, 1, 1, 0, 0, 1, 1]
 
 
 @pytest.mark.parametrize("name", ["model", "about", "history", "fingerprint"])
