@@ -41,7 +41,7 @@ def marking_learned(path, models):
 def check_unseen(opened, rows):
     """Stop if a model has learned from galaxies that it is to be scored on.
 
-    The galaxies of the backbone that a model was finetuned from are allowed, and logged: the backbone has
+    The galaxies of the backbone that a model was finetuned from are allowed, and logged: as a rule it has
     learned other labels of them than those that are scored.
 
     Args:
@@ -71,9 +71,11 @@ def check_unseen(opened, rows):
                 " trained it, or choose another model."
             )
         if count:
-            log.warning(
-                "%s: %s of the backbone of %s, which has learned other labels of them; scores may be a little"
-                " better than on galaxies that it has never seen",
+            # Votes may be the same that the backbone has learned; a task has labels of its own.
+            say = log.warning if opened.tree else log.info
+            say(
+                "%s: %s of the backbone of %s; its scores may be a little better than on galaxies that the"
+                " backbone has never seen",
                 *(opened.path, found, model),
             )
 
