@@ -3,12 +3,14 @@
 import os
 import sys
 import uuid
+from functools import cache
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "scripts"))
 
 from zoolib.config.files import Files
 from zoolib.config.run import read_run
 from zoolib.job.attempts import CALL
+from zoolib.job.gpus import count_gpus
 from zoolib.job.logs import UserError
 from zoolib.job.provenance import fingerprint
 
@@ -77,6 +79,14 @@ def doubled(megabytes):
         return megabytes * min(attempt, 2)
 
     return memory
+
+
+machine_gpus = cache(count_gpus)
+
+
+def accelerator(wildcards):
+    """1 on a machine with GPUs: a job uses all of them, so profiles/default starts one job at a time."""
+    return min(machine_gpus(), 1)
 
 
 def environment_of(name):

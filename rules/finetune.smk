@@ -51,6 +51,7 @@ rule finetune_task:
     resources:
         mem_mb=8000,
         runtime=720,
+        accelerator=accelerator,
     params:
         code=fingerprint("finetune_task", "finetune"),
         task=by("fit", THIS.training_of),

@@ -44,6 +44,7 @@ rule predict_chunk:
     resources:
         mem_mb=doubled(8000),
         runtime=720,
+        accelerator=accelerator,
     params:
         code=fingerprint("predict_chunk", "predict"),
         decoding={"max_pixels": config["shards"]["max_pixels"]},

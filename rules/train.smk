@@ -23,6 +23,7 @@ rule train_member:
     threads: 8
     resources:
         mem_mb=16000,
+        accelerator=accelerator,
         # One day per attempt, which every cluster allows; the next attempt continues.
         runtime=1440,
     params:

@@ -133,6 +133,28 @@ def served(tmp_path, monkeypatch, caplog):
 
 
 @pytest.fixture
+def mock_nvidia_smi(tmp_path):
+    """A folder with a mock of nvidia-smi, a script that lists two GPUs, the first of which has two parts."""
+    folder = tmp_path / "mock"
+    folder.mkdir()
+    lines = ["GPU 0: NVIDIA H100 (UUID: GPU-5f3e)", "  MIG 3g.40gb Device 0: (UUID: MIG-1)"]
+    lines += ["  MIG 3g.40gb Device 1: (UUID: MIG-2)", "GPU 1: NVIDIA H100 (UUID: GPU-77a1)"]
+    script = "#!/bin/sh\n" + "".join(f"echo '{line}'\n" for line in lines)
+    (folder / "nvidia-smi").write_text(script)
+    (folder / "nvidia-smi").chmod(0o755)
+    return folder
+
+
+@pytest.fixture
+def installed_for_gpus(tmp_path):
+    """A folder for the path of Python; with it, TensorFlow for GPUs seems to be installed."""
+    about = tmp_path / "packages/tensorflow-2.21.0.dist-info/METADATA"
+    about.parent.mkdir(parents=True)
+    about.write_text("Metadata-Version: 2.1\nName: tensorflow\nVersion: 2.21.0\n")
+    return str(tmp_path / "packages")
+
+
+@pytest.fixture
 def waits(monkeypatch):
     """The seconds of each wait of a download; the tests do not wait."""
     waited = []

@@ -33,6 +33,62 @@ def v100(granted, monkeypatch):
     return {"device": device, "details": details, "growing": growing}
 
 
+@pytest.fixture
+def machine(mock_nvidia_smi, installed_for_gpus, monkeypatch):
+    """A machine on which a mock of nvidia-smi lists two GPUs, the first in parts, and TensorFlow for GPUs."""
+    monkeypatch.setenv("PATH", str(mock_nvidia_smi))
+    monkeypatch.syspath_prepend(installed_for_gpus)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return mock_nvidia_smi / "nvidia-smi"
+
+
+@pytest.mark.parametrize(
+    ("visible", "count"),
+    [(None, 2), ("0", 1), ("1,0", 2), ("GPU-5f3e", 1), ("0,1,2", 2), ("", 0), ("-1", 0), ("1,-1,0", 1)],
+)
+def test_the_gpus_of_a_machine_are_counted(machine, monkeypatch, visible, count):
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert gpus.count_gpus() == count
+
+
+@pytest.mark.parametrize(
+    "answer", ["exit 9", "echo 'NVIDIA-SMI has failed'; exit 9", "echo 'No devices found'"]
+)
+def test_a_driver_without_gpus_has_none(machine, answer):
+    machine.write_text(f"#!/bin/sh\n{answer}\n")
+    assert gpus.count_gpus() == 0
+
+
+def test_a_machine_without_a_driver_has_none(machine, monkeypatch):
+    machine.unlink()
+    assert gpus.count_gpus() == 0
+
+
+def test_tensorflow_for_cpus_uses_no_gpu(machine, monkeypatch):
+    install_cudnn(monkeypatch, None)
+    assert gpus.count_gpus() == 0
+
+
+def test_tensorflow_gets_the_threads_of_the_job(monkeypatch):
+    # Only recorded: TensorFlow of these tests has started, and then it refuses another number.
+    given = {}
+    for kind in ("intra", "inter"):
+        monkeypatch.setattr(
+            tf.config.threading,
+            f"set_{kind}_op_parallelism_threads",
+            lambda count, kind=kind: given.update({kind: count}),
+        )
+    gpus.use_threads(3)
+    assert given == {"intra": 3, "inter": 3}
+
+
+@pytest.mark.parametrize("rule", ["train_member", "finetune_task", "predict_chunk"])
+def test_each_job_of_tensorflow_says_its_threads_before_its_work(repo, rule):
+    lines = [line.strip() for line in (repo / f"workflow/scripts/{rule}.py").read_text().splitlines()]
+    assert "use_threads(snakemake.threads)" in lines[: lines.index(f"{rule}(")]
+
+
 def install_cudnn(monkeypatch, version):
     """Pretend that a version of cuDNN is installed; None for none that pip knows."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 import yte
-from pipeline import REPO, TEST, copy_of_the_repository, shown_by_each
+from pipeline import REPO, TEST, copy_of_the_repository, shown_by_each, snakemake
 from snakemake.cli import get_argument_parser
 
 SOURCES = "".join(path.read_text() for path in (REPO / "rules").glob("*.smk"))
@@ -150,8 +150,31 @@ def test_the_profiles_differ_in_their_gpus_alone(profiles, profile):
         own.pop(key, None), first.pop(key, None)
     assert own == first
     rerun = yte.process_yaml((REPO / "profiles/default/config.yaml").read_text(), require_use_yte=True)
-    for key in ("rerun-triggers", "rerun-incomplete", "show-failed-logs", "resources"):
+    for key in ("rerun-triggers", "rerun-incomplete", "show-failed-logs"):
         assert own[key] == rerun[key]
+    # SLURM says itself which GPU a job gets.
+    assert [*own["resources"], "accelerator=1"] == rerun["resources"]
+
+
+def test_without_a_gpu_the_cores_alone_limit_the_trainings(plans):
+    asked = {rule: resource(text, "accelerator") for rule, text in jobs_shown(plans["first attempt"])}
+    assert {rule for rule, count in asked.items() if count} == GPU_RULES
+    assert {asked[rule] for rule in GPU_RULES} == {"0"}
+
+
+def test_jobs_take_turns_on_a_machine_with_gpus_and_slurm_is_asked_for_nothing_more(
+    tmp_path, mock_nvidia_smi, installed_for_gpus
+):
+    variables = {
+        "PATH": f"{mock_nvidia_smi}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": installed_for_gpus,
+    }
+    arguments = ("--dry-run", *TEST, "--directory", tmp_path)
+    _, here = snakemake(REPO, *arguments, **variables)
+    _, slurm = snakemake(REPO, *arguments, "--profile", "slurm", **variables)
+    for shown in (here, slurm):
+        asked = {rule: resource(text, "accelerator") for rule, text in jobs_shown(shown)}
+        assert asked == {rule: "1" if rule in GPU_RULES else None for rule in asked} and asked
 
 
 def test_memory_doubles_once_but_not_for_trainings(plans):
@@ -197,7 +220,7 @@ def test_the_cpus_of_the_login_node_limit_no_job(monkeypatch, words, variables, 
         monkeypatch.setenv(name, value)
     content = yte.process_yaml((REPO / "profiles/default/config.yaml").read_text(), require_use_yte=True)
     assert content.get("cores") == expected
-    assert content.get("resources") == (["download=2"] if expected else None)
+    assert content.get("resources") == (["download=2", "accelerator=1"] if expected else None)
     assert not {"executor", "jobs", "default-resources", "set-resources"} & set(content)
 
 

@@ -1,9 +1,12 @@
-"""The GPUs of a job: a check, before anything long starts, that TensorFlow can use what SLURM granted."""
+"""The processors of a job: what TensorFlow may use, and whether it can use the GPU that SLURM granted."""
 
 import contextlib
 import importlib.metadata
 import os
+import shutil
 import socket
+import subprocess
+from itertools import takewhile
 
 from zoolib.job.attempts import Unfinished
 from zoolib.job.logs import UserError, log
@@ -23,6 +26,46 @@ def granted_gpus():
     """
     # Snakemake's executor hides the job's variables from its steps; each step has its own.
     return os.environ.get("SLURM_STEP_GPUS") or os.environ.get("SLURM_JOB_GPUS") or ""
+
+
+def count_gpus():
+    """Count the NVIDIA GPUs of this machine that its jobs would use.
+
+    Returns:
+        A number; 0 without NVIDIA's driver, and in an environment whose TensorFlow is for CPUs alone.
+        `CUDA_VISIBLE_DEVICES` can leave some or all of them out, as for every program.
+    """
+    command = shutil.which("nvidia-smi")
+    if not command or not _installed("tensorflow"):
+        return 0
+    try:
+        done = subprocess.run([command, "-L"], capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    # Below a divided GPU there is an indented line for each of its parts.
+    found = sum(line.startswith("GPU ") for line in done.stdout.splitlines())
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return found
+    # CUDA reads the list up to the first entry that is no GPU.
+    names = map(str.strip, visible.split(","))
+    return min(found, len(list(takewhile(lambda name: name not in ("", "-1"), names))))
+
+
+def use_threads(count):
+    """Let TensorFlow compute with some threads; by itself it takes one for each CPU of the machine.
+
+    Args:
+        count: threads for the parts of one operation, and as many for operations side by side.
+
+    Raises:
+        RuntimeError: TensorFlow has computed something already.
+    """
+    # Imported here, because `count_gpus` needs no TensorFlow.
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(count)
+    tf.config.threading.set_inter_op_parallelism_threads(count)
 
 
 def check_gpus():
@@ -45,7 +88,7 @@ def check_gpus():
 
     found = tf.config.list_physical_devices("GPU")
     place = f"SLURM granted this job GPU {granted} on {socket.gethostname()}"
-    if granted and not found and _cudnn():
+    if granted and not found and _installed(CUDNN):
         raise Unfinished(
             f"{place}, but TensorFlow {tf.__version__} sees none, although its environment is made for GPUs;"
             " if other nodes do the same, ask for NVIDIA's driver (525 or newer), see docs/cluster.md."
@@ -65,17 +108,17 @@ def check_gpus():
             tf.config.experimental.set_memory_growth(gpu, True)
 
 
-def _cudnn():
-    """The version of the installed cuDNN; None where there is none."""
+def _installed(name):
+    """The version of an installed distribution; None where there is none."""
     try:
-        return importlib.metadata.version(CUDNN)
+        return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
 
 
 def _check_capability(details, place):
     """Stop where the installed cuDNN no longer runs on a GPU."""
-    cudnn = _cudnn()
+    cudnn = _installed(CUDNN)
     if not cudnn:
         # The cluster's own cuDNN: its version is not known before it is used.
         return
