@@ -1,17 +1,6 @@
 # Stage download: the files of a Zenodo record, a sample of it, or a simulated survey in its layout.
 
-import re
-
-
-def no_plain_file(folder):
-    """A constraint of the first wildcard of `folder/{...}/{file}`: no output is a file that is not a link.
-
-    Plain files were put there by hand, or by an earlier version. Snakemake deletes the outputs of a job before
-    it starts, so these files are nobody's output.
-    """
-    plain = [path for path in Path(folder).glob("*/*") if path.is_file() and not path.is_symlink()]
-    names = "|".join(re.sub(r"\W", ".", path.relative_to(folder).as_posix()) for path in plain)
-    return f"(?!({names})$)" if names else ""
+from zoolib.zenodo.checked import no_plain_file
 
 
 # The file itself is in `.checked`, and the output is a link to it: Snakemake deletes outputs before and after jobs.
@@ -24,6 +13,7 @@ rule download_file:
     benchmark:
         "benchmarks/download/{record}/{file}.tsv"
     wildcard_constraints:
+        # Plain files are not this rule's: they were put there by hand, or by an earlier version.
         record=no_plain_file("data/zenodo") + r"\d+",
         file="[^/]+",
     localrule: True

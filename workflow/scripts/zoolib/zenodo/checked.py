@@ -6,12 +6,31 @@ output of a download is only a link, and the file is in the folder `.checked` be
 
 import json
 import os
+import re
 from pathlib import Path
 
 from zoolib.job.logs import log, whole
 from zoolib.job.provenance import hash_of_file
 
 FOLDER = ".checked"
+
+
+def no_plain_file(folder):
+    """A constraint for the first of two wildcards in `folder/{...}/{file}`: the output is no plain file.
+
+    Plain files were put there by hand, or by an earlier version. Snakemake would delete them before a job, so
+    they are the output of none.
+
+    Args:
+        folder: as in the pattern of the output.
+
+    Returns:
+        The beginning of a regular expression; "" if there is no such file.
+    """
+    plain = [path for path in Path(folder).glob("*/*") if path.is_file() and not path.is_symlink()]
+    visible = [path.relative_to(folder).as_posix() for path in plain if path.name[0] != "."]
+    names = "|".join(re.sub(r"\W", ".", name) for name in visible)
+    return f"(?!({names})$)" if names else ""
 
 
 class Checked:
