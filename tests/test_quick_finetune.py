@@ -95,6 +95,19 @@ def test_a_second_round_does_not_overwrite_the_model_it_starts_from(folder):
     assert task_of(**given, MODEL="results/ring/finetune/ring", NAME="ring2")["name"] == "ring2"
 
 
+def test_a_run_of_another_configuration_is_not_written_into(folder):
+    (folder / "results/mine/predict/mine").mkdir(parents=True)
+    given = {"LABELS": "rings.csv", "IMAGES": "by_class"}
+    with pytest.raises(UserError, match="NAME is 'mine', but results/mine has the results of another run"):
+        plan({**given, "NAME": "mine"})
+    # The same without NAME, as the label gives the name; and a second call is no other run.
+    quick_finetune.write_overlay(plan(given)[0])
+    assert task_of(**given)["name"] == "ring"
+    (folder / "results/ring/task.yaml").rename(folder / "results/ring/model.json")
+    with pytest.raises(UserError, match="NAME is 'ring', but results/ring has the results of another run"):
+        plan(given)
+
+
 def test_shares_are_set_only_where_there_is_no_split(folder):
     shares = quick_finetune.RECIPE["split"]
     assert task_of(LABELS="by_class")["split"] == shares
@@ -284,9 +297,9 @@ def test_from_folders_to_a_classifier(folder, model_folder):
     assert "predict_chunk" in shown
     # The message of a job is the last line.
     (repo / "mine/few").mkdir()
-    for name in ("a", "b"):
+    for name, image in (("a", "g1"), ("b", "g3")):
         (repo / "mine/few" / name).mkdir()
-        shutil.copy(repo / "mine/by_class/bright/g1.png", repo / f"mine/few/{name}/{name}.png")
+        shutil.copy(repo / f"mine/by_class/bright/{image}.png", repo / f"mine/few/{name}")
     status, shown = run(repo, LABELS="mine/few", MODEL="mine/model")
     last = shown.strip().splitlines()[-1]
     assert status == 1 and "fewer than the 3 splits" in last and last.startswith("finetune.tasks.few"), shown

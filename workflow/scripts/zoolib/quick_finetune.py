@@ -16,19 +16,17 @@ import yaml
 from zoolib.config.labels import KINDS, WORDS
 from zoolib.config.sources import kind_of_source
 from zoolib.config.tasks import RESERVED, TABLES
-from zoolib.data.catalogs import SPLITS
 from zoolib.data.class_folders import list_labelled
 from zoolib.data.partition import read_split
 from zoolib.data.tables import IDS, LOCATIONS, read_table
 from zoolib.job.logs import UserError, whole
+from zoolib.scores.told import report
 
 KEYS = ("LABELS", "IMAGES", "LABEL", "KIND", "NAME", "MODEL")
 DEMO = "results/demo/train/metrics/0"
 DEMO_MINUTES = 5
 # A column with more different numbers than this is a regression, not a classification.
 MOST_CLASSES = 20
-# Columns of a table of scores that are not scores.
-ABOUT = ("label", "split", "score", "galaxies")
 # Settings for a few hundred labels; measured on 240 real rings, see docs/finetuning.md.
 RECIPE = {
     "split": {"train": 0.6, "val": 0.2, "test": 0.2},
@@ -79,13 +77,7 @@ def plan(given):
     find = _of_table if source.lower().endswith(TABLES) else _of_folders
     task, messages = find(given)
     name = given["NAME"] or re.sub(r"[^A-Za-z0-9_-]+", "_", str(task["label"])).strip("_-") or "task"
-    if name == "demo":
-        raise UserError("NAME is 'demo', but this is the name of the demo's own run; choose another name.")
-    if Path(model).resolve().is_relative_to(Path("results", name, "finetune", name).resolve()):
-        raise UserError(
-            f"MODEL is '{model}', but the task '{name}' would overwrite this model; choose another name for"
-            f" the task, such as NAME={name}2."
-        )
+    _check_name(name, model)
     recipe = {key: value for key, value in RECIPE.items() if key not in task}
     task = {"name": name, **task, "pretrained": model, **recipe}
     overlay = {
@@ -95,6 +87,23 @@ def plan(given):
         "finetune": {"tasks": [task]},
     }
     return overlay, messages
+
+
+def _check_name(name, model):
+    """Stop where a task of this name would write into another run, or over the model that it starts from."""
+    if name == "demo":
+        raise UserError("NAME is 'demo', but this is the name of the demo's own run; choose another name.")
+    if Path(model).resolve().is_relative_to(Path("results", name, "finetune", name).resolve()):
+        raise UserError(
+            f"MODEL is '{model}', but the task '{name}' would overwrite this model; choose another name for"
+            f" the task, such as NAME={name}2."
+        )
+    here = Path("results", name)
+    if here.is_dir() and any(here.iterdir()) and not list(here.glob("task*.yaml")):
+        raise UserError(
+            f"NAME is '{name}', but {here} has the results of another run, which this task could replace;"
+            " choose another name with NAME=."
+        )
 
 
 def _of_table(given):
@@ -236,71 +245,6 @@ def run_snakemake(target, overlay):
         lines = traces[0].with_suffix("").read_text().strip().splitlines()
         raise UserError(lines[-1].partition(" ")[2])
     raise UserError(f"Snakemake failed while it ran {overlay}; read its messages above, and fix the cause.")
-
-
-def report(overlay, path):
-    """The text at the end: the scores, the paths of the figures, and how to predict.
-
-    Args:
-        overlay: from `plan`.
-        path: the file of the overlay.
-
-    Returns:
-        text.
-    """
-    (task,) = overlay["finetune"]["tasks"]
-    run, name = overlay["run"], task["name"]
-    folder = f"results/{run}/evaluate/{name}"
-    scores = pd.read_csv(f"{folder}/scores.csv")
-    test = scores[scores["split"] == "test"]
-    count = test["galaxies"].iloc[0]
-    model = f"results/{run}/finetune/{name}"
-    lines = [
-        *_used(model),
-        "",
-        f"Scores on {count} galaxies that the model has not seen:",
-        f"  {'score':<20}{'value':>8}   {'68 % interval':<16}{'one answer for all':>20}",
-    ]
-    for row in test.to_dict("records"):
-        found = {
-            key: "" if pd.isna(value) else f"{value:.3f}" for key, value in row.items() if key not in ABOUT
-        }
-        interval = found["low_68"] and f"{found['low_68']} to {found['high_68']}"
-        lines.append(f"  {row['score']:<20}{found['value']:>8}   {interval:<16}{found['constant']:>20}")
-    lines += [
-        "",
-        f"Confusion matrix: {folder}/confusion.png; curves and a gallery are in the same folder.",
-        f"To see everything on one page: make report CONFIG={path}",
-        "To predict in Python:",
-        '  import sys; sys.path.insert(0, "workflow/scripts")',
-        "  import zoolib.api",
-        f'  zoolib.api.load("{model}").predict("one.jpg")',
-    ]
-    target = path.with_name("predict.yaml")
-    if target.is_file():
-        lines += [
-            "To predict all images of the folder that this file names:",
-            f"  snakemake predict --configfile {target}",
-        ]
-    else:
-        lines.append(
-            f"{target} is not written, because the images are not all in one folder below this one; to"
-            " predict all images of a folder, see predict.targets in config/README.md."
-        )
-    return "\n".join(lines)
-
-
-def _used(folder):
-    """How many labels were used, and why the others were not."""
-    summary = pd.read_csv(f"{folder}/summary.csv")
-    rows = summary["galaxies"].iloc[0]
-    used = summary.loc[summary["step"].isin([f"split {split}" for split in SPLITS]), "galaxies"].sum()
-    rejected = pd.read_csv(f"{folder}/rejected.csv")
-    lines = [f"Used {used} of {rows} rows of labels and left out {rows - used} ({folder}/summary.csv)."]
-    if len(rejected):
-        lines.append(f"Rejected rows: {len(rejected)} ({folder}/rejected.csv); the first one:")
-        lines.append(f"  {rejected['reason'].iloc[0]}")
-    return lines
 
 
 def write_target(overlay, path):
