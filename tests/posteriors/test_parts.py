@@ -133,6 +133,36 @@ def test_bytes_that_are_not_as_they_were_written_are_refused(target):
         list(opened.blocks())
 
 
+def test_mutated_files_are_refused_or_read_as_they_were(target):
+    part = target.part(0, 1)
+    described = target.describe(part)
+    path = target.collect(part)
+
+    def numbers(file):
+        with open_predictions(file) as opened:
+            about = opened.id_str.tolist(), opened.columns, opened.kind, opened.tree
+            return [block.tolist() for _, block in opened.blocks()], about
+
+    def table(file):
+        found, about = read_described([file])
+        return found.to_csv(), about
+
+    rng, refusals = np.random.default_rng(0), 0
+    for file, read in ((part, numbers), (path, numbers), (described[0], table)):
+        data, expected = file.read_bytes(), read(file)
+        for _ in range(40):
+            mutated = bytearray(data)
+            mutated[rng.integers(len(data))] ^= 1 << rng.integers(8)
+            file.write_bytes(mutated)
+            try:
+                assert read(file) == expected
+            except UserError as error:
+                refusals += 1
+                assert "\n" not in str(error)
+        file.write_bytes(data)
+    assert refusals > 30
+
+
 def test_fewer_chunks_leave_no_rows_of_the_old_ones(target):
     target.run(4)
     # Another job may write the last of these at the moment.

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from zoolib.config.trees import DecisionTree
 from zoolib.data.disk_sort import in_order
 from zoolib.job.logs import UserError, check_machine, log, progress, whole
-from zoolib.posteriors.parts import PART, check_parts, check_together, digest_of_names, part_of
+from zoolib.posteriors.parts import FORMAT, PART, check_parts, check_together, is_sealed, part_of, seal
 from zoolib.posteriors.summary import describe
 
 # Galaxies in memory at once, for each thread.
@@ -80,9 +80,10 @@ class Predictions:
             return self.values[rows]
         except OSError as error:
             check_machine(error, self.path)
+            reason = " ".join(str(error).split())
             raise UserError(
                 f"{self.path}: the numbers of the galaxies {rows.start} to {rows.stop - 1} cannot be read"
-                f" ({error}); this file, or its part in chunks/, is damaged: delete it and predict again."
+                f" ({reason}); this file, or its part in chunks/, is damaged: delete it and predict again."
             ) from None
 
     def map(self, function, threads=1):
@@ -122,16 +123,17 @@ def open_predictions(path):
         file = h5py.File(path, "r")
     except OSError as error:
         check_machine(error, path)
-        raise UserError(f"{path}: cannot be read as predictions in HDF5 ({error}); predict again.") from None
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: cannot be read as predictions in HDF5 ({reason}); predict again.") from None
     with file:
         try:
             opened = _read_about(path, file)
+            check_parts(path, file)
         # What h5py and JSON raise at damaged bytes.
         except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             check_machine(error, path)
             reason = " ".join(str(error).split())
             raise UserError(f"{path}: the predictions are damaged ({reason}); predict again.") from None
-        check_parts(path, file)
         yield opened
 
 
@@ -156,6 +158,10 @@ def _read_about(path, file):
         )
     labels = json.loads(file.attrs.get("labels", "null"))
     names, values = file["id_str"].asstr()[:], file["predictions"]
+    if not is_sealed(file, names):
+        raise UserError(
+            f"{path}: the names or attributes are damaged, their checksum is wrong; predict again."
+        )
     if values.ndim != 3 or values.shape[:2] != (len(names), len(columns)):
         raise UserError(
             f"{path}: the predictions have the shape {values.shape}, expected ({len(names)}, {len(columns)},"
@@ -192,7 +198,7 @@ def describe_posteriors(predictions, output, credible_level, cuts=(), threads=1)
         about |= {"part": json.dumps({name: part[name] for name in PART if name in part})}
         schema = empty.schema.set(0, pa.field("id_str", pa.string())).with_metadata(about)
         with (
-            pq.ParquetWriter(partial, schema) as writer,
+            pq.ParquetWriter(partial, schema, write_page_checksum=True) as writer,
             progress(None, "describing posteriors", total=len(opened.id_str)) as meter,
         ):
             for table in opened.map(table_of, threads):
@@ -218,11 +224,11 @@ def read_described(parts, columns=None):
     tables, described = [], {}
     for part in parts:
         try:
-            tables.append(pq.read_table(part, columns=None if columns is None else ["id_str", *columns]))
-        except (OSError, pa.ArrowException) as error:
-            check_machine(error, part)
-            raise UserError(f"{part}: cannot be read as a flat catalogue ({error}); predict again.") from None
-        described[part] = _check_described(part, tables[-1].schema.metadata)
+            names = None if columns is None else ["id_str", *columns]
+            tables.append(pq.read_table(part, columns=names, page_checksum_verification=True))
+            described[part] = _check_described(part, tables[-1].schema)
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise _unreadable(part, error) from None
     check_together(described)
     about = tables[0].schema.metadata
     tree = DecisionTree.from_dict(json.loads(about[b"tree"]), parts[0]) if b"tree" in about else None
@@ -230,9 +236,10 @@ def read_described(parts, columns=None):
     return table, {"tree": tree, "credible_level": float(about[b"credible_level"])}
 
 
-def _check_described(path, about):
-    """Check the metadata of a flat catalogue; returns which part it is, and all that the parts must share."""
-    if not about or b"credible_level" not in about:
+def _check_described(path, schema):
+    """Check the schema of a flat catalogue; returns which part it is, and all that the parts must share."""
+    about = schema.metadata
+    if not about or b"credible_level" not in about or "id_str" not in schema.names:
         raise UserError(f"{path}: was not written by this project's describe_posteriors; predict again.")
     shared = {name: about.get(name.encode(), b"").decode() for name in ("kind", "credible_level", "tree")}
     return json.loads(about.get(b"part", b"{}")) | shared
@@ -249,7 +256,7 @@ def rank_galaxies(parts, output):
     Raises:
         UserError: a part cannot be read, or the parts are of different models, settings or lists.
     """
-    check_together({part: _check_described(part, _metadata(part)) for part in parts})
+    check_together({part: _described(part) for part in parts})
 
     def rows():
         for part in parts:
@@ -272,12 +279,17 @@ def rank_galaxies(parts, output):
     log.info("%s: %s galaxies", output, f"{rank:,}")
 
 
-def _metadata(part):
+def _described(part):
     try:
-        return pq.read_schema(part).metadata
-    except (OSError, pa.ArrowException) as error:
-        check_machine(error, part)
-        raise UserError(f"{part}: cannot be read as a flat catalogue ({error}); predict again.") from None
+        return _check_described(part, pq.read_schema(part))
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise _unreadable(part, error) from None
+
+
+def _unreadable(part, error):
+    check_machine(error, part)
+    reason = " ".join(str(error).split())
+    return UserError(f"{part}: cannot be read as a flat catalogue ({reason}); describe the posteriors again.")
 
 
 @contextlib.contextmanager
@@ -302,7 +314,7 @@ def predictions_file(path, galaxies, about, members, samples, views, seed, part=
     shape = (galaxies, len(about["columns"]), members * max(views, 1) * samples)
     # A piece has complete galaxies, as they are read. It stays in memory until it is full.
     layout = {"chunks": (min(CHUNK, galaxies), *shape[1:]), "compression": "gzip", "compression_opts": 4}
-    with h5py.File(path, "w", rdcc_nbytes=CACHE) as file:
+    with h5py.File(path, "w", rdcc_nbytes=CACHE, libver=FORMAT) as file:
         dataset = file.create_dataset(
             "predictions", shape, np.float32, maxshape=shape, **layout if galaxies else {}
         )
@@ -318,8 +330,7 @@ def predictions_file(path, galaxies, about, members, samples, views, seed, part=
             dataset.resize(len(names), axis=0)
         file.create_dataset("id_str", data=names, dtype=h5py.string_dtype())
         file.create_dataset("label_cols", data=list(about["columns"]), dtype=h5py.string_dtype())
-        file.attrs.update(_attributes(about, members, samples, views, seed))
-        file.attrs.update({**(part or {}), "ids": digest_of_names(names)})
+        seal(file, _attributes(about, members, samples, views, seed) | (part or {}), [names])
 
 
 def _attributes(about, members, samples, views, seed):

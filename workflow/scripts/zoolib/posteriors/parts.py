@@ -15,14 +15,40 @@ from zoolib.job.provenance import hash_of
 # The files of a part, and the temporary ones of a job that was killed.
 OWN = re.compile(r"(\.\d+\..+\.)?(?P<chunk>0|[1-9]\d*)\.(hdf5|parquet|rejected\.csv)")
 # Attributes of a part that are its own; all others are the same in all parts of a target.
-POSITION = ("first", "last", "ids")
+POSITION = ("first", "last", "ids", "checksum")
 # Attributes that say which part of which target, and by which models.
-PART = ("models", "of", *POSITION)
+PART = ("models", "of", "first", "last")
+# The format of HDF5 files whose structure has checksums: the library crashes at a damaged one without.
+FORMAT = "v110"
 
 
-def digest_of_names(names):
-    """A hash of the names of galaxies, in their order."""
-    return hashlib.sha256("\0".join(names).encode()).hexdigest()[:32]
+def seal(file, about, names):
+    """Write the attributes of a file of predictions, and a checksum of all text: HDF5 has none of it.
+
+    Args:
+        file: `h5py.File` with `label_cols`.
+        about: the attributes.
+        names: an iterable of lists of the galaxies' names, one after another in the order of the file.
+    """
+    found = hashlib.sha256()
+    for some in names:
+        found.update("".join(f"{name}\0" for name in some).encode())
+    file.attrs.update(about | {"ids": found.hexdigest()[:32]})
+    # A number is where the checksums of HDF5 are.
+    file.attrs["checksum"] = _checksum(file)
+
+
+def is_sealed(file, names):
+    """Whether the text in a file of predictions is as it was written; that of an older version always is."""
+    if "checksum" not in file.attrs:
+        return True
+    found = hashlib.sha256("".join(f"{name}\0" for name in names).encode()).hexdigest()[:32]
+    return file.attrs["ids"] == found and file.attrs["checksum"] == _checksum(file)
+
+
+def _checksum(file):
+    about = {name: np.asarray(value).tolist() for name, value in file.attrs.items() if name != "checksum"}
+    return int(hash_of([about, list(file["label_cols"].asstr())]), 16)
 
 
 def part_of(file):
@@ -114,8 +140,9 @@ def _opened(part, path):
         ) from None
     except OSError as error:
         check_machine(error, part)
+        reason = " ".join(str(error).split())
         raise UserError(
-            f"{part}: cannot be read as predictions in HDF5 ({error}); delete it and predict again."
+            f"{part}: cannot be read as predictions in HDF5 ({reason}); delete it and predict again."
         ) from None
 
 
@@ -168,16 +195,20 @@ def _write_joined(found, sizes, attributes, output):
     for part, size, end in zip(found, sizes, ends, strict=True):
         if size:
             layout[end - size : end] = h5py.VirtualSource(names[part], "predictions", shape=(size, *shape))
-    with whole(output) as partial, h5py.File(partial, "w") as file:
+    with whole(output) as partial, h5py.File(partial, "w", libver=FORMAT) as file:
         # Zeros would be taken for numbers by who reads without `open_predictions`.
         file.create_virtual_dataset("predictions", layout, fillvalue=np.nan)
         ids = file.create_dataset("id_str", ends[-1:], h5py.string_dtype())
-        for part, size, end in zip(found, sizes, ends, strict=True):
-            with h5py.File(part) as opened:
-                ids[end - size : end] = opened["id_str"][:]
         file.create_dataset("label_cols", data=answers, dtype=h5py.string_dtype())
         file["parts"] = json.dumps({names[part]: hash_of(about) for part, about in found.items()})
-        file.attrs.update({name: value for name, value in attributes.items() if name not in POSITION})
+
+        def written():
+            for part, size, end in zip(found, sizes, ends, strict=True):
+                with h5py.File(part) as opened:
+                    ids[end - size : end] = some = opened["id_str"].asstr()[:]
+                yield some
+
+        seal(file, {name: value for name, value in attributes.items() if name not in POSITION}, written())
 
 
 def _remove_stale(folders, count):
