@@ -8,6 +8,7 @@ from pipeline import called
 from runs import (
     CHAIN,
     HERE,
+    RECORD,
     Call,
     Lost,
     arm,
@@ -17,6 +18,7 @@ from runs import (
     jobs_started,
     last_words,
     new_copy,
+    reference,
 )
 
 WHO = ("job", "group", "snakemake")
@@ -26,21 +28,40 @@ SPARE = 3
 
 
 class Kills:
-    """A run is killed several times, and ends like the undisturbed run."""
+    """A run is killed several times, and ends like the undisturbed run.
 
-    name = "kill -9"
+    Args:
+        name: of the fault, for the table.
+        arguments: the run, `CHAIN` or `RECORD`.
+        chain: the training whose model is the last of a chain, if there is one.
+    """
+
     # Kills of one run.
     together = 12
+
+    def __init__(self, name, arguments, chain=None):
+        self.name, self.arguments, self.chain = name, arguments, chain
 
     @property
     def cells(self):
         """Each rule (and the end of the chain), at its boundary or inside, and who is killed."""
-        return tuple(f"{job}, {moment}, {who}" for job in _targets() for moment in MOMENTS for who in WHO)
+        return tuple(
+            f"{job}, {moment}, {who}" for job in self._targets() for moment in MOMENTS for who in WHO
+        )
 
     @property
     def chained(self):
         """The cells of the model that starts from another one."""
-        return tuple(cell for cell in self.cells if cell.startswith("finetune_task/chained,"))
+        return tuple(cell for cell in self.cells if cell.startswith(f"{self.chain},"))
+
+    def _targets(self):
+        """One job of each rule, and the last training of the chain."""
+        found = {}
+        # Sorted: the jobs of a run do not always end in the same order.
+        for name in sorted(jobs_of_reference(self.arguments)):
+            job = name.replace("+", "/")
+            found.setdefault(job if job == self.chain else job.split("/")[0], job)
+        return list(found.values())
 
     def groups(self, cells):
         """Divide cells into those that are tried in one run: each job is killed once in it."""
@@ -62,28 +83,27 @@ class Kills:
         Returns:
             {cell: None, or what was lost}.
         """
-        repo, faults = new_copy(place / "repo"), place / "faults"
-        chance, jobs = random.Random(seed), jobs_of_reference()
+        repo, faults = new_copy(place / "repo", self.arguments), place / "faults"
+        chance, jobs = random.Random(seed), jobs_of_reference(self.arguments)
         for cell in cells:
             job, moment, who = cell.split(", ")
             name = job.replace("/", "+")
             arm(faults, name, {"who": who, **_moment(moment, *jobs[name], chance)})
         try:
             self._run_to_the_end(repo, faults, len(cells))
-            found = differences(repo)
+            found = differences(repo, reference(self.arguments))
             if found:
                 raise Lost(f"{len(found)} differences from the undisturbed run: {'; '.join(found[:5])}")
         except Lost as lost:
             return dict.fromkeys(cells, f"one of {len(cells)} kills: {lost}")
         return dict.fromkeys(cells)
 
-    @staticmethod
-    def _run_to_the_end(repo, faults, kills):
+    def _run_to_the_end(self, repo, faults, kills):
         """Call Snakemake again after each kill, until the run has ended."""
         finished = set()
         for _ in range(kills + SPARE):
             before = _killed(faults)
-            call = Call(repo, *CHAIN, shim=HERE / "shim", ZOO_FAULTS=str(faults))
+            call = Call(repo, *self.arguments, shim=HERE / "shim", ZOO_FAULTS=str(faults))
             status, shown = call.wait()
             again = finished & set(jobs_started(shown).values())
             if again:
@@ -96,23 +116,13 @@ class Kills:
             if _killed(faults) == before:
                 raise Lost(f"status {status} without a kill: {last_words(shown)}")
             for arguments in (["--dry-run"], ["--unlock"]):
-                status, shown = called(repo, *arguments, *CHAIN)
+                status, shown = called(repo, *arguments, *self.arguments)
                 if status:
                     raise Lost(f"snakemake {arguments[0]} ended with {status}: {last_words(shown)}")
         else:
             raise Lost("the run did not come to its end")
         if left := [path.stem for path in (faults / "armed").iterdir()]:
             raise Lost(f"not killed, as these jobs never ran: {left}")
-
-
-def _targets():
-    """One job of each rule; of the finetunings, both of the chain."""
-    found = {}
-    # Sorted: the jobs of a run do not always end in the same order.
-    for name in sorted(jobs_of_reference()):
-        rule, _, rest = name.partition("+")
-        found.setdefault((rule, rest if rule == "finetune_task" else ""), name.replace("+", "/"))
-    return list(found.values())
 
 
 def _moment(moment, events, seconds, chance):
@@ -131,4 +141,7 @@ def _killed(faults):
     return len(path.read_text().splitlines()) if path.is_file() else 0
 
 
-ROWS = (Kills(),)
+ROWS = (
+    Kills("kill -9", CHAIN, chain="finetune_task/chained"),
+    Kills("kill -9 while files come from elsewhere", RECORD),
+)

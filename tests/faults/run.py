@@ -48,7 +48,7 @@ def plan(module, row, faults, seed):
     chance.shuffle(cells)
     if module == "mutations":
         return _repeated(cells, 5 * faults or MUTATIONS)
-    if module == "kills":
+    if getattr(row, "chain", None):
         return _repeated(cells, faults) if faults else [(cell, 0) for cell in _drawn_kills(row, cells)]
     return [(cell, 0) for cell in (cells if faults else cells[:1])]
 

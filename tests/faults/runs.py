@@ -1,6 +1,7 @@
 """Small real runs for the faults: a finished one to compare with, copies of it, what differs between two."""
 
 import fcntl
+import hashlib
 import io
 import json
 import os
@@ -14,11 +15,18 @@ from pathlib import Path
 
 import h5py
 import pandas as pd
-from pipeline import PARTS, REPO, called, copy_of_the_repository
+from encoders import encoder_files, write_encoder
+from pipeline import PARTS, REPO, called, copy_of_the_repository, overlay
+from zenodo_server import ZenodoServer
 
 HERE = Path(__file__).resolve().parent
-# The configuration of the small runs: config/test.yaml with a chain of two models.
+# The configuration of most small runs: config/test.yaml with a chain of models.
 CHAIN = ("--configfile", "config/test.yaml", "config/chain.yaml")
+# Another run, of what comes from elsewhere: a record and labels over HTTP, and a published encoder.
+RECORD = (
+    *("shards", "pretrained", "results/record/predict/everything/galaxies.parquet", "download"),
+    *("--configfile", "config/test.yaml", "config/record.yaml"),
+)
 STARTED = re.compile(
     r"^(?:local)?rule \w+:\n(?:    .*\n)*?    output: (.*)\n(?:    .*\n)*?    jobid: (\d+)$", re.M
 )
@@ -93,25 +101,60 @@ def last_words(shown):
     return " / ".join(lines[-6:])[-900:] or shown[-300:]
 
 
-def new_copy(place):
+def new_copy(place, arguments=CHAIN):
     """A copy of the repository with the configuration of the small runs.
 
     Args:
         place: a new folder.
+        arguments: `CHAIN` or `RECORD`.
     """
     repo = copy_of_the_repository(Path(place))
     shutil.copy(HERE / "chain.yaml", repo / "config/chain.yaml")
+    if arguments is RECORD:
+        write_encoder(repo / "encoder", encoder_files())
+        overlay(repo / "config", "record", _record())
     return repo
 
 
+def _record():
+    """The configuration of a run whose record, the simulated one, is on a server of this process."""
+    server = _server()
+    labels = server.folder / "rings.csv"
+    address = f"{server.url}/records/{server.record['id']}/files/{labels.name}"
+    parts = ["gz_decals_dr5_png_part1.zip", "gz_decals_dr5_png_part2.zip"]
+    table = {"table": "gz_decals_volunteers_5.csv", "archives": parts, "min_votes": 3}
+    targets = [{"name": "test", "ensemble": "metrics", "split": "test"}]
+    task = {"name": "labelled", "label": "ring", "archives": parts, "pretrained": "encoder"}
+    checksum = hashlib.sha256(labels.read_bytes()).hexdigest()
+    return {
+        "run": "record",
+        "zenodo": {"record": server.record["id"], "simulate": None, "sample": 60},
+        "catalogs": [{"name": "sampled", "tree": "gz_decals_5", **table}],
+        "predict": {"targets": [*targets, {"name": "everything", "ensemble": "metrics", "archives": True}]},
+        "finetune": {"tasks": [{**task, "url": {"address": address, "sha256": checksum}}]},
+    }
+
+
 @cache
-def reference():
-    """A finished run of `CHAIN` that no fault has disturbed; made once for each state of the code.
+def _server():
+    """A server with the files of the simulated record; it ends with this process."""
+    server = ZenodoServer(reference() / "results/test/download").__enter__()
+    os.environ |= {"ZENODO_URL": server.url, "NO_PROXY": "127.0.0.1"}
+    return server
+
+
+@cache
+def reference(arguments=CHAIN):
+    """A finished run that no fault has disturbed; made once for each state of the code.
+
+    Args:
+        arguments: `CHAIN` or `RECORD`.
 
     Returns:
         Its folder in build/faults, which nobody may change: `copy_of_reference` copies it.
     """
-    repo = HERE.parents[1] / "build/faults/reference"
+    name = "record" if arguments is RECORD else "reference"
+    repo = HERE.parents[1] / "build/faults" / name
     repo.parent.mkdir(parents=True, exist_ok=True)
     now = _state_of_the_code()
     # Several processes need it, and one of them makes it.
@@ -119,9 +162,9 @@ def reference():
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (repo / "state").is_file() or (repo / "state").read_text() != now:
             shutil.rmtree(repo, ignore_errors=True)
-            new_copy(repo)
+            new_copy(repo, arguments)
             (repo / "faults").mkdir()
-            run(repo, *CHAIN, shim=HERE / "shim", ZOO_FAULTS=str(repo / "faults"))
+            run(repo, *arguments, shim=HERE / "shim", ZOO_FAULTS=str(repo / "faults"))
             (repo / "state").write_text(now)
     return repo
 
@@ -146,9 +189,9 @@ def copy_of_reference(place):
     return Path(place)
 
 
-def jobs_of_reference():
+def jobs_of_reference(arguments=CHAIN):
     """The jobs of the undisturbed run in the order in which they ended: {name: (file events, seconds)}."""
-    lines = (reference() / "faults/journal.jsonl").read_text().splitlines()
+    lines = (reference(arguments) / "faults/journal.jsonl").read_text().splitlines()
     return {job["job"]: (job["events"], job["seconds"]) for job in map(json.loads, lines)}
 
 

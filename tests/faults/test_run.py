@@ -11,7 +11,7 @@ def kills():
     """Cells of twenty jobs, two of them trainings of a chain."""
     jobs = [f"job{number}" for number in range(18)] + ["finetune_task/ring", "finetune_task/chained"]
     cells = [f"{job}, {moment}, job" for job in jobs for moment in ("boundary", "inside")]
-    return SimpleNamespace(name="kill -9", cells=cells, chained=cells[-2:])
+    return SimpleNamespace(name="kill -9", cells=cells, chain="finetune_task/chained", chained=cells[-2:])
 
 
 def row(name, attempt):
