@@ -1,6 +1,7 @@
 """What follows from a configuration: tasks, encoders, trainings, and where files lie."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import yaml
@@ -183,6 +184,33 @@ predict:
     files = Files(run)
     assert files.galaxies("test") == [f"{here}/shards/test/0.parquet", f"{here}/shards/test/1.parquet"]
     assert files.pixels("test") == files.catalog_archives()
+
+
+def test_what_earlier_settings_have_left_is_no_input(run_of):
+    """With fewer members or folds, models stay where they are, hours of work; nothing reads them."""
+    text = """
+shards: {count: {train: 2, val: 1, test: 1}}
+predict: {chunks: 2, targets: [{name: test, ensemble: metrics, split: test}]}
+""" + tasks(f"{RING}, folds: 3", f"{RING.replace('ring', 'counted')}, label_counts: [50]")
+    run = run_of(text)
+
+    def inputs():
+        files = Files(run)
+        fits = [
+            fit for task in run.tasks for fit in files.of_fits("finetune/{fit}", task, run.fit_names(task))
+        ]
+        scored = [files.scored_chunks(task) for task in run.tasks]
+        targets = [files.models(name) + files.chunks(name, "catalog/{chunk}.parquet") for name in run.targets]
+        return fits, scored, targets, files.members("metrics"), files.learning_sidecars("metrics")
+
+    before = inputs()
+    stale = ["train/metrics/9", "finetune/ring/fold7", "predict/ring/fold7/chunks", "predict/test/catalog"]
+    for folder in [*stale, "finetune/counted/labels9-0-pretrained", "shards/train"]:
+        for name in ("model.keras", "model.json", "9.hdf5", "9.parquet", "9.json", "9.tfrecord"):
+            file = Path("results/gz_decals") / folder / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
+    assert inputs() == before
 
 
 def test_a_wrong_file_that_the_configuration_names_is_one_sentence(run_of):
