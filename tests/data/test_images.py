@@ -258,6 +258,18 @@ def test_real_cutouts_look_like_the_records_pictures(real_data):
 GOOD = packed(NOISE)
 
 
+def test_a_picture_whose_pixels_do_not_fit_its_checksums_is_refused():
+    # Stored without compression, so that every byte of a pixel can be another one.
+    plain = packed(NOISE, compress_level=0)
+    for data in (plain, GOOD):
+        for place in range(60, len(data) - 20, len(data) // 20):
+            damaged = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+            with pytest.raises(BadImage, match="truncated or damaged"):
+                load_image(damaged, 40, color=True)
+    with pytest.raises(BadImage, match="the checksum at byte .* does not fit"):
+        load_image(plain[:500] + b"?" + plain[501:], 40, color=True)
+
+
 @pytest.mark.parametrize(
     "data, words",
     [

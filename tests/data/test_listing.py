@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from zoolib.data.listing import list_galaxies
+from zoolib.data.catalogs import Catalog, read_catalog, write_catalog
+from zoolib.data.listing import list_galaxies, read_images
 from zoolib.job.logs import UserError
 
 
@@ -123,3 +124,25 @@ def test_shards_of_other_programs_need_not_say_how_many_there_are(packed):
         path.write_text(json.dumps({key: about[key] for key in ("count", "size", "channels", "columns")}))
     list_galaxies("shards", sorted(packed.glob("*.json")), packed / "list.parquet")
     assert pd.read_parquet(packed / "list.parquet")["count"].tolist() == [20, 20]
+
+
+def test_damaged_lists_and_catalogues_are_one_message(folder, tmp_path):
+    list_galaxies("images", [folder], tmp_path / "list.parquet")
+    table = pd.DataFrame({"id_str": ["a", "b"], "archive": "", "member": "", "file_loc": "x", "ring": [0, 1]})
+    write_catalog(Catalog(table, ["ring"], None), tmp_path / "catalog.parquet")
+
+    def read_list(path):
+        return read_images([path], 0, 2)
+
+    for name, read in (("list", read_list), ("catalog", lambda path: read_catalog(path).table)):
+        good, right = (tmp_path / f"{name}.parquet").read_bytes(), read(tmp_path / f"{name}.parquet")
+        refused = 0
+        for place in range(4, len(good) - 8, 7):
+            path = tmp_path / "damaged.parquet"
+            path.write_bytes(good[:place] + bytes([good[place] ^ 0x41]) + good[place + 1 :])
+            try:
+                pd.testing.assert_frame_equal(read(path), right)
+            except UserError as error:
+                refused += 1
+                assert "\n" not in str(error) and str(error).startswith(str(path))
+        assert refused > 10

@@ -2,6 +2,8 @@ import errno
 import os
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from zoolib.data.catalogs import Catalog, write_catalog
 from zoolib.data.listing import list_galaxies
@@ -126,3 +128,17 @@ def test_a_folder_or_table_that_the_system_cannot_read_rejects_nobody(tmp_path, 
     # A link to itself hides no other file.
     (tmp_path / "loop.png").symlink_to("loop.png")
     assert in_folder(names, files, tmp_path, None)[1].tolist() == [""]
+
+
+def test_a_zero_byte_in_a_path_is_a_galaxy_without_an_image(tmp_path):
+    (tmp_path / "table.csv").write_bytes(b"id_str,file_loc\na,im\0g/a.png\n")
+    found = pd.concat(read_places(tmp_path / "table.csv", rows=1))
+    assert len(found) == 1
+
+
+def test_text_that_is_not_utf_8_is_one_message(tmp_path):
+    names = pa.array([b"a", b"J\xe9"]).cast(pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"id_str": names, "file_loc": names}), tmp_path / "table.parquet")
+    with pytest.raises(UserError, match="is not a readable Parquet table .*UTF8") as caught:
+        list(read_places(tmp_path / "table.parquet", rows=1))
+    assert "\n" not in str(caught.value)

@@ -7,7 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from zoolib.job.logs import UserError
-from zoolib.zenodo.archives import EXTRA, HEADER, TAIL, RemoteArchive, by_base_name, index, read_member
+from zoolib.zenodo.archives import (
+    EXTRA,
+    HEADER,
+    TAIL,
+    RemoteArchive,
+    by_base_name,
+    check_names,
+    index,
+    read_member,
+)
 
 
 def write_zip(path, members, compression=zipfile.ZIP_DEFLATED, **options):
@@ -221,3 +230,27 @@ def test_a_remote_file_that_is_not_an_archive_is_one_message(tmp_path):
     path.write_bytes(b"no archive" * 100)
     with pytest.raises(UserError, match=r"part1\.zip: is not a complete zip archive on the server"):
         Far(path).open()
+
+
+def test_a_damaged_list_of_contents_is_one_message(tmp_path):
+    path = write_zip(tmp_path / "a.zip", {f"x/{number}.png": b"image" for number in range(9)})
+    content = path.read_bytes()
+    end = content.rfind(b"PK\5\6")
+    length = int.from_bytes(content[end + 12 : end + 16], "little")
+    # The list ends after eight of nine members, which Python takes for the complete list.
+    shorter = (length * 8 // 9).to_bytes(4, "little")
+    begin = content.find(b"PK\1\2")
+    newer = content[: begin + 6] + b"\xff\x00" + content[begin + 8 :]
+    for damaged, found in (
+        (content[: end - length // 9] + content[end : end + 12] + shorter + content[end + 16 :], "8 of 9"),
+        (newer, "version 25.5"),
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match=f"is not a complete zip archive .*{found}") as caught:
+            index([path])
+        assert "\n" not in str(caught.value)
+    # Another name in the list than beside the member.
+    path.write_bytes(content[: begin + 46] + b"y" + content[begin + 47 :])
+    index([path])
+    with pytest.raises(UserError, match="differ"):
+        check_names(path)

@@ -53,7 +53,7 @@ def write_catalog(catalog, path):
     arrow = pa.Table.from_pandas(table, preserve_index=False)
     arrow = arrow.replace_schema_metadata({**arrow.schema.metadata, b"zoolib": json.dumps(about).encode()})
     with whole(path) as partial:
-        pq.write_table(arrow, partial)
+        pq.write_table(arrow, partial, write_page_checksum=True)
 
 
 def read_catalog(path):
@@ -72,6 +72,12 @@ def read_catalog(path):
     about = (pq.read_schema(path).metadata or {}).get(b"zoolib")
     if about is None:
         raise UserError(f"{path}: is not a catalogue of this project; make it with the target 'catalog'.")
-    about = json.loads(about)
-    tree, columns = about.pop("tree"), about.pop("columns")
+    try:
+        about = json.loads(about)
+        tree, columns = about.pop("tree"), about.pop("columns")
+        missing = [name for name in ("id_str", *locations.PLACES, *columns) if name not in table]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        missing = ["zoolib"]
+    if missing:
+        raise UserError(f"{path}: is damaged, it has no '{missing[0]}'; delete it and make it again.")
     return Catalog(table, columns, DecisionTree.from_dict(tree, path) if tree else None, about)

@@ -9,7 +9,7 @@ from zoolib.config.folders import check_text, shown, walk
 from zoolib.data.locations import stem
 from zoolib.data.partition import WORDS
 from zoolib.job.logs import UserError
-from zoolib.zenodo.archives import SUFFIXES, read_infos
+from zoolib.zenodo.archives import SUFFIXES, check_names, read_infos
 
 
 def list_labelled(source, label):
@@ -108,6 +108,8 @@ def _in_folder(source):
 
 def _in_zip(source):
     files, folders = {}, set()
+    # Here the folders of the members are the labels.
+    check_names(source)
     for info in read_infos(source):
         path = PurePosixPath(info.filename)
         if _is_image(path):

@@ -4,6 +4,7 @@ import gzip
 import io
 import re
 import warnings
+import zlib
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -107,9 +108,22 @@ def _check_pixels(name, width, height):
         raise _too_large(name, f"{width:,} x {height:,}")
 
 
+def _check_chunks(data):
+    """Check the checksums of a PNG file: Pillow leaves out those of the pixels."""
+    start, kind = 8, b""
+    while kind != b"IEND":
+        length, kind = int.from_bytes(data[start : start + 4], "big"), data[start + 4 : start + 8]
+        end = start + 8 + length
+        if len(kind) < 4 or zlib.crc32(data[start + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            raise ValueError(f"the checksum at byte {end} does not fit")
+        start = end + 4
+
+
 def _decode_picture(data, name):
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         _check_pixels(name, *image.size)
+        if image.format == "PNG":
+            _check_chunks(data)
         if image.mode.startswith("I"):
             return np.asarray(image).astype(np.float32)[..., None] / 257
         if image.mode == "F":

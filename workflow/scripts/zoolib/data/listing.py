@@ -16,7 +16,7 @@ from zoolib.config.folders import check_text, shown, walk
 from zoolib.data.disk_sort import in_order
 from zoolib.data.locations import PLACES, read_places, stem
 from zoolib.data.tfrecords import check_shard, read_sidecar
-from zoolib.job.logs import UserError, log, progress, whole
+from zoolib.job.logs import UserError, check_machine, log, progress, whole
 from zoolib.zenodo import archives
 
 COLUMNS = ["id_str", *PLACES]
@@ -111,7 +111,7 @@ def read_images(galaxies, start, stop):
         for group in range(file.num_row_groups):
             last = first + file.metadata.row_group(group).num_rows
             if first < stop and last > start:
-                rows = _with_seen(file.read_row_group(group, columns=SCHEMA.names))
+                rows = _read_group(path, file, group)
                 parts.append(rows.slice(max(start - first, 0), min(stop, last) - max(start, first)))
             first = last
     return pa.concat_tables(part.replace_schema_metadata() for part in parts).to_pandas()
@@ -124,13 +124,26 @@ def _with_seen(rows):
     return rows.select(SCHEMA.names).cast(SCHEMA)
 
 
+def _read_group(path, file, group):
+    try:
+        rows = file.read_row_group(group, columns=SCHEMA.names)
+        rows.validate(full=True)
+    except (OSError, pa.ArrowException) as error:
+        raise _damaged(path, error) from None
+    return _with_seen(rows)
+
+
+def _damaged(path, error):
+    check_machine(error, path)
+    reason = " ".join(str(error).split())
+    return UserError(f"{path}: is not a list of galaxies ({reason}); remove it and predict again.")
+
+
 def _opened(path):
     try:
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(path, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
-        raise UserError(
-            f"{path}: is not a list of galaxies ({error}); remove it and predict again."
-        ) from None
+        raise _damaged(path, error) from None
     names = file.schema_arrow.names
     if not set(COLUMNS) <= set(names) and names != ["sidecar", "count"]:
         raise UserError(
@@ -143,7 +156,10 @@ def _opened(path):
 def _write(rows, path):
     """Write a list, one group of rows after another; returns the number of rows."""
     count = 0
-    with pq.ParquetWriter(path, SCHEMA) as writer, progress(None, "listing galaxies") as meter:
+    with (
+        pq.ParquetWriter(path, SCHEMA, write_page_checksum=True) as writer,
+        progress(None, "listing galaxies") as meter,
+    ):
         while group := list(itertools.islice(rows, GROUP)):
             columns = dict(zip(SCHEMA.names, zip(*group, strict=True), strict=True))
             writer.write_table(pa.table(columns, SCHEMA))

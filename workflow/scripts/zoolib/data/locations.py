@@ -118,7 +118,8 @@ def _listing(folder):
     try:
         with os.scandir(folder or ".") as entries:
             return {entry.name for entry in entries if _is_file(entry)}
-    except OSError as error:
+    # A ValueError: a zero byte in a table's path.
+    except (OSError, ValueError) as error:
         check_machine(error, folder or ".")
         return set()
 

@@ -39,7 +39,7 @@ def read_table(path, choose=None, words=(*IDS, *LOCATIONS), literal=()):
     with _readable(path) as kind:
         if kind == "Parquet":
             columns = choose(pq.read_schema(path).names) if choose else None
-            return _to_pandas(pq.read_table(path, columns=columns))
+            return _to_pandas(pq.read_table(path, columns=columns, page_checksum_verification=True))
         return pd.read_csv(path, **_of_csv(path, choose, words, literal), low_memory=False)
 
 
@@ -63,7 +63,7 @@ def read_batches(path, choose, words, rows):
         if kind == "CSV":
             yield from pd.read_csv(path, **_of_csv(path, choose, words, ()), chunksize=rows)
             return
-        file, start = pq.ParquetFile(path), 0
+        file, start = pq.ParquetFile(path, page_checksum_verification=True), 0
         columns = choose(file.schema_arrow.names)
         if not file.metadata.num_rows:
             yield _to_pandas(file.read(columns))
@@ -79,7 +79,10 @@ def _to_pandas(table):
         field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
         for field in table.schema
     ]
-    return table.cast(pa.schema(plain)).to_pandas(ignore_metadata=True)
+    table = table.cast(pa.schema(plain))
+    # Text that is not UTF-8 would only be found where it is used.
+    table.validate(full=True)
+    return table.to_pandas(ignore_metadata=True)
 
 
 @contextlib.contextmanager

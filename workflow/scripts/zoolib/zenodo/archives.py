@@ -2,6 +2,7 @@
 
 import io
 import os
+import struct
 import threading
 import zipfile
 import zlib
@@ -12,6 +13,8 @@ from zoolib.job.logs import MachineError, UserError, check_machine, log
 
 # The only list of them: images in folders have these suffixes, too.
 SUFFIXES = (".png", ".jpg", ".jpeg", ".fits", ".fits.gz", ".fits.fz", ".fit", ".fit.gz")
+# What the standard library raises for a damaged list of contents.
+BROKEN = (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, OSError)
 # What the standard library raises for a damaged member; RuntimeError means a password.
 DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError)
 # A longer file is no image of a galaxy, and would fill the memory; a longer list of contents would, too.
@@ -70,8 +73,25 @@ def read_infos(path):
     """
     try:
         return _opened(str(path)).infolist()
-    except (zipfile.BadZipFile, OSError) as error:
+    except BROKEN as error:
         raise _broken(path, error) from error
+
+
+def check_names(path):
+    """Check that the list of contents and the members themselves agree on their names.
+
+    Args:
+        path: of the zip.
+
+    Raises:
+        UserError: the archive is damaged.
+    """
+    for info in read_infos(path):
+        try:
+            # Python compares the names when it opens a member.
+            _opened(str(path)).open(info).close()
+        except DAMAGE as error:
+            raise _broken(path, error) from error
 
 
 def by_base_name(contents):
@@ -131,7 +151,7 @@ def read_member(archive, member, listed=False):
     """
     try:
         opened = _opened(str(archive))
-    except (zipfile.BadZipFile, OSError) as error:
+    except BROKEN as error:
         if listed and isinstance(error, FileNotFoundError):
             raise MachineError(
                 f"{archive}: the archive is gone, but its images were listed before; if its folder is away,"
@@ -174,8 +194,21 @@ def _opened(path):
     key = (os.getpid(), path)
     with _lock:
         if key not in _handles or _handles[key][0] != stamp:
-            _handles[key] = (stamp, zipfile.ZipFile(path))
+            opened = zipfile.ZipFile(path)
+            _check_count(opened)
+            _handles[key] = (stamp, opened)
         return _handles[key][1]
+
+
+def _check_count(opened):
+    """Check that the list of contents is as long as the end of the archive says; Python does not."""
+    file = opened.fp
+    file.seek(max(file.seek(0, os.SEEK_END) - TAIL, 0))
+    tail = file.read()
+    (count,) = struct.unpack_from("<H", tail, tail.rfind(b"PK\5\6") + 10)
+    # An archive of more than 65,535 members has the number in another place.
+    if count != 0xFFFF and count != len(opened.infolist()) & 0xFFFF:
+        raise zipfile.BadZipFile(f"its list has {len(opened.infolist()):,} of {count:,} members")
 
 
 def _words(error):
@@ -278,7 +311,7 @@ class RemoteArchive:
         self._file.hold(max(size - TAIL, 0), size)
         try:
             self._zip = zipfile.ZipFile(self._file)
-        except (zipfile.BadZipFile, OSError) as error:
+        except BROKEN as error:
             raise UserError(
                 f"{name}: is not a complete zip archive on the server ({_words(error)}); check zenodo.record"
                 " and catalogs[].archives."
