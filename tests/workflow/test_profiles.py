@@ -177,14 +177,14 @@ def test_jobs_take_turns_on_a_machine_with_gpus_and_slurm_is_asked_for_nothing_m
         assert asked == {rule: "1" if rule in GPU_RULES else None for rule in asked} and asked
 
 
-def test_memory_doubles_once_but_not_for_trainings(plans):
+def test_memory_doubles_once_but_not_for_members(plans):
     first, fifth = (
         {rule: int(resource(text, "mem_mb")) for rule, text in jobs_shown(plans[name]) if "runtime=" in text}
         for name in ("first attempt", "fifth attempt")
     )
     assert {"write_shard", "predict_chunk", "train_member", "finetune_task"} <= set(first)
     for rule, memory in first.items():
-        times = 1 if rule in ("train_member", "finetune_task") else 2
+        times = 1 if rule == "train_member" else 2
         assert fifth[rule] == times * memory, rule
     # Snakemake itself takes a third of this.
     assert min(first.values()) >= 1000
