@@ -203,6 +203,14 @@ def test_parts_that_do_not_belong_together_are_not_joined(target, changes, words
     assert not list(target.folder.glob("*.*"))
 
 
+def test_parts_that_belong_together_are_ranked_and_each_can_be_read_alone(target):
+    described = target.describe(*(target.part(chunk, 3) for chunk in range(3)))
+    rank_galaxies(described, target.folder / "label_next.csv")
+    assert len(pd.read_csv(target.folder / "label_next.csv")) == 40
+    assert len(read_described(described)[0]) == 40
+    assert len(read_described(described[1:2])[0]) == 13
+
+
 def test_a_part_that_is_not_listed_is_missed(target):
     parts = [target.part(chunk, 4) for chunk in range(4)]
     with pytest.raises(UserError, match="2.hdf5: ends with galaxy 30 of the target, which has 40"):

@@ -211,7 +211,7 @@ def read_described(parts, columns=None):
     """Read a flat catalogue that `describe_posteriors` wrote.
 
     Args:
-        parts: its Parquet files, one for each chunk.
+        parts: its Parquet files, one for each chunk; or one of them.
         columns: columns to read beside id_str, e.g. ["bar_asked"]; all of them if None.
 
     Returns:
@@ -229,7 +229,8 @@ def read_described(parts, columns=None):
             described[part] = _check_described(part, tables[-1].schema)
         except (OSError, ValueError, pa.ArrowException) as error:
             raise _unreadable(part, error) from None
-    check_together(described)
+    if len(parts) > 1:
+        check_together(described)
     about = tables[0].schema.metadata
     tree = DecisionTree.from_dict(json.loads(about[b"tree"]), parts[0]) if b"tree" in about else None
     table = pa.concat_tables(tables).to_pandas()
