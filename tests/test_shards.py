@@ -356,7 +356,8 @@ def test_changed_pixels_are_another_source(tmp_path):
         pixels["J03.png"], pixels["J04.png"] = pixels["J04.png"], pixels["J03.png"]
 
     for enabled in (True, False):
-        first, same = (sidecar(tmp_path, enabled, *change) for change in [(), (lambda pixels: None, "bmp")])
+        # The same pixels in other files.
+        first, same = (sidecar(tmp_path, enabled, *change) for change in [(), (lambda pixels: None, 0)])
         assert first["source"] == same["source"] and first["digests"] == same["digests"]
         changed, other = sidecar(tmp_path, enabled, one_pixel), sidecar(tmp_path, enabled, swapped)
         assert len({about["source"] for about in (first, changed, other)}) == 3
@@ -366,15 +367,15 @@ def test_changed_pixels_are_another_source(tmp_path):
         assert sorted(first["digests"]) == sorted(other["digests"])
 
 
-def rewrite(archive, change, form="png"):
-    """Store the images of a zip again, changed, and in another format under the same names."""
+def rewrite(archive, change, level=9):
+    """Store the images of a zip again, changed and packed in another way, under the same names."""
     with zipfile.ZipFile(archive) as members:
         pixels = {name: np.array(Image.open(members.open(name))) for name in members.namelist()}
     change(pixels)
     with zipfile.ZipFile(archive, "w") as members:
         for name, image in pixels.items():
             buffer = io.BytesIO()
-            Image.fromarray(image).save(buffer, form)
+            Image.fromarray(image).save(buffer, "png", compress_level=level)
             members.writestr(name, buffer.getvalue())
 
 
@@ -391,7 +392,7 @@ def collect(folder, splits, of=1, image=IMAGE, enabled=True):
 
 
 def test_an_image_in_two_splits_is_refused(tmp_path):
-    """The catalogue compares files; a copy in another format, under another name, is found by its pixels."""
+    """The catalogue compares files; a copy that is packed in another way is found by its pixels."""
     content = read_catalog(survey(tmp_path))
     rewrite(tmp_path / "images.zip", lambda pixels: pixels.update({"J15.png": pixels["J03.png"]}))
     for split, rows in {"train": slice(0, 10), "val": slice(10, 13), "test": slice(13, 20)}.items():
