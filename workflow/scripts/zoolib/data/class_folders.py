@@ -36,13 +36,7 @@ def list_labelled(source, label):
     split = bool(folders) and all(path.parts[0].lower() in WORDS for path in folders)
     depth = 2 if split else 1
     classes = {path.parts for path in folders if len(path.parts) == depth}
-    twice = sorted(path for path in again if len(path.relative_to(top).parts) == depth)
-    if twice:
-        raise UserError(
-            f"{source}: the link '{twice[0]}' leads to a folder that is found already"
-            f" ({os.path.realpath(Path(source) / twice[0])}), so its images would be in two classes; remove"
-            " the link."
-        )
+    _check_links(source, again, top, depth)
     outside = sorted(path for path in files if len(path.parts) <= depth)
     if outside:
         raise UserError(
@@ -76,6 +70,16 @@ def list_labelled(source, label):
             for path, place in sorted(files.items())
         ]
     )
+
+
+def _check_links(source, again, top, depth):
+    twice = sorted(path for path in again if len(path.parts) == len(top.parts) + depth)
+    if twice:
+        raise UserError(
+            f"{source}: the link '{twice[0]}' leads to a folder that is found already"
+            f" ({os.path.realpath(Path(source) / twice[0])}), so its images would be in two classes; remove"
+            " the link."
+        )
 
 
 def _is_image(path):
