@@ -130,7 +130,7 @@ def _record():
         "run": "record",
         "zenodo": {"record": server.record["id"], "simulate": None, "sample": 60},
         "catalogs": [{"name": "sampled", "tree": "gz_decals_5", **table}],
-        "predict": {"targets": [*targets, {"name": "everything", "ensemble": "metrics", "archives": True}]},
+        "predict": {"targets": [*targets, {"name": "everything", "ensemble": "metrics", "archives": "all"}]},
         "finetune": {"tasks": [{**task, "url": {"address": address, "sha256": checksum}}]},
     }
 
