@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
 from functools import cache
 from pathlib import Path
@@ -137,8 +138,12 @@ def _record():
 
 @cache
 def _server():
-    """A server with the files of the simulated record; it ends with this process."""
-    server = ZenodoServer(reference() / "results/test/download").__enter__()
+    """A server with the files of the simulated record, and labels; it ends with this process."""
+    folder = Path(tempfile.mkdtemp(prefix="faults-record-"))
+    for path in (reference() / "results/test/download").glob("*.*"):
+        if path.suffix in (".csv", ".zip"):
+            shutil.copy(path, folder)
+    server = ZenodoServer(folder).__enter__()
     os.environ |= {"ZENODO_URL": server.url, "NO_PROXY": "127.0.0.1"}
     return server
 
