@@ -116,16 +116,12 @@ if any(task["url"] for task in TASKS.values()):
             "../workflow/scripts/download_labels.py"
 
 
-def labels(wildcards):
-    """The files of labels of all tasks; a function, because other jobs need not list folders to start."""
-    return [path for task in TASKS for path in FILES.task_labels(task)]
-
-
 rule download:
     input:
         FILES.published_table("volunteers_1_and_2"),
         FILES.published_table("auto_posteriors"),
         FILES.catalog_tables(),
-        labels,
+        # A function: other jobs need not list the folders of labels to start.
+        lambda wildcards: [path for task in TASKS for path in FILES.task_labels(task)],
         [FILES.archives(entry) for entry in [*config["catalogs"], *TASKS.values()]],
     localrule: True
