@@ -142,6 +142,20 @@ def test_an_error_of_the_machine_is_a_sentence_and_leaves_no_mark(tmp_path, call
     assert ends(log) == (True, 0, "")
 
 
+def test_an_error_of_the_machine_that_tensorflow_meets_is_the_same_sentence(tmp_path, call):
+    import tensorflow as tf
+
+    def write(path):
+        with tf.io.TFRecordWriter(path) as writer:
+            writer.write(b"a galaxy")
+
+    with pytest.raises(tf.errors.OpError) as caught:
+        write("/dev/full")
+    ran, status, last = ends(tmp_path / "job.log", caught.value)
+    assert ran and status == 1 and not (tmp_path / "job.log.fatal").exists()
+    assert last.startswith("/dev/full: cannot be read or written (No space left on device); this is an error")
+
+
 def hidden(number):
     """What a reader does that does not know of errors of the machine."""
     try:

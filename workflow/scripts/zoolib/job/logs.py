@@ -4,6 +4,7 @@ import contextlib
 import errno
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -19,8 +20,12 @@ log = logging.getLogger("zoolib")
 _turn = None
 # The temporary files in each folder that this job has written to, as they were before.
 _left_overs = {}
-# What the system says of a path itself. All its other errors are of the machine, and may be gone tomorrow.
-OF_THE_PATH = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL}
+# What the system says of a path itself (None: it is no error of the system). All its other errors are of the machine,
+# and may be gone tomorrow.
+OF_THE_PATH = {None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL}
+# TensorFlow has exceptions of its own, with the system's words: "results/0.tfrecord; Stale file handle".
+WORDS = {os.strerror(number): number for number in errno.errorcode}
+OF_TENSORFLOW = re.compile(f"([^ ;]+); ({'|'.join(map(re.escape, WORDS))})")
 
 
 class UserError(Exception):
@@ -44,22 +49,27 @@ def check_machine(error, path):
     Raises:
         MachineError: it is an `OSError` that does not say that the path itself is wrong.
     """
-    if _is_of_the_machine(error):
+    number, file = _of_the_system(error)
+    if number not in OF_THE_PATH:
         raise MachineError(
-            f"{path}: cannot be read or written ({os.strerror(error.errno)}); this is an error of the machine"
-            " or its file system, so type the same command again when it works."
+            f"{file or path}: cannot be read or written ({os.strerror(number)}); this is an error of the"
+            " machine or its file system, so type the same command again when it works."
         ) from error
 
 
-def _is_of_the_machine(error):
+def _of_the_system(error):
+    """The number of a system's error, and the file if TensorFlow names it; None for errors of other kinds."""
+    if type(error).__module__.startswith("tensorflow."):
+        found = OF_TENSORFLOW.search(str(error))
+        return (WORDS[found[2]], found[1]) if found else (None, None)
     # Errors of HTTP and of compression are OSErrors without a number.
-    return isinstance(error, OSError) and error.errno is not None and error.errno not in OF_THE_PATH
+    return error.errno if isinstance(error, OSError) else None, None
 
 
 def _may_pass(error):
     """Whether a machine's error is behind an error: a reader may have made a message of its own of it."""
     while error is not None:
-        if isinstance(error, MachineError | MemoryError) or _is_of_the_machine(error):
+        if isinstance(error, MachineError | MemoryError) or _of_the_system(error)[0] not in OF_THE_PATH:
             return True
         error = error.__cause__ or error.__context__
     return False
