@@ -20,8 +20,8 @@ log = logging.getLogger("zoolib")
 _turn = None
 # The temporary files in each folder that this job has written to, as they were before.
 _left_overs = {}
-# What the system says of a path itself (None: it is no error of the system). All its other errors are of the machine,
-# and may be gone tomorrow.
+# What the system says of a path itself (None: it is no error of the system). All its other errors are
+# of the machine, and may be gone tomorrow.
 OF_THE_PATH = {None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL}
 # TensorFlow has exceptions of its own, with the system's words: "results/0.tfrecord; Stale file handle".
 WORDS = {os.strerror(number): number for number in errno.errorcode}
