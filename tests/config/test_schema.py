@@ -250,6 +250,10 @@ WRONG = {
     "empty name": ("evaluate: {published: ''}", "evaluate.published is '', expected a name in config/publi"),
     "path for a name": ("evaluate: {published: ../x}", "evaluate.published is '../x', expected a name in "),
     "empty list": ("catalogs: []", "catalogs is [], expected at least 1 entry."),
+    "query of a catalogue that runs a program": (
+        f"{SIMULATE}\ncatalogs: [{{{CATALOG}, query: \"@pd.io.common.os.system('ls')\"}}]",
+        "catalogs[0].query: '@pd.io.common.os.system' is not allowed in a query, expected",
+    ),
     "repeated": (
         "train: {ensembles: [{name: metrics, splits: [train, train]}]}",
         'train.ensembles[0].splits is ["train", "train"], expected each entry only once.',

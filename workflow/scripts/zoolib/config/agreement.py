@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 
+from zoolib.config.queries import Query
 from zoolib.config.sources import own_path
 from zoolib.config.trees import DecisionTree
 from zoolib.job.logs import UserError
@@ -31,6 +32,23 @@ def wrong(message):
         `UserError`, to be raised.
     """
     return UserError(f"Configuration: {message}")
+
+
+def check_query(query, key):
+    """Check that a query, if there is one, has only what queries may have.
+
+    Args:
+        query: text or None.
+        key: its key, for the message.
+
+    Raises:
+        UserError: it has anything else.
+    """
+    if query is not None:
+        try:
+            Query(query, key)
+        except UserError as error:
+            raise wrong(str(error)) from None
 
 
 def is_path(name):
@@ -301,6 +319,7 @@ def _check_targets(config):
 def _load_trees(config, trees_folder):
     trees = {}
     for number, entry in enumerate(config["catalogs"]):
+        check_query(entry["query"], f"catalogs[{number}].query")
         trees[entry["name"]] = load_tree(entry["tree"], trees_folder, f"catalogs[{number}].tree")
     try:
         DecisionTree.union(list(trees.values()))

@@ -4,9 +4,8 @@ import re
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from zoolib.config.agreement import load_tree, wrong
+from zoolib.config.agreement import check_query, load_tree, wrong
 from zoolib.config.labels import RESERVED, Label, check_names
-from zoolib.config.queries import Query
 from zoolib.config.strategies import find_strategy
 from zoolib.job.logs import UserError
 
@@ -175,11 +174,7 @@ def _check_source(task, key):
             f"{key}.url.address is '{task['url']['address']}', expected the address of a table"
             f" ({', '.join(TABLES)}) or of a .zip with one folder per class; fix the address."
         )
-    if task["query"] is not None:
-        try:
-            Query(task["query"], f"{key}.query")
-        except UserError as error:
-            raise wrong(str(error)) from None
+    check_query(task["query"], f"{key}.query")
     if labelled_by_folders(task):
         extra = next((name for name in ("archives", "images", "id", "location", "group") if task[name]), None)
         if extra:
