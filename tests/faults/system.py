@@ -1,15 +1,18 @@
 """Errors of the system in the middle of a job: a disk that does not answer, is full, or cannot be written to.
 
-The errors are not real: a library in front of the C library (`errors.c`, by LD_PRELOAD) gives them to the
-process of one job, whatever language its readers and writers are in. It needs gcc.
+Only the full disk is real. The other errors are not: a library in front of the C library (`errors.c`, by
+LD_PRELOAD) gives them to the process of one job, whatever language its readers and writers are in.
+It needs gcc.
 """
 
 import errno
 import hashlib
+import os
 import random
+import re
+import shutil
 import subprocess
 import tempfile
-import time
 from functools import cache
 from pathlib import Path
 
@@ -99,7 +102,7 @@ class Errors:
 
     def _fails(self, repo, made, file, after):
         """Call the job with the error; returns whether the job has met it."""
-        hit, before, began = repo / "hit", _contents(repo), time.time()
+        hit, before = repo / "hit", _contents(repo)
         # What is written has another name until it is complete, in the same folder.
         files = str(Path(file).parent) + "/" if self.moment in ("write", "change") else file
         error = {"ZOO_ERROR": self.number, "ZOO_ERROR_AT": self.moment, "ZOO_ERROR_FILES": files}
@@ -114,20 +117,62 @@ class Errors:
             raise Lost("the job met the error and ended as if nothing had happened")
         if "Traceback" in shown:
             raise Lost(f"a traceback on the terminal: {last_words(shown)}")
-        _check_sentence(repo, began)
+        _check_sentence(repo, shown)
         _check_files(repo, made, before)
         return True
 
 
-def _check_sentence(repo, began):
-    """The job has said what was wrong in one sentence, and left nothing that stops the next attempt."""
-    logs = [path for path in (repo / "logs").rglob("*.log") if path.stat().st_mtime >= began - 1]
+class FullDisk:
+    """A stage has a real file system that is too small; it grows, and one plain command goes on."""
+
+    name = "a full disk (tmpfs)"
+    # The folder, what is asked for in it, and the bytes that are not enough for it.
+    made = {
+        "shards": ("shards", "shards/rejected.csv", 40_000),
+        "train": ("train", "train/metrics/0/model.keras", 16_000),
+        "predict": ("predict/test", "predict/test/predictions.hdf5", 8_000),
+    }
+    cells = tuple(made)
+
+    def attempt(self, cell, seed, place):
+        """Try one stage in an empty folder; returns None, or what was lost."""
+        folder, target, size = (
+            f"{RESULTS}/{part}" if isinstance(part, str) else part for part in self.made[cell]
+        )
+        repo = copy_of_reference(place / "repo")
+        shutil.rmtree(repo / folder)
+        (repo / folder).mkdir()
+        _mount(repo / folder, f"size={size}")
+        try:
+            status, shown = Call(repo, target, *CHAIN).wait()
+            if status == 0:
+                raise Lost(f"{size} bytes were enough")
+            if "Traceback" in shown:
+                raise Lost(f"a traceback on the terminal: {last_words(shown)}")
+            _check_sentence(repo, shown)
+            _mount(repo / folder, "remount,size=100M")
+            run(repo, target, *CHAIN)
+            found = differences(repo, None, target)
+        except Lost as lost:
+            return str(lost)
+        finally:
+            subprocess.run(["umount", repo / folder], check=True)
+        return f"differs from the undisturbed run: {found}" if found else None
+
+
+def _mount(folder, options):
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True)
+
+
+def _check_sentence(repo, shown):
+    """Each failed job has said what was wrong in one sentence, and left nothing that stops a retry."""
+    logs = re.findall(r"log: (\S+) \(check log file", shown)
     if not logs:
-        raise Lost("the job has written no log")
-    for path in logs:
-        last = (path.read_text().strip().splitlines() or [""])[-1]
+        raise Lost(f"no job says why it failed: {last_words(shown)}")
+    for log in logs:
+        last = ((repo / log).read_text().strip().splitlines() or [""])[-1]
         if "unexpected" in last or not last.endswith("."):
-            raise Lost(f"{path.name} does not end with a sentence for a user: '{last[:300]}'")
+            raise Lost(f"{log} does not end with a sentence for a user: '{last[:300]}'")
     if marks := [path.name for path in (repo / "logs").rglob("*.fatal")]:
         raise Lost(f"a mark stops the next attempts: {marks[0]}")
 
@@ -169,4 +214,6 @@ ROWS = (
     Errors("a file vanishes before it is opened", "open", errno.ENOENT),
     Errors("ENOSPC while a result is written", "write", errno.ENOSPC),
     Errors("read-only results", "change", errno.EROFS),
+    # Only root may mount a file system.
+    *([FullDisk()] if os.geteuid() == 0 else []),
 )
