@@ -108,7 +108,7 @@ def work(lane, faults, seed):
                 notes.add(**try_, seconds=round(seconds, 3), code=code)
             for reason in sorted({lost[cell] for cell, _ in group} - {None}):
                 print(f"LOST {row.name}: {', '.join(cell for cell, _ in group)}: {reason}", flush=True)
-            if module != "mutations":
+            if seconds * len(group) > 5:
                 print(f"{row.name}: {len(group)} tried in {seconds * len(group):.0f} s", flush=True)
 
 

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pandas as pd
 from encoders import encoder_files, write_encoder
 from pipeline import PARTS, REPO, called, copy_of_the_repository, overlay
@@ -314,9 +315,12 @@ def _arrays(source):
 
 
 def _bytes_of(values):
+    values = np.asarray(values)
     return repr(values.tolist()) if values.dtype == object else values.tobytes()
 
 
 def _arrays_of_model(path):
     with zipfile.ZipFile(path) as parts:
-        return _arrays(io.BytesIO(parts.read("model.weights.h5"))), parts.read("config.json")
+        # Keras names shared layers by their place in memory.
+        config = re.sub(rb'"shared_object_id": \d+', b"", parts.read("config.json"))
+        return _arrays(io.BytesIO(parts.read("model.weights.h5"))), config
