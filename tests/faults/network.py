@@ -1,4 +1,6 @@
-"""A server and a network with faults: the right bytes come, or one sentence and a next try that goes on.
+"""A server and a network with faults: a download ends with the right bytes, or with one sentence.
+
+After the sentence the next try goes on where the first one ended.
 
 `python tests/faults/network.py [SEED]` tries every cell once.
 """
@@ -7,12 +9,8 @@ import contextlib
 import csv
 import functools
 import hashlib
-import json
 import os
 import random
-import re
-import socket
-import struct
 import sys
 import tempfile
 import time
@@ -25,7 +23,8 @@ if __name__ == "__main__":
     ROOT = Path(__file__).resolve().parents[2]
     sys.path[:0] = [str(ROOT / folder) for folder in ("tests/support", "workflow/scripts")]
 
-from zenodo_server import TABLE, ZenodoServer, _Handler
+import faulty_server as faulty
+from zenodo_server import TABLE
 from zoolib import download
 from zoolib.job.logs import UserError
 from zoolib.zenodo import client
@@ -35,7 +34,6 @@ RECORD, ARCHIVE = 99990001, "part1.zip"
 FILE, RESUMED, LABELS, LABELS_RESUMED = "a file", "a file, resumed", "labels", "labels, resumed"
 SAMPLE, ABOUT = "a sample", "the record"
 CELLS = FILE, RESUMED, LABELS, LABELS_RESUMED, SAMPLE, ABOUT
-PAGE = b"<!DOCTYPE html>\n<html><body>We are down for maintenance.</body></html>"
 LARGE, CUTS, TWICE = 300 << 20, 50, 0.05
 
 
@@ -43,168 +41,8 @@ class Lost(Exception):
     """What was lost; its text is one sentence."""
 
 
-class Faulty(ZenodoServer):
-    """The server, with troubles for the requests for one name.
-
-    Attributes:
-        troubles: functions of the handler, one for each request; they answer and return True, or spoil the
-            answer that follows.
-        name: of the file, or "record".
-    """
-
-    def __init__(self, folder):
-        super().__init__(folder)
-        self.troubles, self.name = [], None
-        self.http.RequestHandlerClass = type("Handler", (_FaultyHandler,), {"zenodo": self})
-
-
-class _FaultyHandler(_Handler):
-    rate = {}
-
-    def do_GET(self):
-        name = "record" if re.search(r"/records/\d+$", self.path) else self.path.rsplit("/files/")[-1]
-        name = name.removesuffix("/content")
-        with self.zenodo.lock:
-            hit = self.zenodo.troubles and name == self.zenodo.name
-            trouble = self.zenodo.troubles.pop(0) if hit else None
-        writer = self.wfile
-        try:
-            if not (trouble and trouble(self)):
-                super().do_GET()
-        finally:
-            self.wfile = writer
-
-    def asked(self):
-        """The complete content, and the first and last byte that are asked for (None without a range)."""
-        if self.zenodo.name == "record":
-            return json.dumps(self.zenodo.record).encode(), None
-        content = (self.zenodo.folder / self.zenodo.name).read_bytes()
-        found = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
-        return content, found and (int(found[1]), min(int(found[2] or len(content)), len(content) - 1))
-
-    def send_other(self, change):
-        """Answer with a changed body, which is announced as it is."""
-        content, part = self.asked()
-        headers = {} if part is None else {"Content-Range": f"bytes {part[0]}-{part[1]}/{len(content)}"}
-        body = change(content if part is None else content[part[0] : part[1] + 1])
-        self.answer(200 if part is None else 206, body, headers)
-        return True
-
-
-class _Spoiled:
-    """A writer that lets some bytes through, and then spoils the connection."""
-
-    def __init__(self, handler, most, spoil):
-        self.handler, self.writer, self.left, self.spoil = handler, handler.wfile, most, spoil
-        self.closed = False
-
-    def write(self, data):
-        self.writer.write(data[: self.left])
-        self.left -= len(data)
-        if self.left < 0:
-            self.handler.close_connection = True
-            self.spoil(self.handler.connection)
-            raise ConnectionAbortedError
-        return len(data)
-
-    def flush(self):
-        self.writer.flush()
-
-
-def _shut(connection):
-    connection.shutdown(socket.SHUT_RDWR)
-
-
-def _reset(connection):
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    # The server still holds the file descriptor: a copy of it is closed with it.
-    connection.close()
-
-
-def _stall(connection):
-    with contextlib.suppress(OSError):
-        connection.settimeout(1)
-        connection.recv(1)
-
-
-def spoils(spoil):
-    """A fault: after some bytes of the answer, its head included, the connection is spoiled."""
-
-    def trouble(chance, size):
-        most = chance.randrange(400 + size)
-
-        def spoiled(handler):
-            handler.wfile = _Spoiled(handler, most, spoil)
-
-        return spoiled
-
-    return trouble
-
-
-def answers(status, waits):
-    """A fault: another status, perhaps with the header Retry-After."""
-
-    def trouble(chance, size):
-        headers = {"Retry-After": chance.randint(1, 3000)} if waits and chance.random() < waits else {}
-
-        def answered(handler):
-            handler.answer(status, b"not now", headers)
-            return True
-
-        return answered
-
-    return trouble
-
-
-def page(chance, size):
-    """A fault: a page about maintenance, with status 200 and with or without its length."""
-    headers = {"Content-Type": chance.choice(["text/html; charset=utf-8", "text/plain"])}
-    headers |= chance.choice([{}, {"Transfer-Encoding": "chunked"}])
-
-    def answered(handler):
-        handler.send_instead([PAGE], headers)
-        handler.close_connection = True
-        return True
-
-    return answered
-
-
-def changed(how):
-    """A fault: another body, which is announced as it is."""
-    return lambda chance, size: lambda handler: handler.send_other(functools.partial(how, chance))
-
-
-def _shorter(chance, body):
-    return body[: chance.randrange(len(body))]
-
-
-def _longer(chance, body):
-    return body + chance.randbytes(chance.randint(1, 5000))
-
-
-def _flipped(chance, body):
-    place = chance.randrange(len(body))
-    return body[:place] + bytes([body[place] ^ 1 << chance.randrange(8)]) + body[place + 1 :]
-
-
-def _next_to(chance, size):
-    """A fault: other bytes than those that were asked for, announced as they are."""
-    shift = chance.randint(1, 100)
-
-    def answered(handler):
-        content, part = handler.asked()
-        if part is None:
-            return False
-        start = max(part[0] - shift, 0)
-        headers = {"Content-Range": f"bytes {start}-{part[1]}/{len(content)}"}
-        handler.answer(206, content[start : part[1] + 1], headers)
-        return True
-
-    return answered
-
-
 class Row:
-    """A fault that meets a few requests, and is over then.
+    """A fault of a few requests; the requests after them are answered well.
 
     Args:
         name: of the fault, for the table.
@@ -379,7 +217,7 @@ def _check_sentence(error):
 
 @contextlib.contextmanager
 def _world(chance, place, large=False):
-    """A server with a record; nothing waits."""
+    """A server with a record; the client does not pause between its requests."""
     folder = place / "record"
     folder.mkdir()
     names = [f"J{number:03d}100.00+{number:06d}.0" for number in range(8)]
@@ -395,7 +233,7 @@ def _world(chance, place, large=False):
         with zipfile.ZipFile(folder / ARCHIVE, "w") as packed:
             for name in names:
                 packed.writestr(f"{name[:4]}/{name}.png", chance.randbytes(chance.randint(20_000, 60_000)))
-    with Faulty(folder) as server:
+    with faulty.Faulty(folder) as server:
         environment = {"ZENODO_URL": server.url, "NO_PROXY": "127.0.0.1"}
         with (
             mock.patch.dict(os.environ, environment),
@@ -406,19 +244,19 @@ def _world(chance, place, large=False):
 
 
 ROWS = [
-    Row("a cut in the middle of an answer", spoils(_shut)),
-    Row("a reset in the middle of an answer", spoils(_reset)),
-    Row("a stall in the middle of an answer", spoils(_stall)),
-    Row("429 with Retry-After", answers(429, 1)),
-    Row("429 without Retry-After", answers(429, 0)),
-    *(Row(f"{status}", answers(status, 0.3)) for status in (502, 503, 504)),
-    Row("a page with status 200", page),
+    Row("a cut in the middle of an answer", faulty.spoils(faulty.shut)),
+    Row("a reset in the middle of an answer", faulty.spoils(faulty.reset)),
+    Row("a stall in the middle of an answer", faulty.spoils(faulty.stall)),
+    Row("429 with Retry-After", faulty.answers(429, 1)),
+    Row("429 without Retry-After", faulty.answers(429, 0)),
+    *(Row(f"{status}", faulty.answers(status, 0.3)) for status in (502, 503, 504)),
+    Row("a page with status 200", faulty.page),
     # Without a size in the record, only the checksum shows that a body is not complete.
-    Row("a short body", changed(_shorter), may_fail=(LABELS,)),
-    Row("a long body", changed(_longer), may_fail=(LABELS, LABELS_RESUMED)),
-    Row("wrong bytes", changed(_flipped), may_fail=CELLS),
+    Row("a short body", faulty.changed(faulty.shorter), may_fail=(LABELS,)),
+    Row("a long body", faulty.changed(faulty.longer), may_fail=(LABELS, LABELS_RESUMED)),
+    Row("wrong bytes", faulty.changed(faulty.flipped), may_fail=CELLS),
     NoRanges("no ranges", None, CELLS[:5], may_fail=(SAMPLE,)),
-    Row("wrong ranges", _next_to, (RESUMED, LABELS_RESUMED, SAMPLE), (RESUMED, LABELS_RESUMED, SAMPLE)),
+    Row("wrong ranges", faulty.next_to, (RESUMED, LABELS_RESUMED, SAMPLE), (RESUMED, LABELS_RESUMED, SAMPLE)),
     Changing("a file that changes between two resumes", None, CELLS[:5], may_fail=CELLS),
     ManyCuts(),
 ]
