@@ -9,6 +9,7 @@ was, and repeats only tries that lost something.
 
 import importlib
 import json
+import os
 import random
 import subprocess
 import sys
@@ -95,11 +96,13 @@ def work(lane, faults, seed):
         faults: number of kills; 0 for a draw.
         seed: whole number.
     """
-    notes, code = notes_of(lane, faults, seed), commit()
+    notes, code, parent = notes_of(lane, faults, seed), commit(), os.getppid()
     survived = {key for key, one in notes.tries().items() if one["lost"] is None}
     for module, row in rows_of(lane).values():
         left = [key for key in plan(module, row, faults, seed) if (row.name, *key) not in survived]
         for group in _groups(row, left):
+            if os.getppid() != parent:
+                return
             began = time.monotonic()
             lost = _attempt(row, group, f"{seed} {row.name}")
             seconds = (time.monotonic() - began) / len(group)

@@ -77,6 +77,10 @@ class Call:
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, 9)
             raise Lost(f"the call hangs; it has shown: {self.shown[-500:]}") from None
+        except BaseException:
+            # Ctrl-C does not reach a process group of its own.
+            os.killpg(self.process.pid, 9)
+            raise
         return status, self.shown
 
 
