@@ -130,7 +130,7 @@ def write_survey(tree, folder, galaxies):
     rejected = chunks / "rejected.csv"
     pd.DataFrame(columns=["id_str", "reason"]).to_csv(rejected, index=False)
     output = SimpleNamespace(predictions=every, rejected=folder / "rejected.csv")
-    collect_predictions([chunks / f"{n}.hdf5" for n in range(PARTS)], [rejected], output)
+    collect_predictions([chunks / f"{n}.hdf5" for n in range(PARTS)], [rejected], 0, output)
     size = sum(path.stat().st_size for path in chunks.glob("*.hdf5"))
     print(f"{galaxies:,} galaxies written, {size / 1e9:.1f} GB", flush=True)
     return every

@@ -101,7 +101,7 @@ def test_a_file_says_what_its_probabilities_are_of(tmp_path, tree, what):
     with predictions_file(tmp_path / "p.hdf5", 3, about, 1, 2, 1, 0) as append:
         assert append(["a", "b", "c"], values) == 3
     with h5py.File(tmp_path / "p.hdf5") as file:
-        assert file.attrs["values"] == f"probabilities of each {what}, one a sample"
+        assert file.attrs["values"].decode() == f"probabilities of each {what}, one a sample"
     with open_predictions(tmp_path / "p.hdf5") as opened:
         assert opened.kind == "probabilities"
         assert opened.tree == (SMALL if tree else None)

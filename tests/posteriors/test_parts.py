@@ -1,5 +1,6 @@
 """The parts of a target's predictions: those that do not belong together, are missing, or are left over."""
 
+import json
 import os
 import shutil
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from zoolib.posteriors.files import (
     read_described,
 )
 from zoolib.posteriors.parts import collect_predictions
+from zoolib.posteriors.unseen import marking_learned
 
 ABOUT = {"kind": "concentrations", "tree": SMALL.to_dict(), "columns": SMALL.columns}
 
@@ -131,6 +133,88 @@ def test_bytes_that_are_not_as_they_were_written_are_refused(target):
         open_predictions(part) as opened,
     ):
         list(opened.blocks())
+
+
+def checked(path):
+    """Names of the datasets of a file whose bytes HDF5 checks."""
+    with h5py.File(path) as file:
+        return {name for name, dataset in file.items() if dataset.fletcher32}
+
+
+def test_only_the_links_of_a_virtual_file_are_in_the_heap_which_has_no_checksums(target):
+    part = target.part(0, 1)
+    with marking_learned(part, [("models/0", {})]) as mark:
+        mark([f"J{number}" for number in range(40)])
+    assert b"GCOL" not in part.read_bytes()
+    assert checked(part) == {"predictions", "id_str", "label_cols", "learned"}
+    path = target.collect(part)
+    data = path.read_bytes()
+    assert data.count(b"GCOL") == 1
+    assert checked(path) == {"id_str", "label_cols", "parts"}
+    # HDF5 itself would never end at a heap of zeros.
+    heap = data.index(b"GCOL") + 16
+    path.write_bytes(data[:heap] + bytes(2000) + data[heap + 2000 :])
+    refused(path, "predictions.hdf5: cannot be read as predictions .*bytes are not those that were written")
+
+
+def test_text_is_read_as_users_read_it(target):
+    # The parts have names of different lengths.
+    path = target.collect(target.part(0, 2, name="Jé"), target.part(1, 2, name="long name in 日本語 "))
+    names = [f"Jé{number}" for number in range(20)] + [f"long name in 日本語 {n}" for n in range(20, 40)]
+    for file_path, expected in ((path, names), (target.folder / "chunks" / "1.hdf5", names[20:])):
+        with h5py.File(file_path) as file:
+            assert list(file["id_str"].asstr()) == list(file["id_str"].asstr()[:]) == expected
+            assert list(file["label_cols"].asstr()) == SMALL.columns
+            assert json.loads(file.attrs["tree"]) == SMALL.to_dict()
+        with open_predictions(file_path) as opened:
+            assert list(opened.id_str) == expected
+
+
+def older(path):
+    """Write a file again as older versions did: text of any length, and nothing before the bytes of HDF5."""
+    source = path.rename(path.with_suffix(".new"))
+    with h5py.File(source) as new, h5py.File(path, "w", libver="v110") as file:
+        for name in new:
+            new.copy(name, file)
+        for name in ("id_str", "label_cols"):
+            del file[name]
+            file.create_dataset(name, data=list(new[name].asstr()), dtype=h5py.string_dtype())
+        if "parts" in new:
+            del file["parts"]
+            file["parts"] = json.dumps(dict(new["parts"].asstr()[:].tolist()))
+        for name, value in new.attrs.items():
+            file.attrs[name] = value.decode() if isinstance(value, bytes) else value
+    source.unlink()
+    assert path.read_bytes().startswith(b"\x89HDF") and b"GCOL" in path.read_bytes()
+
+
+def test_files_with_text_of_any_length_are_read_as_before(target):
+    parts = [target.part(chunk, 2, name="é" * (chunk + 1)) for chunk in range(2)]
+    # Parts of both layouts belong together.
+    older(parts[0])
+    path = target.collect(*parts)
+    with open_predictions(path) as opened:
+        names = list(opened.id_str)
+    assert names[19:21] == ["é19", "éé20"]
+    older(path)
+    with open_predictions(path) as opened:
+        assert list(opened.id_str) == names and opened.tree == SMALL
+        assert sum(len(values) for _, values in opened.blocks()) == 40
+    target.part(1, 2, models="new")
+    refused(path, "chunks/1.hdf5: is not the file that .* refers to")
+
+
+@pytest.mark.parametrize("what", ["names", "attributes"])
+def test_a_part_with_damaged_text_is_not_collected(target, what):
+    part = target.part(0, 1)
+    data = bytearray(part.read_bytes())
+    with h5py.File(part) as file:
+        where = file["id_str"].id.get_chunk_info(0).byte_offset
+    data[where if what == "names" else data.index(b'"questions"')] ^= 1
+    part.write_bytes(data)
+    with pytest.raises(UserError, match="0.hdf5: cannot be read as predictions in HDF5 .*predict again"):
+        target.collect(part)
+    assert not list(target.folder.glob("*.*"))
 
 
 def test_mutated_files_are_refused_or_read_as_they_were(target):

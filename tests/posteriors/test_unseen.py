@@ -99,6 +99,20 @@ def test_a_model_that_does_not_say_it_is_a_warning(survey, tmp_path, caplog, mon
     assert "the model does not say which galaxies it has learned from" in caplog.text
 
 
+def test_damaged_bytes_of_what_was_learned_are_refused(survey, names):
+    path = marked(survey, model(names))
+    with h5py.File(path) as file:
+        where = file["learned"].id.get_chunk_info(0).byte_offset
+    content = path.read_bytes()
+    path.write_bytes(content[:where] + bytes(4) + content[where + 4 :])
+    with (
+        pytest.raises(UserError, match="hdf5: which galaxies the models have learned from cannot be read"),
+        open_predictions(path) as opened,
+    ):
+        check_unseen(opened, np.arange(3))
+    path.write_bytes(content)
+
+
 def test_the_parts_of_a_virtual_file_are_asked(tmp_path):
     parts, layout = ("b", "a"), h5py.VirtualLayout((4, 1, 1), dtype="float32")
     for number, part in enumerate(parts):

@@ -15,7 +15,20 @@ import pyarrow.parquet as pq
 from zoolib.config.trees import DecisionTree
 from zoolib.data.disk_sort import in_order
 from zoolib.job.logs import UserError, check_machine, log, progress, whole
-from zoolib.posteriors.parts import FORMAT, PART, check_parts, check_together, is_sealed, part_of, seal
+from zoolib.posteriors.parts import (
+    DAMAGED,
+    FORMAT,
+    PART,
+    attributes,
+    check_parts,
+    check_together,
+    is_sealed,
+    is_stamped,
+    part_of,
+    seal,
+    text,
+    write_checked,
+)
 from zoolib.posteriors.summary import describe
 
 # Galaxies in memory at once, for each thread.
@@ -120,6 +133,8 @@ def open_predictions(path):
             virtual file refers to is missing or another one.
     """
     try:
+        if not is_stamped(path):
+            raise OSError("its bytes are not those that were written")
         file = h5py.File(path, "r")
     except OSError as error:
         check_machine(error, path)
@@ -129,8 +144,7 @@ def open_predictions(path):
         try:
             opened = _read_about(path, file)
             check_parts(path, file)
-        # What h5py and JSON raise at damaged bytes.
-        except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except DAMAGED as error:
             check_machine(error, path)
             reason = " ".join(str(error).split())
             raise UserError(f"{path}: the predictions are damaged ({reason}); predict again.") from None
@@ -145,8 +159,8 @@ def _read_about(path, file):
             f"{path}: the dataset '{min(missing)}' is missing, found {', '.join(file) or 'none'};"
             " predictions have predictions, id_str and label_cols."
         )
-    kind = str(file.attrs.get("kind", "concentrations"))
-    content = json.loads(file.attrs.get("tree", "null"))
+    about = attributes(file)
+    kind, content = about.get("kind", "concentrations"), json.loads(about.get("tree", "null"))
     if kind == "concentrations" and content is None:
         raise UserError(f"{path}: the attribute 'tree' is missing; predict again with this project.")
     tree = DecisionTree.from_dict(content, path) if content else None
@@ -156,12 +170,10 @@ def _read_about(path, file):
             f"{path}: label_cols ({', '.join(columns[:3])}, …) are not the answers of its tree"
             f" ({', '.join(tree.columns[:3])}, …); predict again with this project."
         )
-    labels = json.loads(file.attrs.get("labels", "null"))
+    labels = json.loads(about.get("labels", "null"))
     names, values = file["id_str"].asstr()[:], file["predictions"]
-    if not is_sealed(file, names):
-        raise UserError(
-            f"{path}: the names or attributes are damaged, their checksum is wrong; predict again."
-        )
+    if not is_sealed(file):
+        raise UserError(f"{path}: the attributes are damaged, their checksum is wrong; predict again.")
     if values.ndim != 3 or values.shape[:2] != (len(names), len(columns)):
         raise UserError(
             f"{path}: the predictions have the shape {values.shape}, expected ({len(names)}, {len(columns)},"
@@ -313,12 +325,10 @@ def predictions_file(path, galaxies, about, members, samples, views, seed, part=
         their number.
     """
     shape = (galaxies, len(about["columns"]), members * max(views, 1) * samples)
-    # A piece has complete galaxies, as they are read. It stays in memory until it is full.
-    layout = {"chunks": (min(CHUNK, galaxies), *shape[1:]), "compression": "gzip", "compression_opts": 4}
     with h5py.File(path, "w", rdcc_nbytes=CACHE, libver=FORMAT) as file:
-        dataset = file.create_dataset(
-            "predictions", shape, np.float32, maxshape=shape, **layout if galaxies else {}
-        )
+        # A piece has complete galaxies, as they are read. It stays in memory until it is full.
+        layout = {"shape": shape, "dtype": np.float32, "maxshape": shape}
+        dataset = write_checked(file, "predictions", CHUNK, **layout)
         names = []
 
         def append(ids, values):
@@ -329,9 +339,9 @@ def predictions_file(path, galaxies, about, members, samples, views, seed, part=
         yield append
         if len(names) < galaxies:
             dataset.resize(len(names), axis=0)
-        file.create_dataset("id_str", data=names, dtype=h5py.string_dtype())
-        file.create_dataset("label_cols", data=list(about["columns"]), dtype=h5py.string_dtype())
-        seal(file, _attributes(about, members, samples, views, seed) | (part or {}), [names])
+        write_checked(file, "id_str", data=text(names))
+        write_checked(file, "label_cols", data=text(about["columns"]))
+        seal(file, _attributes(about, members, samples, views, seed) | (part or {}), names)
 
 
 def _attributes(about, members, samples, views, seed):

@@ -1,5 +1,6 @@
 """The parts of a target's predictions, one for each chunk: checked against each other, and joined."""
 
+import contextlib
 import hashlib
 import json
 import re
@@ -20,35 +21,113 @@ POSITION = ("first", "last", "ids", "checksum")
 PART = ("models", "of", "first", "last")
 # The format of HDF5 files whose structure has checksums: the library crashes at a damaged one without.
 FORMAT = "v110"
+# The bytes with which HDF5 begins, and those before them that HDF5 leaves to others if it is told so.
+SIGNATURE, STAMP = b"\x89HDF\r\n\x1a\n", 512
+# Rows in a compressed piece of a dataset.
+PIECE = 16384
+# What h5py and JSON raise at damaged bytes.
+DAMAGED = (OSError, RuntimeError, ValueError, KeyError, IndexError, TypeError, AttributeError)
+
+
+def text(values):
+    """Text as HDF5 keeps it safely.
+
+    Text of any length would be in HDF5's global heap. This has no checksum, and the library never ends, or
+    crashes, where it is damaged.
+
+    Args:
+        values: a list of texts.
+
+    Returns:
+        (values,) UTF-8 of the same length in bytes, that of the longest.
+    """
+    encoded = [str(value).encode() for value in values]
+    return np.array(encoded, h5py.string_dtype("utf-8", max(map(len, encoded), default=0) or 1))
+
+
+def write_checked(file, name, piece=PIECE, **about):
+    """Write a dataset whose bytes have checksums.
+
+    Args:
+        file: `h5py.File` in `FORMAT`, whose structure has checksums, too.
+        name: of the dataset.
+        piece: rows that are compressed together.
+        about: what `h5py.Group.create_dataset` needs: `data`, or `shape` and `dtype` if the data come later.
+
+    Returns:
+        The `h5py.Dataset`.
+    """
+    rows, *others = about["shape"] if "shape" in about else about["data"].shape
+    # HDF5 cannot divide what has no rows.
+    if rows:
+        about |= {"chunks": (min(piece, rows), *others), "compression": "gzip", "compression_opts": 4}
+        about |= {"fletcher32": True}
+    return file.create_dataset(name, **about)
+
+
+def attributes(file):
+    """The attributes of a file or dataset as plain values, of text that this or an older version wrote."""
+    found = {name: np.asarray(value).tolist() for name, value in file.attrs.items()}
+    return {name: value.decode() if isinstance(value, bytes) else value for name, value in found.items()}
+
+
+def set_attributes(file, about):
+    """Write attributes, {name: a text or a number}, to a file or dataset."""
+    for name, value in about.items():
+        file.attrs[name] = text([value]).reshape(()) if isinstance(value, str) else value
 
 
 def seal(file, about, names):
-    """Write the attributes of a file of predictions, and a checksum of all text: HDF5 has none of it.
+    """Write the attributes of a part, and a checksum of them: HDF5 has none of those above 4 kB.
 
     Args:
         file: `h5py.File` with `label_cols`.
         about: the attributes.
-        names: an iterable of lists of the galaxies' names, one after another in the order of the file.
+        names: the galaxies' names.
     """
-    found = hashlib.sha256()
-    for some in names:
-        found.update("".join(f"{name}\0" for name in some).encode())
-    file.attrs.update(about | {"ids": found.hexdigest()[:32]})
-    # A number is where the checksums of HDF5 are.
+    ids = hashlib.sha256("".join(f"{name}\0" for name in names).encode()).hexdigest()[:32]
+    set_attributes(file, about | {"ids": ids})
+    # A number, which is where the checksums of HDF5 are.
     file.attrs["checksum"] = _checksum(file)
 
 
-def is_sealed(file, names):
-    """Whether the text in a file of predictions is as it was written; that of an older version always is."""
-    if "checksum" not in file.attrs:
-        return True
-    found = hashlib.sha256("".join(f"{name}\0" for name in names).encode()).hexdigest()[:32]
-    return file.attrs["ids"] == found and file.attrs["checksum"] == _checksum(file)
+def is_sealed(file):
+    """Whether the attributes of a file of predictions are as they were written; without checksum they are."""
+    return "checksum" not in file.attrs or file.attrs["checksum"] == _checksum(file)
 
 
 def _checksum(file):
-    about = {name: np.asarray(value).tolist() for name, value in file.attrs.items() if name != "checksum"}
+    about = {name: value for name, value in attributes(file).items() if name != "checksum"}
     return int(hash_of([about, list(file["label_cols"].asstr())]), 16)
+
+
+def stamp(path):
+    """Write the checksum of a virtual file before its first byte for HDF5, where HDF5 leaves room for it.
+
+    The links to its parts are in the global heap (see `text`), so the file is checked before HDF5 opens it.
+
+    Args:
+        path: HDF5 with a user block of `STAMP` bytes.
+    """
+    with open(path, "r+b") as file:
+        file.write(_stamp_of(path).ljust(STAMP, b"\0"))
+
+
+def is_stamped(path):
+    """Whether a file is as `stamp` left it, or has no stamp, as a part, or was written by an older version.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with open(path, "rb") as file:
+        begin = file.read(STAMP)
+    return begin.startswith(SIGNATURE) or begin.rstrip(b"\0") == _stamp_of(path)
+
+
+def _stamp_of(path):
+    with open(path, "rb") as file:
+        file.seek(STAMP)
+        return b"sha256 of all that follows: " + hashlib.file_digest(file, "sha256").hexdigest().encode()
 
 
 def part_of(file):
@@ -60,8 +139,8 @@ def part_of(file):
     Returns:
         A dict of plain values.
     """
-    attributes = {name: np.asarray(value).tolist() for name, value in file.attrs.items()}
-    return attributes | {"answers": list(file["label_cols"].asstr()), "samples": file["predictions"].shape[2]}
+    answers, samples = list(file["label_cols"].asstr()), file["predictions"].shape[2]
+    return attributes(file) | {"answers": answers, "samples": samples}
 
 
 def check_together(parts):
@@ -110,7 +189,9 @@ def check_parts(path, file):
         return
     expected = dict.fromkeys(source.file_name for source in file["predictions"].virtual_sources())
     if "parts" in file:
-        expected = json.loads(file["parts"].asstr()[()])
+        listed = file["parts"].asstr()[()]
+        # An older version wrote JSON.
+        expected = json.loads(listed) if isinstance(listed, str) else dict(listed.tolist())
     for name, digest in expected.items():
         part = Path(path).parent / name
         with _opened(part, path) as opened:
@@ -125,7 +206,7 @@ def _digest(part):
     try:
         return hash_of(part_of(part))
     # Whatever is in the file, it is not a part.
-    except (OSError, RuntimeError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except DAMAGED as error:
         check_machine(error, part.filename)
         return None
 
@@ -139,11 +220,25 @@ def _opened(part, path):
             " folder chunks/, copy both together, or predict again."
         ) from None
     except OSError as error:
-        check_machine(error, part)
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"{part}: cannot be read as predictions in HDF5 ({reason}); delete it and predict again."
-        ) from None
+        raise _damaged(part, error) from None
+
+
+def _damaged(part, error):
+    check_machine(error, part)
+    reason = " ".join(str(error).split())
+    return UserError(
+        f"{part}: cannot be read as predictions in HDF5 ({reason}); delete it and predict again."
+    )
+
+
+@contextlib.contextmanager
+def _reading(part, path):
+    """`_opened`, and one sentence for what h5py raises later at damaged bytes."""
+    with _opened(part, path) as file:
+        try:
+            yield file
+        except DAMAGED as error:
+            raise _damaged(part, error) from None
 
 
 def collect_predictions(parts, rejected_parts, max_rejected, output):
@@ -158,17 +253,21 @@ def collect_predictions(parts, rejected_parts, max_rejected, output):
         output: attributes predictions (HDF5, in the folder above that of the parts) and rejected (CSV).
 
     Raises:
-        UserError: the parts do not belong together, or too many images are unreadable.
+        UserError: a part is damaged, the parts do not belong together, or too many images are unreadable.
     """
-    sizes, found = [], {}
+    sizes, lengths, found = [], [], {}
     for part in parts:
-        with _opened(part, output.predictions) as file:
+        with _reading(part, output.predictions) as file:
+            if not is_sealed(file):
+                raise ValueError("its attributes are not those that were written")
             sizes.append(len(file["id_str"]))
-            found[part], attributes = part_of(file), dict(file.attrs)
+            lengths.append(_longest(file["id_str"]))
+            found[part], about = part_of(file), attributes(file)
     check_together(found)
     rejected = pd.concat([pd.read_csv(part, dtype=str) for part in rejected_parts], ignore_index=True)
     _check_rejected(rejected, sum(sizes) + len(rejected), max_rejected, Path(parts[0]).parent)
-    _write_joined(found, sizes, attributes, output.predictions)
+    about = {name: value for name, value in about.items() if name not in POSITION}
+    _write_joined(found, sizes, max(lengths), about, output.predictions)
     with whole(output.rejected) as partial:
         rejected.to_csv(partial, index=False)
     folder = Path(parts[0]).parent
@@ -186,7 +285,14 @@ def _check_rejected(rejected, total, max_rejected, folder):
         )
 
 
-def _write_joined(found, sizes, attributes, output):
+def _longest(names):
+    """Bytes of the longest of the names in a dataset."""
+    length = h5py.check_string_dtype(names.dtype).length
+    # An older version wrote text of any length.
+    return length or text(names.asstr()[:]).itemsize
+
+
+def _write_joined(found, sizes, length, about, output):
     answers, samples = (next(iter(found.values()))[name] for name in ("answers", "samples"))
     shape, ends = (len(answers), samples), np.cumsum(sizes)
     # Relative, so that the folder can be moved or copied to another machine.
@@ -195,20 +301,20 @@ def _write_joined(found, sizes, attributes, output):
     for part, size, end in zip(found, sizes, ends, strict=True):
         if size:
             layout[end - size : end] = h5py.VirtualSource(names[part], "predictions", shape=(size, *shape))
-    with whole(output) as partial, h5py.File(partial, "w", libver=FORMAT) as file:
-        # Zeros would be taken for numbers by who reads without `open_predictions`.
-        file.create_virtual_dataset("predictions", layout, fillvalue=np.nan)
-        ids = file.create_dataset("id_str", ends[-1:], h5py.string_dtype())
-        file.create_dataset("label_cols", data=answers, dtype=h5py.string_dtype())
-        file["parts"] = json.dumps({names[part]: hash_of(about) for part, about in found.items()})
-
-        def written():
+    with whole(output) as partial:
+        with h5py.File(partial, "w", libver=FORMAT, userblock_size=STAMP) as file:
+            # Zeros would be taken for numbers by who reads without `open_predictions`.
+            file.create_virtual_dataset("predictions", layout, fillvalue=np.nan)
+            ids = write_checked(file, "id_str", shape=ends[-1:], dtype=h5py.string_dtype("utf-8", length))
+            write_checked(file, "label_cols", data=text(answers))
+            listed = [each for part, of in found.items() for each in (names[part], hash_of(of))]
+            write_checked(file, "parts", data=text(listed).reshape(-1, 2))
+            set_attributes(file, about)
             for part, size, end in zip(found, sizes, ends, strict=True):
-                with h5py.File(part) as opened:
-                    ids[end - size : end] = some = opened["id_str"].asstr()[:]
-                yield some
-
-        seal(file, {name: value for name, value in attributes.items() if name not in POSITION}, written())
+                with _reading(part, output) as opened:
+                    some = text(opened["id_str"].asstr()[:])
+                ids[end - size : end] = some
+        stamp(partial)
 
 
 def _remove_stale(folders, count):

@@ -8,7 +8,8 @@ import h5py
 import numpy as np
 
 from zoolib.data.learned import BACKBONE, OWN, UNKNOWN, Learned
-from zoolib.job.logs import UserError, log
+from zoolib.job.logs import UserError, check_machine, log
+from zoolib.posteriors.parts import DAMAGED, FORMAT, set_attributes, write_checked
 
 NAME = "learned"
 # What messages call a model if the predictions do not name it.
@@ -33,9 +34,9 @@ def marking_learned(path, models):
 
     yield mark
     codes.append(np.zeros((0, len(known)), np.int8))
-    with h5py.File(path, "a") as file:
-        file[NAME] = np.concatenate(codes)
-        file[NAME].attrs["models"] = json.dumps([str(folder) for folder, _ in models])
+    with h5py.File(path, "a", libver=FORMAT) as file:
+        dataset = write_checked(file, NAME, data=np.concatenate(codes))
+        set_attributes(dataset, {"models": json.dumps([str(folder) for folder, _ in models])})
 
 
 def check_unseen(opened, rows):
@@ -98,7 +99,15 @@ def _learned(opened):
 def _codes_of(file):
     if NAME not in file:
         return None, [UNNAMED]
-    return file[NAME][:], json.loads(file[NAME].attrs["models"])
+    try:
+        return file[NAME][:], json.loads(file[NAME].attrs["models"])
+    except DAMAGED as error:
+        check_machine(error, file.filename)
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{file.filename}: which galaxies the models have learned from cannot be read ({reason}); this"
+            " file is damaged: delete it and predict again."
+        ) from None
 
 
 def _most(models, found):
