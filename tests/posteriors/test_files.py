@@ -108,6 +108,15 @@ def test_a_file_says_what_its_probabilities_are_of(tmp_path, tree, what):
         np.testing.assert_array_equal(opened.values[:], values)
 
 
+def test_a_name_that_hdf5_would_shorten_is_refused(tmp_path):
+    about = {"kind": "values", "tree": None, "columns": ["x"]}
+    with (
+        pytest.raises(UserError, match=r"the name 'a\\x00' ends with a zero byte"),
+        predictions_file(tmp_path / "p.hdf5", 1, about, 1, 1, 0, 0) as append,
+    ):
+        append(["a\0"], np.ones((1, 1, 1)))
+
+
 @pytest.mark.parametrize("bad", [0.0, np.nan, -1.0])
 def test_a_missing_part_is_an_error_with_galaxy_and_answer(tmp_path, bad):
     values = some_concentrations(3, SMALL, 2)
