@@ -47,8 +47,8 @@ def text(values):
     encoded = [str(value).encode() for value in values]
     if ended := next((value for value in values if str(value).endswith("\0")), None):
         raise UserError(
-            f"the name {ended!r} ends with a zero byte, which a file of predictions cannot keep; remove it from"
-            " the table of the galaxies."
+            f"the name {ended!r} ends with a zero byte, which a file of predictions cannot keep; remove it"
+            " from the table of the galaxies."
         )
     return np.array(encoded, h5py.string_dtype("utf-8", max(map(len, encoded), default=0) or 1))
 
