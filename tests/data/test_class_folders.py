@@ -130,5 +130,5 @@ def test_one_folder_under_two_classes_is_one_message(task):
 def test_links_and_names_that_cannot_be_used_are_one_message(task):
     source = class_folders(task.folder / "by_class", {"spiral": names("s", 5), "smooth": names("e", 5)})
     (source / "spiral" / "x.jpg").symlink_to("gone.jpg")
-    with pytest.raises(UserError, match="spiral/x.jpg: is a link to a file that is not there"):
+    with pytest.raises(UserError, match="spiral/x.jpg: is a link to something that is not there"):
         task.build([Label("shape", "multiclass")], folders=str(source))

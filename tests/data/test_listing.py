@@ -37,7 +37,7 @@ def test_links_list_no_image_twice(folder, tmp_path):
 
 def test_a_link_that_leads_nowhere_is_one_message(folder):
     (folder / "c.png").symlink_to("gone.png")
-    with pytest.raises(UserError, match="c.png: is a link to a file that is not there; restore") as caught:
+    with pytest.raises(UserError, match="c.png: is a link to something that is not there; restore") as caught:
         listed(folder)
     assert "\n" not in str(caught.value)
 

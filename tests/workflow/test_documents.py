@@ -200,7 +200,8 @@ def test_catalogues_have_the_columns_of_the_outputs_page(completed, tree):
     *named, votes = itertools.chain(*told("Catalogues"))
     assert votes == "{question}_{answer}"
     assert list(pd.read_parquet(results / "catalog/train.parquet")) == [*named, *tree.columns]
-    assert list(pd.read_parquet(results / "finetune/ring/galaxies.parquet")) == [*named, "ring", "part"]
+    of_task = [*named, "ring", "pixels", "part"]
+    assert list(pd.read_parquet(results / "finetune/ring/galaxies.parquet")) == of_task
 
 
 def test_the_flat_catalogue_has_the_columns_of_the_outputs_page(completed, tree):

@@ -115,13 +115,16 @@ FIRST = {
             "predict.targets[3].ensemble": "third",
         },
     },
+    "draw_trees predict_chunk": {
+        # Galaxies that decide when a training stops are not scored.
+        "predict.targets[].split": {"predict.targets[0].split": "val", "evaluate.target": None},
+    },
     "predict_chunk": {
         # As many samples as chunks: Snakemake compares values without their names.
         "predict.samples": 1,
         "predict.views": 2,
         "predict.targets[].ensemble": {"predict.targets[1].ensemble": "other"},
         "predict.targets[].models": {"predict.targets[4].models": ["mine/b"]},
-        "predict.targets[].split": "val",
     },
     "describe_posteriors predict_chunk": {"predict.chunks": 2},
     "describe_posteriors": {"predict.credible_level": 0.5},

@@ -16,7 +16,7 @@ def test_the_run_of_the_configuration_is_the_paper_s(repo):
     (catalog,) = run["catalogs"]
     assert (catalog["tree"], catalog["min_votes"]) == ("gz_decals_5", 3)
     assert len(catalog["archives"]) == 4
-    assert run["split"] == {"train": 0.7, "val": 0.1, "test": 0.2}
+    assert run["split"] == {"train": 0.7, "val": 0.1, "test": 0.2, "group": None}
     assert {key: run["image"][key] for key in ("size", "crop", "final_size", "color")} == {
         "size": 300,
         "crop": 0.75,

@@ -105,12 +105,16 @@ def test_links_to_folders_are_followed_each_folder_once(tmp_path):
     for folder in (images / "own", elsewhere):
         folder.mkdir(parents=True)
         (folder / f"{folder.name}.png").touch()
-    # Links to other images, to the same images under another name, in a circle, and to nothing.
+    # Links to other images, to the same images under another name, and in a circle.
     links = {"linked": elsewhere, "twice": images / "own", "own/up": images, "self": images / "self"}
-    for name, goal in {**links, "gone": tmp_path / "gone"}.items():
+    for name, goal in links.items():
         (images / name).symlink_to(goal)
     list_galaxies("images", [images], tmp_path / "list.parquet")
     assert pd.read_parquet(tmp_path / "list.parquet")["id_str"].tolist() == ["elsewhere", "own"]
+    # What this one leads to may be a folder of images on a disk that is away.
+    (images / "gone").symlink_to(tmp_path / "gone")
+    with pytest.raises(UserError, match="images/gone: is a link to something that is not there"):
+        list_galaxies("images", [images], tmp_path / "again.parquet")
 
 
 def test_sorting_is_pythons():

@@ -118,8 +118,11 @@ def _led_to(link):
     try:
         mode = os.stat(link).st_mode
     except OSError as error:
+        # A link in a circle leads to nothing that could be missed.
+        if error.errno == errno.ELOOP:
+            return None
         # Any other error is one of the system, and says nothing about the link.
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return "broken"
         raise
     return "folder" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else None

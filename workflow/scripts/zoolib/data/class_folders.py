@@ -97,7 +97,8 @@ def _in_folder(source):
         path = PurePosixPath(found).relative_to(source)
         if kind == "broken":
             raise UserError(
-                f"{shown(found)}: is a link to a file that is not there; restore the file or remove the link."
+                f"{shown(found)}: is a link to something that is not there; restore what it leads"
+                " to, or remove the link."
             )
         if kind == "folder" or _is_image(path):
             check_text(found)

@@ -195,7 +195,8 @@ def _files_below(folders):
     for path, kind in walk(*folders):
         if kind == "broken":
             raise UserError(
-                f"{shown(path)}: is a link to a file that is not there; restore the file or remove the link."
+                f"{shown(path)}: is a link to something that is not there; restore what it leads"
+                " to, or remove the link."
             )
         if kind == "file" and path.lower().endswith(archives.SUFFIXES):
             check_text(path)
