@@ -23,8 +23,8 @@ HERE = Path(__file__).resolve().parent
 REPO = HERE.parents[1]
 sys.path[:0] = [str(HERE), *(str(REPO / folder) for folder in ("tests/support", "workflow/scripts"))]
 
-# Three processes share the rows: two start runs of Snakemake, the third calls functions.
-LANES = {"kills": ("kills",), "runs": ("changes", "together", "system"), "calls": ("network", "mutations")}
+# Three processes share the rows, each for about the same time.
+LANES = {"kills": ("kills", "together"), "runs": ("changes",), "calls": ("network", "mutations", "system")}
 KILLS, MUTATIONS = 6, 50
 DRAW = "draw"
 
