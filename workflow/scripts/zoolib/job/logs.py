@@ -67,9 +67,13 @@ def _of_the_system(error):
 
 
 def _may_pass(error):
-    """Whether a machine's error is behind an error: a reader may have made a message of its own of it."""
+    """Whether a machine's error is behind an error: a reader may have made a message of its own of it.
+
+    A file that is not there counts too. Snakemake has seen the inputs of the job, so their disk may be away.
+    """
     while error is not None:
-        if isinstance(error, MachineError | MemoryError) or _of_the_system(error)[0] not in OF_THE_PATH:
+        number = _of_the_system(error)[0]
+        if isinstance(error, MachineError | MemoryError) or number not in OF_THE_PATH - {errno.ENOENT}:
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -230,8 +230,10 @@ def _checksum(about, name):
 def _read_network(path, about):
     expected = _checksum(about, "model.keras")
     try:
-        if not zipfile.is_zipfile(path):
-            raise ValueError("it is not a Keras model")
+        # An open file: with a path, `is_zipfile` answers an error of the system with "no".
+        with open(path, "rb") as file:
+            if not zipfile.is_zipfile(file):
+                raise ValueError("it is not a Keras model")
         if expected is not None and hash_of_file(path) != expected:
             raise ValueError("its checksum is not that in model.json")
         return keras.saving.load_model(path, compile=False, safe_mode=True)
