@@ -5,11 +5,11 @@ answer is right, or if the user gets one sentence (`UserError`, of which `BadIma
 `MachineError`). It is lost if another exception is raised, if the reader dies, needs more than `SECONDS` or
 more than `MEMORY`, or if the answer is wrong without a message. What a wrong answer is depends on the format:
 
-- PNG, packed FITS, zip, `.keras`, records of shards, and our own catalogues and lists have checksums: all
-  values are the same.
-- JPEG, FITS, tables of users, safetensors and HDF5 have none, so a damaged number is another number. Then
-  shapes and names must be possible ones, numbers must be finite, and no row of a CSV file that the damage
-  did not touch may be missing or different.
+- PNG, packed FITS, zip, `.keras`, records of shards, predictions in HDF5, and our own catalogues and lists
+  have checksums: all values are the same.
+- JPEG, FITS, tables of users and safetensors have none, so a damaged number is another number. Then shapes
+  and names must be possible ones, numbers must be finite, and no row of a CSV file that the damage did not
+  touch may be missing or different.
 - YAML is written by hand: another configuration or tree is an answer.
 
 The readers run in two other processes, one of them for those that need TensorFlow. A process that takes too
@@ -181,9 +181,13 @@ ROWS = [
     ),
     Reader(
         "HDF5",
-        {"predictions": (tables.predictions_of, "p.hdf5")},
+        {
+            "predictions": (tables.predictions_of, "predictions.hdf5"),
+            "collected": (tables.collected_of, "predictions.hdf5"),
+            "part": (tables.collected_of, "chunks/1.hdf5"),
+        },
         tables.read_predictions,
-        tables.possible_predictions,
+        tables.same_predictions,
     ),
     Reader(
         "YAML",

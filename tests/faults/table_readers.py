@@ -158,36 +158,56 @@ def same_table(answer, right, *_):
 # ---------------------------------------------------------------- predictions
 
 
-@functools.cache
-def predictions_of():
-    """A file of predictions."""
+def _write_predictions(path, first, last, part=None):
+    """Write the predictions of some of the galaxies."""
     from zoolib.posteriors.files import predictions_file
 
     about = {"kind": "concentrations", "tree": TREE, "columns": ["ring_yes", "ring_no"], "labels": None}
+    values = np.random.default_rng(2).uniform(1, 100, (len(GALAXIES), 2, 5)).astype("float32")
+    with predictions_file(path, last - first, about, 1, 5, 0, 1, part) as append:
+        append(GALAXIES[first:last], values[first:last])
+
+
+@functools.cache
+def predictions_of():
+    """A file of predictions."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "p.hdf5")
-        values = np.random.default_rng(2).uniform(1, 100, (len(GALAXIES), 2, 5)).astype("float32")
-        with predictions_file(path, len(GALAXIES), about, 1, 5, 0, 1) as append:
-            append(GALAXIES, values)
-        return {"p.hdf5": path.read_bytes()}
+        path = Path(folder, "predictions.hdf5")
+        _write_predictions(path, 0, len(GALAXIES))
+        return {path.name: path.read_bytes()}
+
+
+@functools.cache
+def collected_of():
+    """Predictions in two parts, and the virtual file that joins them."""
+    from zoolib.posteriors.parts import collect_predictions
+
+    with tempfile.TemporaryDirectory() as folder:
+        top, half = Path(folder), len(GALAXIES) // 2
+        (top / "chunks").mkdir()
+        parts = [top / "chunks" / f"{number}.hdf5" for number in range(2)]
+        for part, (first, last) in zip(parts, ((0, half), (half, len(GALAXIES))), strict=True):
+            place = {"models": "one", "first": first, "last": last, "of": len(GALAXIES)}
+            _write_predictions(part, first, last, place)
+            part.with_suffix(".rejected.csv").write_text("id_str,reason\n")
+        output = SimpleNamespace(predictions=top / "predictions.hdf5", rejected=top / "rejected.csv")
+        collect_predictions(parts, [part.with_suffix(".rejected.csv") for part in parts], 0, output)
+        return {str(path.relative_to(top)): path.read_bytes() for path in top.rglob("*.hdf5")}
 
 
 def read_predictions(folder, cell):
     """A file of predictions as the flat catalogue reads it."""
     from zoolib.posteriors.files import open_predictions
 
-    with open_predictions(folder / "p.hdf5") as opened:
-        return [str(name) for name in opened.id_str], [values for _, values in opened.blocks()]
+    with open_predictions(folder / "predictions.hdf5") as opened:
+        names = [str(name) for name in opened.id_str]
+        return names, np.concatenate([values for _, values in opened.blocks()])
 
 
-def possible_predictions(answer, right, *_):
-    """As many galaxies, each with a name of its own and as many samples."""
-    names, values = answer
-    if len(names) != len(right[0]) or len(set(names)) != len(names):
-        return f"{len(names)} galaxies with {len(set(names))} names, expected {len(right[0])}"
-    if [block.shape for block in values] != [block.shape for block in right[1]]:
-        return "numbers of another shape"
-    return None
+def same_predictions(answer, right, *_):
+    """The same galaxies with the same numbers."""
+    same = answer[0] == right[0] and np.array_equal(answer[1], right[1])
+    return None if same else "other names or numbers without a word"
 
 
 # ---------------------------------------------------------------- YAML
