@@ -10,7 +10,7 @@ from changes import MEMBER, RESULTS, Row
 from pipeline import overlay
 from runs import CHAIN, HERE, Call, Lost, differences, last_words, new_copy, reference
 
-SHARDS = "results/{}/shards/rejected.csv"
+SHARDS, CATALOG = "results/{}/shards/rejected.csv", "results/{}/catalog/train.parquet"
 
 
 def two_calls_in_one_folder(place, chance):
@@ -42,15 +42,15 @@ def two_runs_side_by_side(place, chance):
     other = overlay(place, "other", {"run": "other", "finetune": {"tasks": []}})
     calls = []
     for name, more in (("test", ()), ("other", (other,))):
-        calls.append(Call(repo, SHARDS.format(name), *CHAIN, *more, log=f"{name}.log"))
+        calls.append(Call(repo, CATALOG.format(name), *CHAIN, *more, log=f"{name}.log"))
         time.sleep(chance.uniform(0, 2))
     for call in calls:
         status, shown = call.wait()
         if status:
             raise Lost(f"one of two runs ended with {status}: {last_words(shown)}")
-    if found := differences(repo, None, f"{RESULTS}/shards"):
+    if found := differences(repo, None, f"{RESULTS}/catalog"):
         raise Lost(f"the first run differs from the undisturbed one: {found[:3]}")
-    for path in sorted((repo / "results/other/shards").rglob("*.tfrecord")):
+    for path in sorted((repo / "results/other/catalog").iterdir()):
         if path.read_bytes() != (repo / str(path).replace("/other/", "/test/")).read_bytes():
             raise Lost(f"{path.name} of the second run differs from the first run's")
 
@@ -74,12 +74,12 @@ def replace_the_model(place, chance):
     command = [sys.executable, HERE / "replace.py", str(place), str(chance.random())]
     replacing = subprocess.Popen(command)
     try:
-        seen = _loaded(folder, 12)
+        seen = _loaded(folder, 8)
     finally:
         replacing.kill()
         replacing.wait()
     if not seen:
-        raise Lost("no model could be loaded in 12 seconds")
+        raise Lost("no model could be loaded in 8 seconds")
 
 
 def _loaded(folder, seconds):
