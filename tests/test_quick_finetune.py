@@ -158,13 +158,13 @@ def test_the_end_says_what_was_used_and_how_to_go_on(folder):
     pd.DataFrame([{**score, "low_68": 0.8, "high_68": 1.0, "constant": 0.5}]).to_csv(
         scored / "scores.csv", index=False
     )
-    shown = quick_finetune.report(overlay, path)
+    shown = quick_finetune.final_message(overlay, path)
     assert "Used 55 of 60 rows of labels and left out 5 (" in shown
     assert "Rejected rows: 3 (" in shown and "no image 'a.png'." in shown and "second" not in shown
     assert "predict.yaml is not written" in shown and "snakemake predict" not in shown
     quick_finetune.write_target(overlay, path.with_name("predict.yaml"))
     rejected[:0].to_csv(model / "rejected.csv", index=False)
-    shown = quick_finetune.report(overlay, path)
+    shown = quick_finetune.final_message(overlay, path)
     assert "ejected" not in shown
     assert "snakemake predict --configfile results/ring/predict.yaml" in shown
 

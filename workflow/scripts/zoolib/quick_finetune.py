@@ -20,7 +20,7 @@ from zoolib.data.class_folders import list_labelled
 from zoolib.data.partition import read_split
 from zoolib.data.tables import IDS, LOCATIONS, read_table
 from zoolib.job.logs import UserError, whole
-from zoolib.scores.told import report
+from zoolib.scores.final_message import final_message
 
 KEYS = ("LABELS", "IMAGES", "LABEL", "KIND", "NAME", "MODEL")
 DEMO = "results/demo/train/metrics/0"
@@ -323,7 +323,7 @@ def main(names):
         say(f"The task was written to {path}.")
         run_snakemake("finetune", path)
         write_target(overlay, path.with_name("predict.yaml"))
-        say("\n" + report(overlay, path))
+        say("\n" + final_message(overlay, path))
     except UserError as error:
         say(str(error))
         return 1

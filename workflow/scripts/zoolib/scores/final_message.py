@@ -8,7 +8,7 @@ from zoolib.data.catalogs import SPLITS
 ABOUT = ("label", "split", "score", "galaxies")
 
 
-def report(overlay, path):
+def final_message(overlay, path):
     """The text at the end: the scores, the paths of the figures, and how to predict.
 
     Args:
