@@ -1,12 +1,14 @@
 """Images are found and read in zips of any layout, on disk and on a server."""
 
+import errno
 import multiprocessing
 import os
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from zoolib.job.logs import UserError
+from zoolib.job.logs import MachineError, UserError
+from zoolib.zenodo import archives
 from zoolib.zenodo.archives import (
     EXTRA,
     HEADER,
@@ -254,3 +256,16 @@ def test_a_damaged_list_of_contents_is_one_message(tmp_path):
     index([path])
     with pytest.raises(UserError, match="differ"):
         check_names(path)
+
+
+def test_an_archive_on_a_disk_that_does_not_answer_is_not_damaged(tmp_path, monkeypatch):
+    def fails(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    path = tmp_path / "images.zip"
+    with zipfile.ZipFile(path, "w") as packed:
+        packed.writestr("a.png", b"")
+    # Python's `zipfile` says "File is not a zip file" if it cannot read the end.
+    monkeypatch.setattr(zipfile, "_EndRecData", fails)
+    with pytest.raises(MachineError, match="images.zip: cannot be read or written"):
+        archives.index([path])

@@ -26,6 +26,7 @@ OF_THE_PATH = {None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, err
 # TensorFlow has exceptions of its own, with the system's words: "results/0.tfrecord; Stale file handle".
 WORDS = {os.strerror(number): number for number in errno.errorcode}
 OF_TENSORFLOW = re.compile(f"([^ ;]+); ({'|'.join(map(re.escape, WORDS))})")
+OF_HDF5 = re.compile(r"filename = '([^']*)'.*?\berrno = (\d+)")
 
 
 class UserError(Exception):
@@ -43,27 +44,39 @@ def check_machine(error, path):
     """Raise a `MachineError` if an error is one of the machine, e.g. of a file system that does not answer.
 
     Args:
-        error: any exception.
+        error: any exception. Libraries make others of the system's: `zipfile` calls an archive that it cannot
+            read no archive.
         path: what could not be read or written.
 
     Raises:
-        MachineError: it is an `OSError` that does not say that the path itself is wrong.
+        MachineError: behind it is an `OSError` that does not say that the path itself is wrong.
     """
-    number, file = _of_the_system(error)
-    if number not in OF_THE_PATH:
-        raise MachineError(
-            f"{file or path}: cannot be read or written ({os.strerror(number)}); this is an error of the"
-            " machine or its file system, so type the same command again when it works."
-        ) from error
+    for one in _chain(error):
+        number, file = _of_the_system(one)
+        if number not in OF_THE_PATH:
+            raise MachineError(
+                f"{file or path}: cannot be read or written ({os.strerror(number)}); this is an error of the"
+                " machine or its file system, so type the same command again when it works."
+            ) from error
+
+
+def _chain(error):
+    """An error and those that it was raised after."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _of_the_system(error):
-    """The number of a system's error, and the file if TensorFlow names it; None for errors of other kinds."""
+    """The number of a system's error, and the file if a library names it; None for errors of other kinds."""
     if type(error).__module__.startswith("tensorflow."):
         found = OF_TENSORFLOW.search(str(error))
         return (WORDS[found[2]], found[1]) if found else (None, None)
-    # Errors of HTTP and of compression are OSErrors without a number.
-    return error.errno if isinstance(error, OSError) else None, None
+    if not isinstance(error, OSError):
+        return None, None
+    # HDF5 writes the number into its message. Errors of HTTP and of compression have none.
+    found = OF_HDF5.search(str(error))
+    return (int(found[2]), found[1]) if found else (error.errno, None)
 
 
 def _may_pass(error):
@@ -71,12 +84,11 @@ def _may_pass(error):
 
     A file that is not there counts too. Snakemake has seen the inputs of the job, so their disk may be away.
     """
-    while error is not None:
-        number = _of_the_system(error)[0]
-        if isinstance(error, MachineError | MemoryError) or number not in OF_THE_PATH - {errno.ENOENT}:
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    return any(
+        isinstance(one, MachineError | MemoryError)
+        or _of_the_system(one)[0] not in OF_THE_PATH - {errno.ENOENT}
+        for one in _chain(error)
+    )
 
 
 @contextlib.contextmanager
@@ -129,12 +141,12 @@ def log_to(path):
 
 
 def _message_of(error, trace):
+    if isinstance(error, UserError):
+        return str(error)
     try:
         check_machine(error, getattr(error, "filename", None) or "a file of this job")
     except MachineError as found:
         return str(found)
-    if isinstance(error, UserError):
-        return str(error)
     message = " ".join(str(error).split())[:300]
     return f"unexpected {type(error).__name__}: {message} (traceback in {trace})"
 
