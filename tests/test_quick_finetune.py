@@ -258,7 +258,7 @@ def test_an_edited_task_is_kept(folder):
 def test_the_demo_s_model_is_made_where_there_is_none(folder, monkeypatch, capsys):
     asked = []
     monkeypatch.setattr(quick_finetune, "run_snakemake", lambda target, overlay: asked.append(target))
-    monkeypatch.setattr(quick_finetune, "report", lambda overlay, path: "done")
+    monkeypatch.setattr(quick_finetune, "final_message", lambda overlay, path: "done")
     monkeypatch.setenv("LABELS", "by_class")
     assert quick_finetune.main(["LABELS"]) == 0
     assert asked == [f"{quick_finetune.DEMO}/model.keras", "finetune"]
