@@ -5,6 +5,7 @@ import os
 
 import pytest
 import yaml
+from left_behind import HALF_MADE
 from snakemake.utils import update_config
 from zoolib.config.files import Files
 from zoolib.config.run import read_run
@@ -18,12 +19,7 @@ OWN = "results/gz_decals"
 # What an interrupted job, or a person, leaves in the folder of a model.
 LEFT = {
     "nothing": None,
-    "an empty folder": [],
-    "a history": ["history.csv"],
-    "a checkpoint": ["checkpoint/state.json"],
-    "kept models": ["kept/1/model.keras", "kept/1/model.json"],
-    "logs of TensorBoard": ["tensorboard/train/events.out.tfevents.1"],
-    "half a model": ["model.keras"],
+    **HALF_MADE,
     "the files of another kind of model": ["config.json", "model.safetensors"],
     "a pickle": ["model.ckpt"],
     "a complete model": ["model.keras", "model.json", "history.csv"],

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from left_behind import HALF_MADE
 from pipeline import TEST, called, copy_of_the_repository, jobs_of, overlay, planned, pretend
 
 RING = {"table": "rings.csv", "label": "ring", "epochs": 2}
@@ -18,15 +19,6 @@ CHAIN = {
     "predict": {
         "targets": [TARGET, {"name": "ringed", "split": "test", "models": [f"{OWN}/finetune/first"]}]
     },
-}
-# What a kill leaves in the folder of the first task's model.
-LEFT = {
-    "an empty folder": [],
-    "a history": ["history.csv"],
-    "a checkpoint": ["checkpoint/state.json"],
-    "kept models": ["kept/1/model.keras", "kept/1/model.json"],
-    "logs of TensorBoard": ["tensorboard/train/events.out.tfevents.1"],
-    "half a model": ["model.keras"],
 }
 
 
@@ -47,11 +39,11 @@ def jobs(chain):
     return found
 
 
-@pytest.mark.parametrize("left", LEFT)
+@pytest.mark.parametrize("left", HALF_MADE)
 def test_an_interrupted_chain_is_planned_and_unlocked(chain, jobs, tmp_path, left):
     repo, arguments = chain
     folder = repo / OWN / "finetune/first"
-    for name in LEFT[left]:
+    for name in HALF_MADE[left]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
     folder.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 
 from zoolib.config.sources import ENCODER_FILES, files_of_source, kind_of_source
 from zoolib.data.images import INTERPOLATIONS
-from zoolib.job.logs import UserError, log
+from zoolib.job.logs import UserError, check_machine, log
 from zoolib.job.provenance import hash_of_file, versions
 from zoolib.learning import models
 from zoolib.learning.augment import PAPER
@@ -145,7 +145,8 @@ def _licence(repository, source):
         licence = (path and metadata_load(path) or {}).get("license") or UNKNOWN
         return ", ".join(map(str, licence)) if isinstance(licence, list) else str(licence)
     # A card is written by hand and can have any error of YAML.
-    except Exception:
+    except Exception as error:
+        check_machine(error, path)
         return UNKNOWN
 
 
