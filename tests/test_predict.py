@@ -100,11 +100,13 @@ def test_a_folder_that_is_away_after_it_was_listed_ends_the_job(sky, model_folde
     assert not list(tmp_path.glob("*.hdf5")) and not (tmp_path / "0.csv").exists()
 
 
-def test_a_row_that_never_had_an_image_is_a_bad_row(stored, model_folder, tmp_path):
-    places = [str(stored / "1.png"), str(stored / "mistyped.png"), str(tmp_path / "nowhere" / "1.png")]
-    pd.DataFrame({"id_str": ["a", "b", "c"], "file_loc": places}).to_csv(tmp_path / "own.csv", index=False)
+def test_rows_that_never_had_an_image_are_bad_rows_in_their_order(stored, model_folder, tmp_path):
+    missing = [stored / "mistyped.png", *(tmp_path / "nowhere" / f"{number}.png" for number in range(60))]
+    names = [f"galaxy {number}" for number in range(len(missing))]
+    table = pd.DataFrame({"id_str": ["good", *names], "file_loc": [stored / "1.png", *missing]})
+    table.to_csv(tmp_path / "own.csv", index=False)
     predict_listed("catalog", tmp_path / "own.csv", model_folder, tmp_path)
-    assert list(pd.read_csv(tmp_path / "0.csv")["id_str"]) == ["b", "c"]
+    assert list(pd.read_csv(tmp_path / "0.csv")["id_str"]) == names
 
 
 def test_an_error_of_the_system_keeps_its_sentence_through_tensorflow(

@@ -172,7 +172,7 @@ def predict_chunk(galaxies, folders, chunk, of, samples, views, seed, output):
     part = {"models": identity_of(members), "first": begin, "last": end, "of": count}
     log.info("Chunk %d of %d: %s galaxies", chunk + 1, of, f"{end - begin:,}")
     abouts = [(folder, member.about) for folder, member in zip(folders, members, strict=True)]
-    kept, done = 0, 0
+    kept, done, bad_rows = 0, 0, []
     with (
         whole(output.predictions) as partial,
         # It writes after the file below has been closed.
@@ -185,13 +185,15 @@ def predict_chunk(galaxies, folders, chunk, of, samples, views, seed, output):
             ids = [name.decode() for name in names.numpy()]
             # All images of the block have been read by now, so its rejected ones are known.
             good = [name not in rejected for name in ids]
+            # In the order of the galaxies, not in the order in which threads have read them.
+            bad_rows += [(name, rejected[name]) for name in ids if name in rejected]
             kept += append(itertools.compress(ids, good), values[good])
             mark(list(itertools.compress(ids, good)))
             done += len(ids)
             meter.update(len(ids))
     with whole(output.rejected) as partial:
-        pd.DataFrame(list(rejected.items()), columns=["id_str", "reason"]).to_csv(partial, index=False)
-    log.info("%s galaxies predicted, %s images could not be read", f"{kept:,}", f"{len(rejected):,}")
+        pd.DataFrame(bad_rows, columns=["id_str", "reason"]).to_csv(partial, index=False)
+    log.info("%s galaxies predicted, %s images could not be read", f"{kept:,}", f"{len(bad_rows):,}")
 
 
 def _draw_block(members, names, pixels, start, samples, views, seed):
