@@ -36,6 +36,21 @@ def test_vote_probabilities_are_scipys_mixture(kind, votes):
     np.testing.assert_array_equal(one, found[:, SMALL.columns.index("edge_no")])
 
 
+def test_vote_probabilities_of_weighted_components_are_scipys_mixture():
+    values, rng = some_concentrations(3, SMALL, 6), np.random.default_rng(4)
+    weights = rng.dirichlet(np.full(6, 0.5), (3, len(SMALL.questions)))
+    found = vote_probabilities(values, SMALL, SMALL.columns, 10, weights=weights)
+    for number, question in enumerate(SMALL.questions):
+        for galaxy in range(3):
+            for answer in range(question.slice.start, question.slice.stop):
+                each = of_each_sample(values[galaxy], question, answer, 10, "concentrations")
+                np.testing.assert_allclose(found[galaxy, answer], weights[galaxy, number] @ each, rtol=1e-8)
+    one = vote_probabilities(values, SMALL, "bulge_big", 10, weights=weights)
+    np.testing.assert_array_equal(one, found[:, SMALL.columns.index("bulge_big")])
+    equal = vote_probabilities(values, SMALL, SMALL.columns, 10, weights=np.full((3, 3, 6), 1 / 6))
+    np.testing.assert_allclose(equal, vote_probabilities(values, SMALL, SMALL.columns, 10), rtol=1e-12)
+
+
 @pytest.mark.parametrize("scale", [1e-3, 1e5])
 def test_small_and_large_concentrations(scale):
     values = scale * some_concentrations(2, SMALL, 3)

@@ -9,18 +9,20 @@ from zoolib.posteriors.intervals import marginals
 VOTES = 10
 
 
-def vote_probabilities(values, tree, answers, votes, kind="concentrations"):
+def vote_probabilities(values, tree, answers, votes, kind="concentrations", weights=None):
     """Predictive probability that k of N votes on its question go to an answer.
 
-    With concentrations this is an equal mixture of beta-binomials, with probabilities an equal mixture of
-    binomials: the marginals of the predictive distribution of Walmsley et al. 2022, section 5.1.
+    With concentrations this is a mixture of beta-binomials, with probabilities a mixture of binomials: the
+    marginals of the predictive distribution of Walmsley et al. 2022, section 5.1.
 
     Args:
-        values: (galaxies, answers of all questions, samples).
+        values: (galaxies, answers of all questions, components).
         tree: a `DecisionTree`.
         answers: column of an answer such as `bar_strong`, or a list of them.
         votes: N, the number of volunteers that are asked the question.
         kind: what the values are, `concentrations` or `probabilities`.
+        weights: (galaxies, questions, components), >= 0, with the sum 1 for each question; None if all
+            components are equal.
 
     Returns:
         (galaxies, N + 1) for one answer, (galaxies, answers, N + 1) for a list, from k = 0 to N; each
@@ -29,7 +31,13 @@ def vote_probabilities(values, tree, answers, votes, kind="concentrations"):
     chosen = [answers] if isinstance(answers, str) else list(answers)
     index = [tree.columns.index(column) for column in chosen]
     a, b = _of_answers(values, tree, kind)
-    found = _of_samples(a[:, index], b[:, index], votes, kind).mean(axis=3).transpose(1, 2, 0)
+    found = _of_samples(a[:, index], b[:, index], votes, kind)
+    if weights is None:
+        found = found.mean(axis=3)
+    else:
+        owner = np.repeat(np.arange(len(tree.questions)), [len(q.columns) for q in tree.questions])
+        found = np.einsum("kgas,gas->kga", found, np.asarray(weights, dtype=float)[:, owner[index]])
+    found = found.transpose(1, 2, 0)
     return found[:, 0] if isinstance(answers, str) else found
 
 
