@@ -1,6 +1,6 @@
 """Intervals of vote fractions: quantiles and shortest intervals of mixtures of Betas, or of samples.
 
-The marginal of a Dirichlet is Beta(α, Σα - α), so that of an equal mixture is a mixture of Betas.
+The marginal of a Dirichlet is Beta(α, Σα - α), so that of a mixture of Dirichlets is a mixture of Betas.
 A sample that is a probability has no spread; intervals of probabilities come from the samples alone.
 """
 
@@ -38,7 +38,7 @@ def marginals(concentrations, tree):
     return chosen, np.maximum(others, 1e-6)
 
 
-def credible_intervals(values, tree, level, kind="concentrations"):
+def credible_intervals(values, tree, level, kind="concentrations", weights=None):
     """Central credible interval of the vote fraction of each answer: the masses below and above are equal.
 
     Exact for concentrations (see `beta_mixture_quantile`); quantiles of the samples for probabilities.
@@ -48,6 +48,8 @@ def credible_intervals(values, tree, level, kind="concentrations"):
         tree: a `DecisionTree`; not used for probabilities.
         level: mass of the interval, between 0 and 1.
         kind: what the values are, `concentrations` or `probabilities`.
+        weights: (galaxies, questions, samples), >= 0, of a mixture of Dirichlets; those of a question sum
+            to 1. None: all samples are equal, as samples of probabilities always are.
 
     Returns:
         Two arrays (galaxies, answers of all questions), the lower and the upper ends.
@@ -55,12 +57,12 @@ def credible_intervals(values, tree, level, kind="concentrations"):
     probabilities = ((1 - level) / 2, (1 + level) / 2)
     if kind != "concentrations":
         return tuple(np.quantile(values, probabilities, axis=2))
-    a, b = (part.reshape(-1, part.shape[2]) for part in marginals(values, tree))
-    ends = [beta_mixture_quantile(a, b, probability) for probability in probabilities]
+    mixtures = _mixtures(values, tree, weights)
+    ends = [beta_mixture_quantile(*mixtures, probability) for probability in probabilities]
     return tuple(end.reshape(values.shape[:2]) for end in ends)
 
 
-def highest_density_intervals(values, tree, level, kind="concentrations"):
+def highest_density_intervals(values, tree, level, kind="concentrations", weights=None):
     """Shortest interval with the stated mass for the vote fraction of each answer.
 
     If the density has one peak, the interval holds the fractions of highest density (see
@@ -71,15 +73,26 @@ def highest_density_intervals(values, tree, level, kind="concentrations"):
         tree: a `DecisionTree`; not used for probabilities.
         level: mass of the interval, between 0 and 1.
         kind: what the values are, `concentrations` or `probabilities`.
+        weights: (galaxies, questions, samples), >= 0, of a mixture of Dirichlets; those of a question sum
+            to 1. None: all samples are equal, as samples of probabilities always are.
 
     Returns:
         Two arrays (galaxies, answers of all questions), the lower and the upper ends.
     """
     if kind != "concentrations":
         return shortest_window(values, level)
-    a, b = (part.reshape(-1, part.shape[2]) for part in marginals(values, tree))
-    ends = shortest_beta_mixture_interval(a, b, level)
+    ends = shortest_beta_mixture_interval(*_mixtures(values, tree, weights), level)
     return tuple(end.reshape(values.shape[:2]) for end in ends)
+
+
+def _mixtures(values, tree, weights):
+    """Parameters and weights of the mixture of each answer: three arrays (galaxies x answers, samples)."""
+    chosen, others = marginals(values, tree)
+    if weights is None:
+        weights = np.full_like(chosen, 1 / chosen.shape[2])
+    else:
+        weights = np.repeat(weights, [len(question.answers) for question in tree.questions], axis=1)
+    return [part.reshape(-1, part.shape[2]) for part in (chosen, others, weights)]
 
 
 def shortest_window(values, level):
@@ -101,13 +114,14 @@ def shortest_window(values, level):
     return tuple(np.take_along_axis(ends, shortest, axis=2)[:, :, 0] for ends in (low, high))
 
 
-def beta_mixture_quantile(a, b, probability, tolerance=TOLERANCE, guess=None):
-    """Quantile of equal mixtures of Beta distributions.
+def beta_mixture_quantile(a, b, weights, probability, tolerance=TOLERANCE, guess=None):
+    """Quantile of mixtures of Beta distributions.
 
     This is Newton's method inside a bracket that always holds the quantile.
 
     Args:
         a, b: (mixtures, components), the parameters of the components, > 0.
+        weights: (mixtures, components), >= 0, with the sum 1.
         probability: which quantile, between 0 and 1; one for all or (mixtures,).
         tolerance: greatest width of the final bracket.
         guess: (mixtures,) first guesses; None takes the quantile of the Beta with the same mean and
@@ -122,24 +136,24 @@ def beta_mixture_quantile(a, b, probability, tolerance=TOLERANCE, guess=None):
     log_beta = special.betaln(a, b)
     active = np.arange(len(a))
     if guess is None:
-        guess = special.betaincinv(*_matched_beta(a, b), probability)
+        guess = special.betaincinv(*_matched_beta(a, b, weights), probability)
     guess = np.clip(guess, tolerance / 2, 1 - tolerance / 2)
     rounds = 0
     while len(active):
         rounds += 1
         column = guess[:, None]
-        excess = special.betainc(a, b, column).mean(axis=1) - probability[active]
+        excess = (weights * special.betainc(a, b, column)).sum(axis=1) - probability[active]
         below = excess < 0
         low[active[below]], low_excess[active[below]] = guess[below], excess[below]
         high[active[~below]], high_excess[active[~below]] = guess[~below], excess[~below]
 
         going_on = high[active] - low[active] > tolerance
         active, excess, column = active[going_on], excess[going_on], column[going_on]
-        a, b, log_beta = a[going_on], b[going_on], log_beta[going_on]
+        a, b, weights, log_beta = (each[going_on] for each in (a, b, weights, log_beta))
         guess, below = guess[going_on], below[going_on]
         with np.errstate(all="ignore"):
             log_density = (a - 1) * np.log(column) + (b - 1) * np.log1p(-column) - log_beta
-            newton = guess - excess / np.exp(log_density).mean(axis=1)
+            newton = guess - excess / (weights * np.exp(log_density)).sum(axis=1)
         # Slightly too far, so that the next round closes the bracket from the other side.
         newton += np.where(below, 0.45, -0.45) * tolerance
         inside = (newton > low[active]) & (newton < high[active])
@@ -149,20 +163,20 @@ def beta_mixture_quantile(a, b, probability, tolerance=TOLERANCE, guess=None):
     return low - low_excess * (high - low) / (high_excess - low_excess)
 
 
-def _matched_beta(a, b):
-    """Parameters of the Beta with the mean and the variance of an equal mixture of Betas."""
+def _matched_beta(a, b, weights):
+    """Parameters of the Beta with the mean and the variance of a mixture of Betas."""
     total = a + b
     means = a / total
-    mean = means.mean(axis=1)
-    variance = (means * (1 - means) / (total + 1) + means**2).mean(axis=1) - mean**2
+    mean = (weights * means).sum(axis=1)
+    variance = (weights * (means * (1 - means) / (total + 1) + means**2)).sum(axis=1) - mean**2
     # If rounding leaves a mean of 0 or 1, there is no such Beta; a mean near it is close enough.
     mean = np.clip(mean, EDGE, 1 - EDGE)
     matched = np.maximum(mean * (1 - mean) / np.maximum(variance, EDGE**2) - 1, 1e-3)
     return mean * matched, (1 - mean) * matched
 
 
-def shortest_beta_mixture_interval(a, b, level):
-    """Shortest interval with the stated mass of equal mixtures of Beta distributions.
+def shortest_beta_mixture_interval(a, b, weights, level):
+    """Shortest interval with the stated mass of mixtures of Beta distributions.
 
     A table of the distribution gives the mass below the shortest interval. The ends are then the exact
     quantiles (`beta_mixture_quantile`). The width depends on this mass only in second order, so it is
@@ -177,6 +191,7 @@ def shortest_beta_mixture_interval(a, b, level):
 
     Args:
         a, b: (mixtures, components), the parameters of the components, > 0.
+        weights: (mixtures, components), >= 0, with the sum 1.
         level: mass of the interval, between 0 and 1.
 
     Returns:
@@ -189,11 +204,15 @@ def shortest_beta_mixture_interval(a, b, level):
         size = max(AT_ONCE // (a.shape[1] * count), 1)
         for start in range(0, len(alike), size):
             some = alike[start : start + size]
-            fractions, cumulative = _tabulated(a[some], b[some], begin[some], end[some], count)
+            fractions, cumulative = _tabulated(
+                [part[some] for part in (a, b, weights)], begin[some], end[some], count
+            )
             below[some], low[some], high[some] = _shortest_of_table(fractions, cumulative, level)
     for end, mass in ((low, below), (high, below + level)):
         inside = (mass > 0) & (mass < 1)
-        end[inside] = beta_mixture_quantile(a[inside], b[inside], mass[inside], guess=end[inside])
+        end[inside] = beta_mixture_quantile(
+            a[inside], b[inside], weights[inside], mass[inside], guess=end[inside]
+        )
     # This close to 0 or 1, where much of the mass may be, a quantile cannot be told apart from 0 or 1.
     return np.where(low < TOLERANCE, 0.0, low), np.where(high > 1 - TOLERANCE, 1.0, high)
 
@@ -215,22 +234,23 @@ def _grids(a, b):
     return begin, end, points
 
 
-def _tabulated(a, b, begin, end, count):
+def _tabulated(mixtures, begin, end, count):
     """Cumulative distributions of mixtures: two arrays (mixtures, count), fractions and masses below.
 
     The first fraction is 0 and the last is 1, so that the mass outside the table belongs to its ends.
     """
+    a, b, weights = mixtures
     odds = np.linspace(begin, end, count, axis=1)
     # log x and log(1 - x), without loss of digits where x is close to 1.
     log_below, log_above = -np.logaddexp(0, -odds), -np.logaddexp(0, odds)
     of_components = np.stack([a, b, -special.betaln(a, b)], axis=2) @ np.stack(
         [log_below, log_above, np.ones_like(odds)], axis=1
     )
-    density = np.exp(of_components, out=of_components).mean(axis=1)
+    density = (weights[:, None] @ np.exp(of_components, out=of_components))[:, 0]
     steps = (density[:, 1:] + density[:, :-1]) / 2
     fractions = np.exp(log_below)
     tails = fractions[:, [0, -1]].T[:, :, None]
-    first, last = (special.betainc(a, b, tail).mean(axis=1) for tail in tails)
+    first, last = ((weights * special.betainc(a, b, tail)).sum(axis=1) for tail in tails)
     summed = np.cumsum(steps, axis=1)
     # The sums of the steps are the masses, except for a factor.
     scale = (last - first) / np.maximum(summed[:, -1], np.finfo(float).tiny)
