@@ -53,7 +53,7 @@ def write_part(tree, folder, number, galaxies, wide):
 def summarise(opened):
     """Mean fractions, probability asked and entropy of all galaxies."""
 
-    def of_block(rows, values):
+    def of_block(rows, values, weights):
         fractions = summary.mean_fractions(values, opened.tree)
         asked = summary.probability_asked(fractions, opened.tree)
         return fractions.sum(), asked.sum(), summary.entropies(fractions, opened.tree).sum()
@@ -64,7 +64,7 @@ def summarise(opened):
 def central(opened):
     """Exact central intervals."""
     for _ in opened.map(
-        lambda rows, values: intervals.credible_intervals(values, opened.tree, LEVEL), THREADS
+        lambda rows, values, _: intervals.credible_intervals(values, opened.tree, LEVEL), THREADS
     ):
         pass
 
@@ -72,14 +72,14 @@ def central(opened):
 def highest_density(opened):
     """Highest-density intervals."""
     for _ in opened.map(
-        lambda rows, values: intervals.highest_density_intervals(values, opened.tree, LEVEL), THREADS
+        lambda rows, values, _: intervals.highest_density_intervals(values, opened.tree, LEVEL), THREADS
     ):
         pass
 
 
 def informed(opened):
     """Mutual information between votes and model."""
-    for _ in opened.map(lambda rows, values: information.information(values, opened.tree), THREADS):
+    for _ in opened.map(lambda rows, values, _: information.information(values, opened.tree), THREADS):
         pass
 
 

@@ -66,7 +66,7 @@ def load(results, head, target):
     run = results / f"study_{head}"
     with open_predictions(run / "predict" / target / "predictions.hdf5") as opened:
         catalog, rows = matching_rows(opened, run / "catalog" / f"{target}.parquet")
-        values = np.concatenate([values for _, values in opened.blocks()])[rows]
+        values = np.concatenate([values for _, values, _ in opened.blocks()])[rows]
         votes = votes_of(catalog, opened.tree, target)
         truth = run / "download" / "truth.parquet"
         true = calibration.true_probabilities(truth, catalog["id_str"], opened.tree)

@@ -201,7 +201,7 @@ def read_predictions(folder, cell):
 
     with open_predictions(folder / "predictions.hdf5") as opened:
         names = [str(name) for name in opened.id_str]
-        return names, np.concatenate([values for _, values in opened.blocks()])
+        return names, np.concatenate([values for _, values, _ in opened.blocks()])
 
 
 def same_predictions(answer, right, *_):

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from drawn import SMALL, some_concentrations, some_probabilities, written
+from drawn import SMALL, mixtures, some_concentrations, some_probabilities, some_weights, written
 from zoolib.job.logs import UserError, log
 from zoolib.posteriors.files import (
     describe_posteriors,
@@ -62,7 +62,7 @@ def test_blocks_are_mapped_in_order(tmp_path):
     values = some_concentrations(1300, SMALL, 2).astype("float32")
     path = written(tmp_path / "part.hdf5", values, SMALL)
     with open_predictions(path) as opened:
-        mapped = list(opened.map(lambda rows, block: (rows.start, block[:, 3, 1]), threads=2))
+        mapped = list(opened.map(lambda rows, block, _: (rows.start, block[:, 3, 1]), threads=2))
     assert [start for start, _ in mapped] == [0, 512, 1024]
     np.testing.assert_array_equal(np.concatenate([some for _, some in mapped]), values[:, 3, 1])
 
@@ -106,6 +106,89 @@ def test_a_file_says_what_its_probabilities_are_of(tmp_path, tree, what):
         assert opened.kind == "probabilities"
         assert opened.tree == (SMALL if tree else None)
         np.testing.assert_array_equal(opened.values[:], values)
+
+
+def write_mixture(path, values, weights, per_sample=3):
+    """Write mixtures as `predict` does, two galaxies at a time; the file is for more than are written."""
+    samples = values.shape[2] // per_sample
+    names = [f"galaxy {number}" for number in range(len(values))]
+    with predictions_file(path, len(values) + 3, mixtures(SMALL, per_sample), 1, samples, 0, 0) as append:
+        for start in range(0, len(values), 2):
+            rows = slice(start, start + 2)
+            append(names[rows], values[rows], weights[rows])
+    return path
+
+
+def test_mixtures_have_their_weights_beside_them(tmp_path):
+    values = some_concentrations(5, SMALL, 6).astype("float32")
+    weights = some_weights(5, SMALL, 2, 3)
+    path = write_mixture(tmp_path / "p.hdf5", values, weights)
+    with h5py.File(path) as file:
+        assert file["weights"].shape == (5, 3, 6) and file["weights"].dtype == "float32"
+        assert (file.attrs["kind"].decode(), file.attrs["components"]) == ("concentrations", 3)
+    with open_predictions(path) as opened:
+        assert opened.per_sample == 3
+        blocks = list(opened.blocks(2))
+        mapped = list(opened.map(lambda rows, some, shares: (rows, some, shares)))
+    for found in (blocks, mapped):
+        np.testing.assert_array_equal(np.concatenate([some for _, some, _ in found]), values)
+        read = np.concatenate([shares for _, _, shares in found])
+        np.testing.assert_allclose(read, weights, rtol=1e-6)
+        np.testing.assert_allclose(read.sum(axis=2), 1, rtol=1e-14)
+
+
+def test_predictions_without_weights_are_written_and_read_as_before(tmp_path):
+    values = some_concentrations(5, SMALL, 6).astype("float32")
+    about = mixtures(SMALL, 3) | {"kind": "concentrations"}
+    new = tmp_path / "new.hdf5"
+    with predictions_file(new, 5, about, 1, 6, 0, 0) as append:
+        append(list("abcde"), values)
+    with h5py.File(new) as file:
+        assert set(file) == {"predictions", "id_str", "label_cols"} and "components" not in file.attrs
+    # The layout of before.
+    for path in (new, written(tmp_path / "old.hdf5", values, SMALL)):
+        with open_predictions(path) as opened:
+            [(_, found, weights)] = opened.blocks()
+            assert weights is None and opened.weights is None and opened.per_sample == 1
+            np.testing.assert_array_equal(found, values)
+
+
+@pytest.mark.parametrize(("bad", "says"), [(np.nan, "nan"), (0.5, "1.4"), (-0.1, "0.8")])
+def test_weights_that_are_no_shares_are_refused_with_galaxy_and_question(tmp_path, bad, says):
+    weights = np.full((5, 3, 6), 0.1)
+    weights[:, :, 0] = 0.5
+    weights[3, 1, 1] = bad
+    path = write_mixture(tmp_path / "p.hdf5", some_concentrations(5, SMALL, 6), weights)
+    words = f"weights of 'edge' for galaxy 'galaxy 3' are negative or sum to {says}, expected 1"
+    with pytest.raises(UserError, match=words), open_predictions(path) as opened:
+        list(opened.blocks())
+
+
+@pytest.mark.parametrize("change", ["weights", "components", "shape", "per_sample"])
+def test_weights_that_do_not_fit_are_refused(tmp_path, change):
+    path = write_mixture(tmp_path / "p.hdf5", some_concentrations(5, SMALL, 6), some_weights(5, SMALL, 2, 3))
+    with h5py.File(path, "a") as file:
+        del file.attrs["checksum"]
+        if change == "components":
+            del file.attrs["components"]
+        elif change == "per_sample":
+            file.attrs["components"] = 4
+        else:
+            del file["weights"]
+        if change == "shape":
+            file["weights"] = np.full((5, 2, 6), 1 / 6)
+    with pytest.raises(UserError, match="its weights have the shape"), open_predictions(path):
+        pass
+
+
+def test_weights_are_given_for_mixtures_and_only_for_them(tmp_path):
+    about, values, weights = mixtures(SMALL, 3), np.ones((1, 7, 3)), np.full((1, 3, 3), 1 / 3)
+    for kind, given in (("mixtures", None), ("concentrations", weights)):
+        with (
+            pytest.raises(ValueError, match="for the kind 'mixtures'"),
+            predictions_file(tmp_path / "p.hdf5", 1, about | {"kind": kind}, 1, 1, 0, 0) as append,
+        ):
+            append(["a"], values, given)
 
 
 def test_a_name_that_hdf5_would_shorten_is_refused(tmp_path):

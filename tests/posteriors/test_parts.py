@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from drawn import SMALL, some_concentrations
+from drawn import SMALL, mixtures, some_concentrations, some_weights
 from zoolib.job.logs import UserError
 from zoolib.posteriors.files import (
     describe_posteriors,
@@ -30,16 +30,19 @@ class Target:
     def __init__(self, folder, galaxies=40):
         self.folder, self.galaxies, self.bad = folder, galaxies, 0
 
-    def part(self, chunk, of, models="old", samples=3, name=None):
-        """Predict one chunk."""
+    def part(self, chunk, of, models="old", samples=3, name=None, per_sample=None):
+        """Predict one chunk, with per_sample as a model whose samples are mixtures."""
         first, last = (number * self.galaxies // of for number in (chunk, chunk + 1))
         names = [f"{name or 'J'}{number}" for number in range(first, last)]
-        values = some_concentrations(len(names), SMALL, samples, seed=chunk).astype("float32")
+        components = samples * (per_sample or 1)
+        values = some_concentrations(len(names), SMALL, components, seed=chunk).astype("float32")
         path = self.folder / "chunks" / f"{chunk}.hdf5"
         path.parent.mkdir(parents=True, exist_ok=True)
         about = {"models": models, "first": first, "last": last, "of": self.galaxies}
-        with predictions_file(path, len(names), ABOUT, 1, samples, 0, 0, about) as append:
-            append(names, values)
+        model = mixtures(SMALL, per_sample) if per_sample else ABOUT
+        weights = some_weights(len(names), SMALL, samples, per_sample, chunk) if per_sample else None
+        with predictions_file(path, len(names), model, 1, samples, 0, 0, about) as append:
+            append(names, values, weights)
         rows = "".join(f"bad{chunk}-{row},x.png: is empty\n" for row in range(self.bad))
         path.with_suffix(".rejected.csv").write_text("id_str,reason\n" + rows)
         return path
@@ -90,6 +93,39 @@ def test_a_missing_part_reads_as_nan_and_is_refused(target):
     refused(path, "chunks/2.hdf5: is missing, and .*predictions.hdf5 has its numbers from there")
 
 
+def test_weights_are_joined_as_the_predictions_are(target):
+    # One of the parts has no galaxy.
+    target.galaxies = 3
+    parts = [target.part(chunk, 4, per_sample=2) for chunk in range(4)]
+    path = target.collect(*parts)
+    assert checked(path) == {"id_str", "label_cols", "parts"}
+    assert checked(parts[1]) == {"predictions", "weights", "id_str", "label_cols"}
+    expected = np.concatenate([some_weights(1, SMALL, 3, 2, chunk) for chunk in (1, 2, 3)])
+    with open_predictions(path) as opened:
+        assert opened.per_sample == 2
+        [(_, values, weights)] = opened.blocks()
+    np.testing.assert_allclose(weights, expected, rtol=1e-6)
+    np.testing.assert_allclose(values[0], some_concentrations(1, SMALL, 6, seed=1)[0], rtol=1e-6)
+    parts[2].unlink()
+    with h5py.File(path) as file:
+        assert np.isnan(file["weights"][1]).all() and np.isfinite(file["weights"][[0, 2]]).all()
+    refused(path, "chunks/2.hdf5: is missing")
+
+
+def test_damaged_weights_are_refused(target):
+    part = target.part(0, 1, per_sample=2)
+    data = bytearray(part.read_bytes())
+    with h5py.File(part) as file:
+        where = file["weights"].id.get_chunk_info(0).byte_offset
+    data[where + 50] ^= 255
+    part.write_bytes(data)
+    with (
+        pytest.raises(UserError, match="0.hdf5: the numbers of the galaxies 0 to 39 cannot be read"),
+        open_predictions(part) as opened,
+    ):
+        list(opened.blocks())
+
+
 def test_predictions_without_their_parts_are_refused_wherever_they_are_read(target, tmp_path, monkeypatch):
     path = target.run(2)
     (tmp_path / "copy").mkdir()
@@ -105,7 +141,9 @@ def test_predictions_without_their_parts_are_refused_wherever_they_are_read(targ
 
 
 @pytest.mark.parametrize(
-    "changes", [{"of": 3}, {"name": "K"}, {"models": "new"}, {"samples": 5}], ids=lambda change: str(change)
+    "changes",
+    [{"of": 3}, {"name": "K"}, {"models": "new"}, {"samples": 5}, {"per_sample": 2}],
+    ids=lambda change: str(change),
 )
 def test_a_part_that_was_replaced_is_refused(target, changes):
     path = target.run(2)
@@ -199,7 +237,7 @@ def test_files_with_text_of_any_length_are_read_as_before(target):
     older(path)
     with open_predictions(path) as opened:
         assert list(opened.id_str) == names and opened.tree == SMALL
-        assert sum(len(values) for _, values in opened.blocks()) == 40
+        assert sum(len(values) for _, values, _ in opened.blocks()) == 40
     target.part(1, 2, models="new")
     refused(path, "chunks/1.hdf5: is not the file that .* refers to")
 
@@ -225,7 +263,7 @@ def test_mutated_files_are_refused_or_read_as_they_were(target):
     def numbers(file):
         with open_predictions(file) as opened:
             about = opened.id_str.tolist(), opened.columns, opened.kind, opened.tree
-            return [block.tolist() for _, block in opened.blocks()], about
+            return [block.tolist() for _, block, _ in opened.blocks()], about
 
     def table(file):
         found, about = read_described([file])
@@ -268,6 +306,7 @@ def test_fewer_chunks_leave_no_rows_of_the_old_ones(target):
     [
         ({"models": "new"}, "is of other models than"),
         ({"samples": 5}, "has another 'samples_per_view' than"),
+        ({"per_sample": 2}, "has another '(components|values)' than"),
         ({"of": 4}, "begins with galaxy 10 of the target, expected 20"),
     ],
 )
@@ -275,7 +314,7 @@ def test_parts_that_do_not_belong_together_are_not_joined(target, changes, words
     parts = [target.part(0, 2), target.part(1, **{"of": 2, **changes})]
     described = target.describe(*parts)
     calls = [lambda: target.collect(*parts)]
-    if "samples" not in changes:
+    if not {"samples", "per_sample"} & set(changes):
         calls += [
             lambda: rank_galaxies(described, target.folder / "label_next.csv"),
             lambda: read_described(described),

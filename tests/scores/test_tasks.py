@@ -205,7 +205,7 @@ def test_predictions_that_do_not_name_their_labels_are_binary(tmp_path):
 def test_numbers_may_be_negative_probabilities_not(tmp_path):
     path = write_predictions(tmp_path / "p.hdf5", [SIZE], ["g1"], np.full((1, 1, 2), -3.0))
     with open_predictions(path) as opened:
-        assert [block.min() for _, block in opened.blocks()] == [-3]
+        assert [block.min() for _, block, _ in opened.blocks()] == [-3]
     path = write_predictions(tmp_path / "p.hdf5", [RING], ["g1"], np.full((1, 1, 2), -3.0))
     with (
         open_predictions(path) as opened,

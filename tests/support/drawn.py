@@ -43,6 +43,24 @@ def some_probabilities(galaxies, tree, samples, seed=0):
     return np.concatenate(shares, axis=1)
 
 
+def some_weights(galaxies, tree, samples, per_sample, seed=0):
+    """Unequal weights (galaxies, questions, samples x per_sample); those of a sample sum to 1 / samples."""
+    random = np.random.default_rng(seed)
+    shape = (galaxies, len(tree.questions), samples)
+    shares = random.dirichlet(np.full(per_sample, 0.5), shape) / samples
+    return shares.reshape(*shape[:2], samples * per_sample)
+
+
+def mixtures(tree, per_sample):
+    """What `model.json` says of a model whose samples are mixtures of Dirichlets."""
+    return {
+        "kind": "mixtures",
+        "tree": tree.to_dict(),
+        "columns": tree.columns,
+        "training": {"components": per_sample},
+    }
+
+
 def written(path, values, tree=None, columns=None, kind="concentrations"):
     """Write predictions for galaxies that are called `galaxy 0` and so on."""
     with h5py.File(path, "w") as file:

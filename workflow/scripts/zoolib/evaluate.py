@@ -52,7 +52,7 @@ def evaluate(predictions, test, train, min_votes, confident, output):
         nats = {name: np.zeros((len(rows), len(tree.questions))) for name in ("model", "constant")}
         # The blocks are in the order of the file; each fills in the rows of its galaxies.
         with progress(None, "comparing with the volunteers", total=len(opened.id_str)) as meter:
-            for block, values in opened.blocks():
+            for block, values, _ in opened.blocks():
                 here = np.flatnonzero((rows >= block.start) & (rows < block.stop))
                 of_block = values[rows[here] - block.start]
                 fractions[here] = mean_fractions(of_block, tree)

@@ -22,6 +22,7 @@ from zoolib.posteriors.parts import (
     attributes,
     check_parts,
     check_together,
+    file_attributes,
     is_sealed,
     is_stamped,
     part_of,
@@ -35,6 +36,8 @@ from zoolib.posteriors.summary import describe
 BLOCK = 512
 # Galaxies in a compressed piece of a file; a block has several pieces.
 CHUNK = 128
+# Weights are in single precision: this far may their sum be from 1.
+TOLERANCE = 1e-3
 # Bytes for pieces that are not full yet: enough for a few pieces of 30 samples of 5 members.
 CACHE = 1 << 26
 
@@ -49,8 +52,10 @@ class Predictions:
         tree: the `DecisionTree`; None if the predictions are for labels.
         columns: names of the answers or labels, in the order of the second axis.
         id_str: (galaxies,) names of the galaxies.
-        values: the HDF5 dataset (galaxies, answers, samples).
+        values: the HDF5 dataset (galaxies, answers, components). The components of a sample are neighbours.
         labels: plain values of each `Label` of a finetuned task; None if the file does not name them.
+        weights: the HDF5 dataset (galaxies, questions, components); None if all components are equal.
+        per_sample: components of one sample (a member's view and dropout draw).
     """
 
     path: str
@@ -60,6 +65,8 @@ class Predictions:
     id_str: np.ndarray
     values: h5py.Dataset
     labels: list | None = None
+    weights: h5py.Dataset | None = None
+    per_sample: int = 1
 
     def blocks(self, size=BLOCK):
         """Read the galaxies in order, a block at a time.
@@ -68,14 +75,15 @@ class Predictions:
             size: galaxies in a block.
 
         Yields:
-            (slice of the galaxies, (galaxies, answers, samples) float64).
+            (slice of the galaxies, (galaxies, answers, components) float64, weights (galaxies, questions,
+            components) whose sum is 1 for each question, or None if all components are equal).
 
         Raises:
             UserError: a number that no model predicts, for example because a part of the file is missing.
         """
         for start in range(0, len(self.id_str), size):
             rows = slice(start, min(start + size, len(self.id_str)))
-            values = self._read(rows).astype(float)
+            values = self._read(self.values, rows)
             smallest = {"concentrations": np.nextafter(0, 1), "values": -np.inf}.get(self.kind, 0)
             good = np.isfinite(values) & (values >= smallest)
             if not good.all():
@@ -86,11 +94,24 @@ class Predictions:
                     f" {'' if self.kind == 'values' else 'positive '}number; a part of the predictions is"
                     " missing or broken, so predict it again."
                 )
-            yield rows, values
+            yield rows, values, None if self.weights is None else self._read_weights(rows)
 
-    def _read(self, rows):
+    def _read_weights(self, rows):
+        weights = self._read(self.weights, rows)
+        total = weights.sum(axis=2, keepdims=True)
+        good = (weights.min(axis=2) >= 0) & (np.abs(total[:, :, 0] - 1) < TOLERANCE)
+        if not good.all():
+            galaxy, question = np.argwhere(~good)[0]
+            raise UserError(
+                f"{self.path}: weights of '{self.tree.questions[question].name}' for galaxy"
+                f" '{self.id_str[rows.start + galaxy]}' are negative or sum to {total[galaxy, question, 0]:g}"
+                ", expected 1; a part of the predictions is missing or broken, so predict it again."
+            )
+        return weights / total
+
+    def _read(self, dataset, rows):
         try:
-            return self.values[rows]
+            return dataset[rows].astype(float)
         except OSError as error:
             check_machine(error, self.path)
             reason = " ".join(str(error).split())
@@ -103,7 +124,7 @@ class Predictions:
         """Apply a function to all galaxies, a block at a time.
 
         Args:
-            function: called with what `blocks` yields, (slice of the galaxies, values).
+            function: called with what `blocks` yields, (slice of the galaxies, values, weights).
             threads: blocks that are in memory, and processed, at once.
 
         Yields:
@@ -119,7 +140,7 @@ class Predictions:
 
 
 @contextlib.contextmanager
-def open_predictions(path):
+def open_predictions(path, recalibrations=None):
     """Open a file of predictions.
 
     Args:
@@ -170,8 +191,7 @@ def _read_about(path, file):
             f"{path}: label_cols ({', '.join(columns[:3])}, …) are not the answers of its tree"
             f" ({', '.join(tree.columns[:3])}, …); predict again with this project."
         )
-    labels = json.loads(about.get("labels", "null"))
-    names, values = file["id_str"].asstr()[:], file["predictions"]
+    names, values, weights = file["id_str"].asstr()[:], file["predictions"], file.get("weights")
     if not is_sealed(file):
         raise UserError(f"{path}: the attributes are damaged, their checksum is wrong; predict again.")
     if values.ndim != 3 or values.shape[:2] != (len(names), len(columns)):
@@ -179,7 +199,21 @@ def _read_about(path, file):
             f"{path}: the predictions have the shape {values.shape}, expected ({len(names)}, {len(columns)},"
             " samples), as there are names and answers; predict again."
         )
-    return Predictions(str(path), kind, tree, columns, names, values, labels)
+    per_sample, shape = about.get("components"), None if weights is None else weights.shape
+    expected = (len(names), len(tree.questions), values.shape[2]) if per_sample else None
+    if shape != expected or values.shape[2] % (per_sample or 1):
+        raise UserError(f"{path}: its weights have the shape {shape}, expected {expected}; predict again.")
+    return Predictions(
+        str(path),
+        kind,
+        tree,
+        columns,
+        names,
+        values,
+        json.loads(about.get("labels", "null")),
+        weights,
+        per_sample or 1,
+    )
 
 
 def describe_posteriors(predictions, output, credible_level, cuts=(), threads=1):
@@ -199,11 +233,12 @@ def describe_posteriors(predictions, output, credible_level, cuts=(), threads=1)
         if cuts and opened.tree and not any(set(cut.answers) <= set(opened.columns) for cut in cuts):
             log.info("no suggested cut is on answers of '%s', so the table has none", opened.tree.name)
 
-        def table_of(rows, values):
-            described = describe(opened.id_str[rows], values, opened, credible_level, cuts)
+        def table_of(rows, values, weights):
+            described = describe(opened.id_str[rows], values, opened, credible_level, cuts, weights)
             return pa.Table.from_pandas(described, preserve_index=False)
 
-        empty = table_of(slice(0, 0), np.ones((0, *opened.values.shape[1:])))
+        nothing = [data if data is None else data[:0] for data in (opened.values, opened.weights)]
+        empty = table_of(slice(0, 0), *nothing)
         about = {"kind": opened.kind, "credible_level": str(credible_level)}
         about |= {"tree": json.dumps(opened.tree.to_dict())} if opened.tree else {}
         part = part_of(opened.values.file)
@@ -312,7 +347,7 @@ def predictions_file(path, galaxies, about, members, samples, views, seed, part=
     Args:
         path: the file.
         galaxies: largest number of galaxies.
-        about: the model's `model.json`.
+        about: the model's `model.json`. If its kind is `mixtures`, the file has weights, too.
         members: number of members.
         samples: dropout draws for each view.
         views: number of augmented views; 0 is only the central view.
@@ -321,42 +356,36 @@ def predictions_file(path, galaxies, about, members, samples, views, seed, part=
             `last` (positions of its first galaxy and after its last one), and `of` (galaxies of the target).
 
     Yields:
-        A function of (id_str, values (galaxies, answers, samples)) that writes more galaxies and returns
-        their number.
+        A function of (id_str, values (galaxies, answers, components), weights) that writes more galaxies and
+        returns their number. weights, only of mixtures: (galaxies, questions, components), those of a
+        question sum to 1.
     """
-    shape = (galaxies, len(about["columns"]), members * max(views, 1) * samples)
+    components, columns = members * max(views, 1) * samples, {"predictions": len(about["columns"])}
+    if about["kind"] == "mixtures":
+        components *= about["training"]["components"]
+        columns["weights"] = len(about["tree"]["questions"])
     with h5py.File(path, "w", rdcc_nbytes=CACHE, libver=FORMAT) as file:
         # A piece has complete galaxies, as they are read. It stays in memory until it is full.
-        layout = {"shape": shape, "dtype": np.float32, "maxshape": shape}
-        dataset = write_checked(file, "predictions", CHUNK, **layout)
+        datasets = {}
+        for name, count in columns.items():
+            shape = (galaxies, count, components)
+            layout = {"shape": shape, "dtype": np.float32, "maxshape": shape}
+            datasets[name] = write_checked(file, name, CHUNK, **layout)
         names = []
 
-        def append(ids, values):
-            dataset[len(names) : len(names) + len(values)] = values
+        def append(ids, values, weights=None):
+            if (weights is None) == ("weights" in datasets):
+                raise ValueError("weights are for the kind 'mixtures', and must be given for it")
+            rows = slice(len(names), len(names) + len(values))
+            for dataset, block in zip(datasets.values(), [values, weights][: len(datasets)], strict=True):
+                dataset[rows] = block
             names.extend(ids)
             return len(values)
 
         yield append
         if len(names) < galaxies:
-            dataset.resize(len(names), axis=0)
+            for dataset in datasets.values():
+                dataset.resize(len(names), axis=0)
         write_checked(file, "id_str", data=text(names))
         write_checked(file, "label_cols", data=text(about["columns"]))
-        seal(file, _attributes(about, members, samples, views, seed) | (part or {}), names)
-
-
-def _attributes(about, members, samples, views, seed):
-    meaning = {
-        "concentrations": "Dirichlet concentrations of each answer, one a sample",
-        "probabilities": f"probabilities of each {'answer' if about['tree'] else 'label'}, one a sample",
-        "values": "what each label is, a number in its own units or a probability, one a sample",
-    }
-    return {
-        "kind": about["kind"],
-        "values": meaning[about["kind"]],
-        "tree": json.dumps(about["tree"]),
-        "labels": json.dumps(about.get("labels")),
-        "members": members,
-        "views": views,
-        "samples_per_view": samples,
-        "seed": seed,
-    }
+        seal(file, file_attributes(about, members, samples, views, seed) | (part or {}), names)

@@ -85,6 +85,39 @@ def set_attributes(file, about):
         file.attrs[name] = text([value]).reshape(()) if isinstance(value, str) else value
 
 
+def file_attributes(about, members, samples, views, seed):
+    """What the attributes of predictions say of a model and its samples.
+
+    Args:
+        about: the model's `model.json`.
+        members: number of members.
+        samples: dropout draws for each view.
+        views: number of augmented views; 0 is only the central view.
+        seed: seed of the run.
+
+    Returns:
+        A dict of texts and numbers; `components` (of one sample) is only there if the kind is `mixtures`.
+    """
+    meaning = {
+        "concentrations": "Dirichlet concentrations of each answer, one a sample",
+        "mixtures": "Dirichlet concentrations of each answer; weights has the share of each component",
+        "probabilities": f"probabilities of each {'answer' if about['tree'] else 'label'}, one a sample",
+        "values": "what each label is, a number in its own units or a probability, one a sample",
+    }
+    mixtures = {"components": about["training"]["components"]} if about["kind"] == "mixtures" else {}
+    return {
+        "kind": "concentrations" if mixtures else about["kind"],
+        "values": meaning[about["kind"]],
+        "tree": json.dumps(about["tree"]),
+        "labels": json.dumps(about.get("labels")),
+        "members": members,
+        "views": views,
+        "samples_per_view": samples,
+        "seed": seed,
+        **mixtures,
+    }
+
+
 def seal(file, about, names):
     """Write the attributes of a part, and a checksum of them: HDF5 has none of those above 4 kB.
 
@@ -148,7 +181,9 @@ def part_of(file):
         A dict of plain values.
     """
     answers, samples = list(file["label_cols"].asstr()), file["predictions"].shape[2]
-    return attributes(file) | {"answers": answers, "samples": samples}
+    found = attributes(file) | {"answers": answers, "samples": samples}
+    # Others have no such entry, so that the checksums of older files stay what they are.
+    return found | ({"weights": list(file["weights"].shape[1:])} if "weights" in file else {})
 
 
 def check_together(parts):
@@ -301,18 +336,22 @@ def _longest(names):
 
 
 def _write_joined(found, sizes, length, about, output):
-    answers, samples = (next(iter(found.values()))[name] for name in ("answers", "samples"))
-    shape, ends = (len(answers), samples), np.cumsum(sizes)
+    first, ends = next(iter(found.values())), np.cumsum(sizes)
+    answers = first["answers"]
+    shapes = {"predictions": (len(answers), first["samples"])}
+    shapes |= {"weights": tuple(first["weights"])} if "weights" in first else {}
     # Relative, so that the folder can be moved or copied to another machine.
     names = {part: str(Path(part).relative_to(Path(output).parent)) for part in found}
-    layout = h5py.VirtualLayout((int(ends[-1]), *shape), dtype="float32")
-    for part, size, end in zip(found, sizes, ends, strict=True):
-        if size:
-            layout[end - size : end] = h5py.VirtualSource(names[part], "predictions", shape=(size, *shape))
     with whole(output) as partial:
         with h5py.File(partial, "w", libver=FORMAT, userblock_size=STAMP) as file:
-            # Zeros would be taken for numbers by who reads without `open_predictions`.
-            file.create_virtual_dataset("predictions", layout, fillvalue=np.nan)
+            for dataset, shape in shapes.items():
+                layout = h5py.VirtualLayout((int(ends[-1]), *shape), dtype="float32")
+                for part, size, end in zip(found, sizes, ends, strict=True):
+                    if size:
+                        source = h5py.VirtualSource(names[part], dataset, shape=(size, *shape))
+                        layout[end - size : end] = source
+                # Zeros would be taken for numbers by who reads without `open_predictions`.
+                file.create_virtual_dataset(dataset, layout, fillvalue=np.nan)
             ids = write_checked(file, "id_str", shape=ends[-1:], dtype=h5py.string_dtype("utf-8", length))
             write_checked(file, "label_cols", data=text(answers))
             listed = [each for part, of in found.items() for each in (names[part], hash_of(of))]

@@ -153,7 +153,7 @@ def log_predictive(votes, values, kind="concentrations"):
     return np.where(total > 0, coefficient + mixture, 0.0)
 
 
-def describe(id_str, values, about, credible_level, cuts=()):
+def describe(id_str, values, about, credible_level, cuts=(), weights=None):
     """Describe posteriors in a flat table, one row per galaxy.
 
     For each answer of a tree: `{answer}_fraction` (expected vote fraction), `{answer}_low` and

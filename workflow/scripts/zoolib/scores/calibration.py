@@ -59,7 +59,7 @@ def calibrate(predictions, test, truth, output):
         votes = votes_of(catalog, opened.tree, test)
         true = true_probabilities(truth, catalog["id_str"], opened.tree) if truth else None
         with progress(None, "measuring coverage", total=len(opened.id_str)) as meter:
-            for block, values in opened.blocks():
+            for block, values, _ in opened.blocks():
                 here = np.flatnonzero((rows >= block.start) & (rows < block.stop))
                 known = None if true is None else true[here]
                 found = measure(

@@ -83,7 +83,7 @@ def held_out(predictions, catalog, min_votes):
         check_unseen(opened, rows)
         values = np.empty((len(rows), *opened.values.shape[1:]))
         with progress(None, "reading predictions", total=len(opened.id_str)) as meter:
-            for block, of_block in opened.blocks():
+            for block, of_block, _ in opened.blocks():
                 here = np.flatnonzero((rows >= block.start) & (rows < block.stop))
                 values[here] = of_block[rows[here] - block.start]
                 meter.update(len(of_block))

@@ -125,7 +125,7 @@ def read_fits(galaxies, predictions, splits=SPLITS):
     for name, path in predictions.items():
         with open_predictions(path) as opened:
             labels = labels_of(opened)
-            values = np.concatenate([block for _, block in opened.blocks()])
+            values = np.concatenate([block for _, block, _ in opened.blocks()])
             positions = pd.Index(opened.id_str)
             _check_labels(catalog.table, labels, galaxies)
             cut = cut_fit(catalog, name, str(galaxies))
