@@ -70,6 +70,87 @@ def test_log_predictive_of_probabilities_is_scipys_mixture():
     assert found[3] == 0
 
 
+# Far from equal, and each a multiple of 1 / 20: a mixture is then one of 20 equal components, too.
+SHARES = np.array([[0.05, 0.9, 0.05], [0.6, 0.0, 0.4], [0.25, 0.5, 0.25]])
+
+
+def duplicated(values, tree, weights, parts=20):
+    """The equal mixture (galaxies, answers, parts) in which each component is as often as its weight says."""
+    found = np.empty((*values.shape[:2], parts))
+    for galaxy in range(len(values)):
+        for number, question in enumerate(tree.questions):
+            chosen = np.repeat(
+                np.arange(values.shape[2]), np.rint(parts * weights[galaxy, number]).astype(int)
+            )
+            found[galaxy, question.slice] = values[galaxy, question.slice][:, chosen]
+    return found
+
+
+@pytest.mark.parametrize("kind", ["concentrations", "probabilities"])
+def test_log_predictive_of_a_weighted_mixture_is_the_enumeration_of_all_votes(kind):
+    draw = some_concentrations if kind == "concentrations" else some_probabilities
+    values, total = draw(3, SMALL, 3)[:, :3], 12
+    votes = np.array([v for v in np.ndindex(*[total + 1] * 3) if sum(v) == total])
+    for galaxy, weights in enumerate(SHARES):
+        many = [np.repeat(some[None], len(votes), axis=0) for some in (values[galaxy], weights)]
+        found = np.exp(summary.log_predictive(votes, many[0], kind, weights=many[1]))
+        expected = 0
+        for share, component in zip(weights, values[galaxy].T, strict=True):
+            if kind == "concentrations":
+                expected += share * np.array(
+                    [stats.dirichlet_multinomial.pmf(v, component, total) for v in votes]
+                )
+            else:
+                expected += share * stats.multinomial.pmf(votes, total, component / component.sum())
+        np.testing.assert_allclose(found, expected, rtol=1e-9)
+        assert found.sum() == pytest.approx(1, abs=1e-12)
+        # The mean of all votes that can be given is the expected vote fraction.
+        fractions = summary.expected_fractions(values[[galaxy]], weights[None])[0]
+        np.testing.assert_allclose(found @ votes / total, fractions, rtol=1e-9)
+
+
+def test_log_predictive_without_votes_is_0_for_any_weights():
+    assert (summary.log_predictive(np.zeros((3, 3)), np.ones((3, 3, 3)), weights=SHARES) == 0).all()
+
+
+def test_weights_are_as_if_components_were_duplicated():
+    values = some_concentrations(30, SMALL, 3)
+    weights = SHARES[np.random.default_rng(5).integers(3, size=(30, 3))]
+    about = SimpleNamespace(kind="concentrations", tree=SMALL, columns=SMALL.columns)
+    names = [f"galaxy {index}" for index in range(30)]
+    found = summary.describe(names, values, about, 0.8, SMALL.cuts, weights)
+    expected = summary.describe(names, duplicated(values, SMALL, weights), about, 0.8, SMALL.cuts)
+    # Many windows are almost as short as the shortest, so their widths are compared.
+    for column in SMALL.columns:
+        widths = [table[f"{column}_hd_high"] - table[f"{column}_hd_low"] for table in (found, expected)]
+        np.testing.assert_allclose(*widths, atol=1e-3)
+    known = [column for column in found if "_hd_" not in column and "information" not in column]
+    pd.testing.assert_frame_equal(found[known], expected[known], rtol=1e-5, atol=3e-4)
+    equal = summary.describe(names, values, about, 0.8, SMALL.cuts, np.full((30, 3, 3), 1 / 3))
+    pd.testing.assert_frame_equal(summary.describe(names, values, about, 0.8, SMALL.cuts), equal, atol=1e-6)
+
+
+def test_a_described_mixture_is_what_draws_from_it_show():
+    values, random = some_concentrations(3, SMALL, 3), np.random.default_rng(7)
+    weights = np.stack([SHARES, SHARES[::-1], SHARES[[1, 2, 0]]], axis=1)
+    about = SimpleNamespace(kind="concentrations", tree=SMALL, columns=SMALL.columns)
+    table = summary.describe(list("abc"), values, about, 0.8, weights=weights)
+    for galaxy in range(3):
+        for number, question in enumerate(SMALL.questions):
+            counts = random.multinomial(400_000, weights[galaxy, number])
+            draws = np.concatenate(
+                [
+                    random.dirichlet(component, count)
+                    for component, count in zip(values[galaxy, question.slice].T, counts, strict=True)
+                ]
+            )
+            for position, column in enumerate(question.columns):
+                row = table.loc[galaxy]
+                assert row[f"{column}_fraction"] == pytest.approx(draws[:, position].mean(), abs=2e-3)
+                low, high = np.quantile(draws[:, position], [0.1, 0.9])
+                assert (row[f"{column}_low"], row[f"{column}_high"]) == pytest.approx((low, high), abs=3e-3)
+
+
 def test_votes_for_an_answer_that_underflows_are_unlikely_and_not_impossible():
     values = np.array([[[1.0], [0.0]]])
     found = summary.log_predictive(np.array([[3, 1]]), values, "probabilities")

@@ -1,9 +1,9 @@
-"""The posteriors of a galaxy: equal mixtures over the samples of a model's answers.
+"""The posteriors of a galaxy: mixtures over the samples of a model's answers.
 
 A model gives every galaxy several samples (members, views, dropout draws). With concentrations of the
-answers of each question the posterior is an equal mixture of Dirichlets. With the multinomial head the
-samples are probabilities. `kind` says which. Nothing here needs TensorFlow. docs/posteriors.md has all
-formulas.
+answers of each question the posterior is an equal mixture of Dirichlets. Where each sample is a mixture
+itself, all of its components are there, with their weights. With the multinomial head the samples are
+probabilities. `kind` says which. Nothing here needs TensorFlow. docs/posteriors.md has all formulas.
 """
 
 import numpy as np
@@ -20,34 +20,40 @@ from zoolib.posteriors.intervals import credible_intervals, highest_density_inte
 RELEVANT = 0.5
 
 
-def expected_fractions(values):
+def expected_fractions(values, weights=None):
     """Mean posterior vote fraction of each answer.
 
-    The mean of a Dirichlet is α / Σα; an equal mixture of them has the mean of the means
-    (Walmsley et al. 2022, section 5.1). Probabilities are fractions already; their sum is 1.
+    The mean of a Dirichlet is α / Σα; a mixture of them has the mean of the means (Walmsley et al. 2022,
+    section 5.1). Probabilities are fractions already; their sum is 1.
 
     Args:
-        values: (galaxies, answers, samples), the concentrations (> 0) or probabilities of the answers
+        values: (galaxies, answers, components), the concentrations (> 0) or probabilities of the answers
             of one question.
+        weights: (galaxies, components), >= 0, with the sum 1; None if all components are equal.
 
     Returns:
         (galaxies, answers), each row sums to 1.
     """
-    return (values / values.sum(axis=1, keepdims=True)).mean(axis=2)
+    fractions = values / values.sum(axis=1, keepdims=True)
+    return fractions.mean(axis=2) if weights is None else (fractions @ weights[:, :, None])[:, :, 0]
 
 
-def mean_fractions(values, tree):
+def mean_fractions(values, tree, weights=None):
     """Mean posterior vote fraction of each answer of a tree.
 
     Args:
-        values: (galaxies, answers of all questions, samples), concentrations (> 0) or probabilities.
+        values: (galaxies, answers of all questions, components), concentrations (> 0) or probabilities.
         tree: a `DecisionTree`.
+        weights: (galaxies, questions, components), >= 0, with the sum 1; None if all components are equal.
 
     Returns:
         (galaxies, answers of all questions), float64; those of one question sum to 1.
     """
     values = np.asarray(values, dtype=float)
-    fractions = [expected_fractions(values[:, question.slice]) for question in tree.questions]
+    fractions = [
+        expected_fractions(values[:, question.slice], None if weights is None else weights[:, number])
+        for number, question in enumerate(tree.questions)
+    ]
     return np.concatenate(fractions, axis=1)
 
 
@@ -121,17 +127,18 @@ def suggested_cuts(fractions, tree, cuts):
     return passed
 
 
-def log_predictive(votes, values, kind="concentrations"):
+def log_predictive(votes, values, kind="concentrations", weights=None):
     """Log probability of the votes on one question, given the posterior and the number of votes.
 
-    The votes follow an equal mixture of Dirichlet-multinomials, coefficient included (Walmsley et
-    al. 2022, equation 6 and section 5.1). If the samples are probabilities, it is a mixture of
-    multinomials. Without votes the result is exactly 0.
+    The votes follow a mixture of Dirichlet-multinomials, coefficient included (Walmsley et al. 2022,
+    equation 6 and section 5.1). If the values are probabilities, it is a mixture of multinomials. Without
+    votes the result is exactly 0.
 
     Args:
         votes: (galaxies, answers), whole numbers >= 0.
-        values: (galaxies, answers, samples), concentrations (> 0) or probabilities.
+        values: (galaxies, answers, components), concentrations (> 0) or probabilities.
         kind: what the values are, `concentrations` or `probabilities`.
+        weights: (galaxies, components), >= 0, with the sum 1; None if all components are equal.
 
     Returns:
         (galaxies,), in nats.
@@ -144,12 +151,13 @@ def log_predictive(votes, values, kind="concentrations"):
         answered = special.gammaln(values + votes[:, :, None]) - special.gammaln(values)
         sums = values.sum(axis=1)
         asked = special.gammaln(sums + total[:, None]) - special.gammaln(sums)
-        of_samples = answered.sum(axis=1) - asked
+        of_components = answered.sum(axis=1) - asked
     else:
         # A probability that underflows must not make votes impossible.
         floor = np.maximum(values, SMALLEST_PROBABILITY)
-        of_samples = special.xlogy(votes[:, :, None], floor).sum(axis=1)
-    mixture = special.logsumexp(of_samples, axis=1) - np.log(of_samples.shape[1])
+        of_components = special.xlogy(votes[:, :, None], floor).sum(axis=1)
+    shares = 1 / values.shape[2] if weights is None else weights
+    mixture = special.logsumexp(of_components, axis=1, b=shares)
     return np.where(total > 0, coefficient + mixture, 0.0)
 
 
@@ -167,22 +175,23 @@ def describe(id_str, values, about, credible_level, cuts=(), weights=None):
 
     Args:
         id_str: (galaxies,) names.
-        values: (galaxies, answers, samples).
+        values: (galaxies, answers, components).
         about: attributes kind (`concentrations`, `probabilities` or `values`), tree (a
             `DecisionTree`, its plain values, or None for labels) and columns (names of the answers).
         credible_level: mass of the intervals, between 0 and 1.
         cuts: `DecisionTree.cuts` to apply.
+        weights: (galaxies, questions, components), >= 0, with the sum 1; None if all components are equal.
 
     Returns:
         pandas.DataFrame: id_str, then float32 and boolean columns.
     """
     tree = DecisionTree.from_dict(about.tree) if isinstance(about.tree, dict) else about.tree
     values = np.asarray(values, dtype=float)
-    fractions = mean_fractions(values, tree) if tree else values.mean(axis=2)
+    fractions = mean_fractions(values, tree, weights) if tree else values.mean(axis=2)
     of_answers = {
         "_fraction" if tree else "": fractions,
-        **_ends("", credible_intervals(values, tree, credible_level, about.kind)),
-        **_ends("_hd", highest_density_intervals(values, tree, credible_level, about.kind)),
+        **_ends("", credible_intervals(values, tree, credible_level, about.kind, weights)),
+        **_ends("_hd", highest_density_intervals(values, tree, credible_level, about.kind, weights)),
     }
     # Information is about votes, so values that are not probabilities have none.
     learned = np.full(values.shape[:2], np.nan)
