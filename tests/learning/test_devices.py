@@ -48,3 +48,7 @@ def test_jax_gives_the_numbers_of_tensorflow(repo, tmp_path):
         np.testing.assert_allclose(values, expected[name], rtol=1e-4, atol=1e-3, err_msg=name)
     for kind in ("concentrations", "probabilities"):
         assert (numbers[f"{kind}_gradient"][::4, 2:] == 0).all()
+    # The second question's concentrations and weights of each component.
+    of_answers, of_questions = np.split(numbers["mixtures_gradient"][::4], [15], axis=1)
+    assert (of_answers.reshape(-1, 3, 5)[:, :, 2:] == 0).all()
+    assert (of_questions.reshape(-1, 3, 2)[:, :, 1] == 0).all()

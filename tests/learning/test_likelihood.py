@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from scipy.special import digamma
+from scipy.special import digamma, gammaln, log_softmax, logsumexp
 from scipy.stats import dirichlet_multinomial, multinomial
 from zoolib.config.trees import DecisionTree
 from zoolib.learning import models
@@ -12,6 +12,7 @@ from zoolib.learning.likelihood import (
     LOSSES,
     QuestionLosses,
     TreeLoss,
+    dirichlet_mixture_loss,
     dirichlet_multinomial_loss,
     multinomial_loss,
     question_losses,
@@ -71,9 +72,91 @@ def test_the_multinomial_loss_and_gradient_are_those_of_scipy(answers):
     np.testing.assert_allclose(gradient, -votes / exact, rtol=1e-5)
 
 
+def draw_mixtures(answers, components, galaxies=3000):
+    """Votes, concentrations (galaxies, components, answers) and log weights (galaxies, components)."""
+    rng = np.random.default_rng([answers, components])
+    shape = (galaxies, components, answers)
+    concentrations = 10 ** rng.uniform(-2, 5, shape)
+    concentrations[::4] = rng.choice([1e-2, 1, 8, 101, 1e5], shape)[::4]
+    # Components that are nearly the same: all of them count.
+    near = concentrations[:, :1] * np.exp(rng.normal(0, 0.01, shape))
+    concentrations[3::4] = near[3::4].clip(1e-2, 1e5)
+    totals = rng.integers(0, 5001, galaxies)
+    totals[::8], totals[1::8], totals[2::4] = 5000, 0, rng.integers(0, 60, len(totals[2::4]))
+    shares = rng.dirichlet(np.full(answers, 0.7), galaxies)
+    votes = np.array([rng.multinomial(total, share) for total, share in zip(totals, shares, strict=True)])
+    # From nearly equal weights to some that underflow.
+    logits = rng.normal(0, rng.choice([0.1, 2, 60], (galaxies, 1)), (galaxies, components))
+    numbers = votes, concentrations, log_softmax(logits, axis=1)
+    return [array.astype("float32") for array in numbers]
+
+
+@pytest.mark.parametrize("answers", [2, 3, 8])
+@pytest.mark.parametrize("components", [1, 3, 5])
+def test_the_mixture_loss_and_gradient_are_those_of_scipy(answers, components):
+    votes, concentrations, log_weights = draw_mixtures(answers, components)
+    outputs = np.concatenate([concentrations.reshape(len(votes), -1), log_weights], axis=1)
+    loss, gradient = loss_and_gradient(votes, outputs, dirichlet_mixture_loss)
+
+    votes, exact, logs = (array.astype(float) for array in (votes, concentrations, log_weights))
+    totals, sums = votes.sum(axis=1, keepdims=True), exact.sum(axis=2)
+    of_components = np.stack(
+        [dirichlet_multinomial.logpmf(votes.astype(int), exact[:, k], totals[:, 0].astype(int))
+         for k in range(components)], axis=1
+    )  # fmt: skip
+    # 1e-3 nats, or 2e-6 of the largest of the terms that are summed, log Γ(α + n) - log Γ(α) of each sum.
+    terms = gammaln(exact + votes[:, None]) - gammaln(exact)
+    terms = np.hstack([terms.reshape(len(votes), -1), gammaln(sums + totals) - gammaln(sums)])
+    terms = np.hstack([terms, gammaln(totals + 1), gammaln(votes + 1)])
+    allowed = np.maximum(1e-3, 2e-6 * np.abs(terms).max(axis=1))
+    assert (np.abs(loss + logsumexp(logs + of_components, axis=1)) <= allowed).all()
+    assert (allowed == 1e-3).mean() > 0.2
+
+    # The weight of each component after the votes: the gradient of the logits of the weights, and a factor.
+    after = np.exp(log_softmax(logs + of_components, axis=1))
+    to_values, to_weights = np.split(gradient, [components * answers], axis=1)
+    assert (np.abs(to_weights - (np.exp(logs) - after)) <= allowed[:, None]).all()
+    closed = digamma(sums + totals) - digamma(sums)
+    closed = closed[:, :, None] - digamma(exact + votes[:, None]) + digamma(exact)
+    size = after[:, :, None] * np.maximum(np.abs(closed), (totals / sums)[:, :, None])
+    difference = np.abs(to_values.reshape(exact.shape) - after[:, :, None] * closed)
+    # Below 1e-30 single precision has fewer digits.
+    assert (difference <= np.maximum(allowed[:, None, None] * size, 1e-30)).all()
+    nobody = totals[:, 0] == 0
+    assert (loss[nobody] == 0).all() and (gradient[nobody] == 0).all()
+
+
+def test_a_mixture_of_one_component_is_the_dirichlet_multinomial():
+    votes, concentrations = draw(3)
+    outputs = np.hstack([concentrations, np.zeros((len(votes), 1), "float32")])
+    loss, gradient = loss_and_gradient(votes, outputs, dirichlet_mixture_loss)
+    expected, expected_gradient = loss_and_gradient(votes, concentrations)
+    np.testing.assert_array_equal(loss, expected)
+    np.testing.assert_allclose(gradient[:, :3], expected_gradient, rtol=1e-4, atol=1e-6)
+    assert (gradient[:, 3] == 0).all()
+
+
+def test_the_mixtures_of_a_tree_are_those_of_its_questions():
+    rng = np.random.default_rng(4)
+    votes = rng.integers(0, 20, (7, 5)).astype("float32")
+    votes[2, 2:] = 0
+    concentrations = rng.uniform(0.1, 50, (7, 3, 5)).astype("float32")
+    log_weights = log_softmax(rng.normal(size=(7, 3, 2)), axis=1).astype("float32")
+    outputs = np.hstack([concentrations.reshape(7, -1), log_weights.reshape(7, -1)])
+    losses = question_losses(TREE, votes, outputs, "mixtures").numpy()
+    for number, question in enumerate(TREE.questions):
+        own = np.hstack([concentrations[:, :, question.slice].reshape(7, -1), log_weights[:, :, number]])
+        alone = dirichlet_mixture_loss(votes[:, question.slice], own).numpy()
+        np.testing.assert_allclose(losses[:, number], alone, rtol=1e-5, atol=1e-5)
+    assert losses[2, 1] == 0
+    assert float(TreeLoss(TREE, "mixtures")(votes, outputs)) == pytest.approx(losses.sum() / 7, rel=1e-6)
+
+
 @pytest.mark.parametrize("kind", LOSSES)
 def test_a_question_without_votes_adds_nothing(kind):
     values = {"concentrations": [[0.01, 1e5], [1.0, 101.0]], "probabilities": [[0.0, 1.0], [0.3, 0.7]]}
+    logs = np.log([[0.2, 0.8], [1e-6, 1 - 1e-6]])
+    values["mixtures"] = np.hstack([[[0.01, 1e5, 3.0, 0.3], [1.0, 101.0, 1e5, 1e5]], logs])
     nobody = np.zeros((2, 2), "float32")
     loss, gradient = loss_and_gradient(nobody, np.array(values[kind], "float32"), LOSSES[kind])
     assert (loss == 0).all()
@@ -131,7 +214,7 @@ def test_training_in_half_precision_stays_finite(head):
     try:
         inputs = keras.Input((4,))
         features = keras.layers.Dense(8, activation="relu")(inputs)
-        network = keras.Model(inputs, models.tree_head(8, TREE, 0.2, head)(features))
+        network = keras.Model(inputs, models.tree_head(8, TREE, 0.2, head, components=3)(features))
         optimizer = keras.optimizers.Adam(0.02)
         network.compile(optimizer, TreeLoss(TREE, models.KINDS[head]), jit_compile=False)
     finally:

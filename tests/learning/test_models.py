@@ -33,7 +33,7 @@ def about(**changes):
 
 def build(name="tiny", edge=32, channels=1, head="dirichlet"):
     backbone = build_backbone(name, edge, channels)
-    return models.join(backbone, models.tree_head(backbone.output_shape[-1], TREE, 0.5, head))
+    return models.join(backbone, models.tree_head(backbone.output_shape[-1], TREE, 0.5, head, components=3))
 
 
 def save(network, folder, **changes):
@@ -45,12 +45,14 @@ def save(network, folder, **changes):
 def test_a_model_saves_and_loads_whole_in_safe_mode(tmp_path, head):
     network = build(head=head)
     network.compile(loss=lambda votes, concentrations: keras.ops.sum(concentrations))
-    loaded = models.load_model(save(network, tmp_path, kind=models.KINDS[head]))
+    loaded = models.load_model(save(network, tmp_path, kind=models.KINDS[head], training={"components": 3}))
     pixels = np.random.default_rng(0).uniform(0, 255, (3, 32, 32, 1)).astype("float32")
     expected = network.predict(pixels, verbose=0)
     np.testing.assert_array_equal(loaded.network.predict(pixels, verbose=0), expected)
     assert loaded.tree == TREE
-    assert loaded.kind == ("probabilities" if head == "multinomial" else "concentrations")
+    kinds = {"multinomial": "probabilities", "dirichlet_mixture": "mixtures"}
+    assert loaded.kind == kinds.get(head, "concentrations")
+    assert loaded.components == (3 if head == "dirichlet_mixture" else 1)
 
 
 # The smallest and the largest output of each head, for extreme logits.
@@ -73,6 +75,59 @@ def test_the_outputs_of_a_head_reach_its_ends_and_stay_finite(head, ends):
     assert np.isfinite(values).all()
     np.testing.assert_allclose(values[pulled[0] > 0], ends[1], rtol=1e-4)
     np.testing.assert_allclose(values[pulled[0] < 0], ends[0], rtol=1e-4)
+
+
+def test_mixtures_are_split_into_concentrations_and_weights_of_each_component():
+    network = models.tree_head(3, TREE, 0.2, "dirichlet_mixture", components=3)
+    # Biases that tell the outputs apart: 100 for each component, 1 for each answer.
+    biases = {"weights": np.arange(6) + 1.0} | {f"answers_{k}": 100.0 * k + np.arange(4) for k in (1, 2, 3)}
+    for name, bias in biases.items():
+        layer = network.get_layer(name)
+        layer.set_weights([np.zeros_like(layer.get_weights()[0]), bias])
+    outputs = keras.ops.convert_to_numpy(network(np.zeros((2, 3), "float32")))
+    assert outputs.shape == (2, 3 * 4 + 3 * 2)
+    values, weights = models.split_mixtures(outputs, TREE, 3)
+    # A softplus of so large a number is the number.
+    expected = [[component + answer for component in (100, 200, 300)] for answer in range(4)]
+    np.testing.assert_allclose(values, np.tile(0.01 + 10 * np.array(expected), (2, 1, 1)), rtol=1e-6)
+    shares = np.exp([0, 1, 2]) / np.exp([0, 1, 2]).sum()
+    np.testing.assert_allclose(weights, np.tile(shares, (2, 2, 1)), rtol=1e-4)
+    np.testing.assert_allclose(weights.sum(axis=2), 1, rtol=1e-12)
+
+
+def test_extreme_mixtures_stay_finite_and_their_weights_sum_to_1():
+    network = models.tree_head(3, TREE, 0.2, "dirichlet_mixture", components=2)
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.Dense):
+            kernel, bias = layer.get_weights()
+            layer.set_weights([np.zeros_like(kernel), 1e4 * (-1.0) ** np.arange(len(bias))])
+    outputs = keras.ops.convert_to_numpy(network(np.zeros((1, 3), "float32")))
+    assert np.isfinite(outputs).all()
+    values, weights = models.split_mixtures(outputs, TREE, 2)
+    np.testing.assert_allclose(values[0], np.repeat([[1e5], [0.01]] * 2, 2, axis=1), rtol=1e-4)
+    np.testing.assert_array_equal(weights[0], [[1, 0], [1, 0]])
+
+
+def test_the_components_of_a_mixture_start_apart_and_around_the_wide_head():
+    for components in (1, 2, 3, 5):
+        network = models.tree_head(3, TREE, 0.2, "dirichlet_mixture", components)
+        outputs = keras.ops.convert_to_numpy(network(np.zeros((1, 3), "float32")))
+        values, _ = models.split_mixtures(outputs, TREE, components)
+        # From a third of the wide head's to three times as much.
+        expected = 5.76 * 3 ** np.linspace(-1, 1, components) if components > 1 else [5.76]
+        np.testing.assert_allclose(values[0], np.tile(expected, (4, 1)), rtol=0.01)
+
+
+def test_a_mixture_of_one_component_is_the_wide_head():
+    wide = models.tree_head(6, TREE, 0.2, "dirichlet_wide")
+    mixture = models.tree_head(6, TREE, 0.2, "dirichlet_mixture", components=1)
+    one, other = mixture.get_layer("answers_1"), wide.get_layer("answers")
+    np.testing.assert_array_equal(one.get_weights()[1], other.get_weights()[1])
+    one.set_weights(other.get_weights())
+    features = np.random.default_rng(0).normal(size=(5, 6)).astype("float32")
+    values, weights = models.split_mixtures(keras.ops.convert_to_numpy(mixture(features)), TREE, 1)
+    np.testing.assert_array_equal(values[:, :, 0], keras.ops.convert_to_numpy(wide(features)))
+    assert (weights == 1).all()
 
 
 def test_the_multinomial_head_has_a_softmax_for_each_question_in_the_order_of_the_tree():

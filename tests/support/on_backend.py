@@ -39,10 +39,15 @@ def main(output):
         "probabilities": np.hstack([rng.dirichlet(np.ones(n), 200) for n in (2, 3)]).astype("float32"),
     }
     values["probabilities"][:3] = [1, 0, 0, 1, 0]
+    # Three components of each question.
+    weights = np.log(np.moveaxis(rng.dirichlet(np.ones(3), (200, 2)), 2, 1)).reshape(200, -1)
+    concentrations = 10 ** rng.uniform(-2, 5, (200, 15))
+    values["mixtures"] = np.hstack([concentrations, weights]).astype("float32")
     written = {"backend": keras.backend.backend()}
     for kind, loss in LOSSES.items():
-        written[f"{kind}_loss"] = keras.ops.convert_to_numpy(loss(votes, values[kind]))
         asked = partial(question_losses, TREE, kind=kind)
+        alone = partial(loss, votes) if kind != "mixtures" else partial(asked, votes)
+        written[f"{kind}_loss"] = keras.ops.convert_to_numpy(alone(values[kind]))
         written[f"{kind}_gradient"] = gradient_of(asked, votes, values[kind])
         written[f"{kind}_tree"] = float(TreeLoss(TREE, kind)(votes, values[kind]))
         metric = QuestionLosses(TREE, kind)
@@ -51,7 +56,7 @@ def main(output):
     features = rng.normal(size=(20, 6)).astype("float32")
     weights = np.random.default_rng(6)
     for head in models.KINDS:
-        network = models.tree_head(6, TREE, 0.2, head)
+        network = models.tree_head(6, TREE, 0.2, head, components=3)
         network.set_weights([weights.normal(size=weight.shape) for weight in network.get_weights()])
         written[f"head_{head}"] = keras.ops.convert_to_numpy(network(features))
     written["tensorflow_imported"] = "tensorflow" in sys.modules

@@ -1,9 +1,11 @@
-"""The likelihood of volunteers' votes, Dirichlet-multinomial or multinomial, on any Keras backend.
+"""The likelihood of volunteers' votes on any Keras backend: Dirichlet-multinomial, a mixture, or multinomial.
 
 Every ratio of gamma functions is a rising factorial, Γ(a + k) / Γ(a). As a difference of log-gammas it
 loses all its digits for large `a` in float32. Here the Stirling series of both log-gammas are subtracted on
 paper, and only small terms are left to compute.
 """
+
+import math
 
 import keras
 from keras import ops
@@ -21,10 +23,10 @@ def log_rising_factorial(start, steps):
 
     Args:
         start: any shape, > 0.
-        steps: the same shape, >= 0; 0 gives exactly 0, and a gradient of exactly 0.
+        steps: a shape that broadcasts with it, >= 0; 0 gives exactly 0, and a gradient of exactly 0.
 
     Returns:
-        The same shape.
+        The shape of both together.
     """
     low = start + STIRLING_FROM
     high = low + steps
@@ -58,9 +60,42 @@ def dirichlet_multinomial_loss(votes, concentrations, add=_over_answers):
     """
     votes = ops.cast(votes, "float32")
     concentrations = ops.cast(concentrations, "float32")
+    return _loss_of_one_order(votes, concentrations, add) - _log_coefficient(votes, add)
+
+
+def _loss_of_one_order(votes, concentrations, add):
+    """The Dirichlet-multinomial loss without the coefficient: the votes came in one certain order."""
     answered = add(log_rising_factorial(concentrations, votes))
-    asked = log_rising_factorial(add(concentrations), add(votes))
-    return asked - answered - _log_coefficient(votes, add)
+    return log_rising_factorial(add(concentrations), add(votes)) - answered
+
+
+def dirichlet_mixture_loss(votes, outputs, add=_over_answers):
+    """Negative log likelihood -log Σ w DM(votes | α) of the votes on a question, for a mixture of Dirichlets.
+
+    The sum is over the components, each with a weight w and concentrations α; DM is equation 6 of Walmsley
+    et al. 2022. A question that nobody was asked contributes exactly 0 and a gradient of exactly 0.
+
+    Args:
+        votes: (galaxies, answers), whole numbers >= 0.
+        outputs: (galaxies, components * answers + components * questions): the concentrations (> 0),
+            component by component, then the logarithms of the weights, also component by component.
+        add: sums over the answers; `question_losses` sums over those of each question. Without it there is
+            one question.
+
+    Returns:
+        (galaxies,), or the shape that `add` gives; in nats, float32.
+    """
+    votes, outputs = ops.cast(votes, "float32"), ops.cast(outputs, "float32")
+    coefficient = _log_coefficient(votes, add)
+    answers, questions = votes.shape[-1], coefficient.shape[1:]
+    components = outputs.shape[-1] // (answers + math.prod(questions))
+    split = components * answers
+    concentrations = ops.reshape(outputs[:, :split], (-1, components, answers))
+    log_weights = ops.reshape(outputs[:, split:], (-1, components, *questions))
+    of_components = _loss_of_one_order(votes[:, None], concentrations, add)
+    mixture = ops.logsumexp(log_weights - of_components, axis=1)
+    # The weights sum to 1 except for rounding. With their sum, a question without votes is exactly 0.
+    return ops.logsumexp(log_weights, axis=1) - mixture - coefficient
 
 
 def multinomial_loss(votes, probabilities, add=_over_answers):
@@ -89,7 +124,11 @@ def _log_coefficient(votes, add):
 
 
 # The loss for each kind of outputs, see `models.GalaxyModel.kind`.
-LOSSES = {"concentrations": dirichlet_multinomial_loss, "probabilities": multinomial_loss}
+LOSSES = {
+    "concentrations": dirichlet_multinomial_loss,
+    "mixtures": dirichlet_mixture_loss,
+    "probabilities": multinomial_loss,
+}
 
 
 def question_losses(tree, votes, outputs, kind="concentrations"):
@@ -98,8 +137,9 @@ def question_losses(tree, votes, outputs, kind="concentrations"):
     Args:
         tree: a `DecisionTree`.
         votes: (galaxies, answers of all questions).
-        outputs: the model's, (galaxies, answers of all questions).
-        kind: what the outputs are, `concentrations` or `probabilities`.
+        outputs: the model's, (galaxies, answers of all questions); for `mixtures` see
+            `dirichlet_mixture_loss`.
+        kind: what the outputs are, a name in `LOSSES`.
 
     Returns:
         (galaxies, questions), in nats.
@@ -107,7 +147,7 @@ def question_losses(tree, votes, outputs, kind="concentrations"):
 
     # All answers at once: one question after the other would be ten times as many operations.
     def add(values):
-        return ops.stack([ops.sum(values[:, q.slice], axis=-1) for q in tree.questions], axis=-1)
+        return ops.stack([ops.sum(values[..., q.slice], axis=-1) for q in tree.questions], axis=-1)
 
     return LOSSES[kind](votes, outputs, add)
 
@@ -117,7 +157,7 @@ class TreeLoss(keras.losses.Loss):
 
     Args:
         tree: a `DecisionTree`, in the order of the model's outputs.
-        kind: what the outputs are, `concentrations` or `probabilities`.
+        kind: what the outputs are, a name in `LOSSES`.
     """
 
     def __init__(self, tree, kind="concentrations"):
@@ -135,7 +175,7 @@ class QuestionLosses(keras.metrics.Metric):
 
     Args:
         tree: a `DecisionTree`, in the order of the model's outputs.
-        kind: what the outputs are, `concentrations` or `probabilities`.
+        kind: what the outputs are, a name in `LOSSES`.
     """
 
     def __init__(self, tree, kind="concentrations"):
@@ -147,7 +187,7 @@ class QuestionLosses(keras.metrics.Metric):
         self.asked = self.add_variable(shape, "zeros", name="asked")
 
     def update_state(self, votes, outputs, sample_weight=None):
-        """Add a batch: votes and outputs are (galaxies, answers); all galaxies have the same weight."""
+        """Add a batch: votes and outputs as in `question_losses`; all galaxies have the same weight."""
         losses = question_losses(self.tree, votes, outputs, self.kind)
         answered = [ops.any(votes[:, question.slice] > 0, axis=-1) for question in self.tree.questions]
         asked = ops.cast(ops.stack(answered, axis=-1), losses.dtype)

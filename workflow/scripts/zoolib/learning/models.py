@@ -5,12 +5,14 @@ without any code of this project.
 """
 
 import json
+import math
 import zipfile
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import keras
+import numpy as np
 from keras import layers
 
 from zoolib.config.trees import DecisionTree
@@ -24,13 +26,25 @@ CONCENTRATION_RANGE = 100.0
 # float32. Ten times a softplus reaches 0.1 as easily as 1,000.
 WIDE_FLOOR = 0.01
 WIDE_SCALE = 10.0
+# With these biases concentrations start near 6: a model that has learned nothing should be unsure. With 0 the
+# sigmoid would start at 51, and the first epochs would only correct this.
+SIGMOID_BIAS = -3.0
+SOFTPLUS_BIAS = -0.25
+# The first component of a mixture starts from concentrations that are so many times smaller, the last from
+# concentrations that are so many times larger.
+START_SPREAD = 3.0
 # How often a model is read again if another training replaces its files meanwhile.
 ATTEMPTS = 3
 # What Keras, h5py, zipfile and zlib raise at damaged files; too little memory is not among them.
 UNREADABLE = (ValueError, OSError, KeyError, TypeError, AttributeError, IndexError, EOFError)
 UNREADABLE += (RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 # The kind of outputs of each head, by its name in `train.head`.
-KINDS = {"dirichlet": "concentrations", "dirichlet_wide": "concentrations", "multinomial": "probabilities"}
+KINDS = {
+    "dirichlet": "concentrations",
+    "dirichlet_wide": "concentrations",
+    "dirichlet_mixture": "mixtures",
+    "multinomial": "probabilities",
+}
 
 
 @dataclass
@@ -52,7 +66,7 @@ class GalaxyModel:
 
     @property
     def head(self):
-        """(galaxies, features) -> (galaxies, answers or labels)."""
+        """(galaxies, features) -> (galaxies, answers or labels); for mixtures see `split_mixtures`."""
         return self.network.get_layer("head")
 
     @property
@@ -62,8 +76,13 @@ class GalaxyModel:
 
     @property
     def kind(self):
-        """What the outputs are: `concentrations`, `probabilities`, `values`, or `features` without a head."""
+        """What the outputs are: `concentrations`, `mixtures`, `probabilities`, `values`, `features`."""
         return self.about["kind"]
+
+    @property
+    def components(self):
+        """How many Dirichlets describe a question in one pass through the head; 1 without a mixture."""
+        return self.about["training"]["components"] if self.kind == "mixtures" else 1
 
     @property
     def columns(self):
@@ -71,26 +90,33 @@ class GalaxyModel:
         return self.about["columns"]
 
 
-def tree_head(features, tree, dropout, head="dirichlet"):
+def tree_head(features, tree, dropout, head="dirichlet", components=1):
     """A head that answers a tree: dropout, a dense layer with one number per answer, and an activation.
 
     `dirichlet` is the published head, a sigmoid stretched from 1 to 101 (Walmsley et al. 2022, section
-    5.1); `dirichlet_wide` has a softplus and concentrations from 0.01 up; `multinomial` has a softmax
-    over the answers of each question. Float32 from the dense layer on, for any precision of the backbone.
+    5.1); `dirichlet_wide` has a softplus and concentrations from 0.01 up; `dirichlet_mixture` has several of
+    these a question, and their weights; `multinomial` has a softmax over the answers of each question.
+    Float32 from the dense layer on, for any precision of the backbone.
 
     Args:
         features: count of the numbers that the backbone gives for a galaxy.
         tree: a `DecisionTree`.
         dropout: share of the features that are dropped, in training and for each posterior sample.
         head: a name in `KINDS`.
+        components: Dirichlets of each question, for `dirichlet_mixture`.
 
     Returns:
         keras.Model named `head`, (galaxies, features) -> (galaxies, answers), concentrations or
-        probabilities.
+        probabilities; for `dirichlet_mixture` what `split_mixtures` takes.
     """
     inputs = layers.Input((features,), name="features")
     x = layers.Dropout(dropout)(inputs)
-    outputs = _probabilities(x, tree) if head == "multinomial" else concentrations(x, tree, head)
+    if head == "multinomial":
+        outputs = _probabilities(x, tree)
+    elif head == "dirichlet_mixture":
+        outputs = _mixtures(x, tree, components)
+    else:
+        outputs = concentrations(x, tree, head)
     return keras.Model(inputs, outputs, name="head")
 
 
@@ -105,16 +131,37 @@ def concentrations(x, tree, head="dirichlet"):
     Returns:
         (galaxies, answers), a Keras tensor.
     """
-    # Concentrations start near 6: a model that has learned nothing should be unsure. With a bias of 0 the
-    # sigmoid would start at 51, and the first epochs would only correct this.
-    if head == "dirichlet":
-        activation, bias, scale, smallest = "sigmoid", -3, CONCENTRATION_RANGE, SMALLEST_CONCENTRATION
-    else:
-        activation, bias, scale, smallest = "softplus", -0.25, WIDE_SCALE, WIDE_FLOOR
+    if head == "dirichlet_wide":
+        return _wide(x, tree, "answers")
+    x = _dense(x, tree, SIGMOID_BIAS, "answers")
+    x = layers.Activation("sigmoid", dtype="float32")(x)
+    return layers.Rescaling(CONCENTRATION_RANGE, offset=SMALLEST_CONCENTRATION, dtype="float32")(x)
+
+
+def _wide(x, tree, name, start=1.0):
+    """Concentrations without an upper limit, which start from `start` times the usual."""
+    bias = math.log(math.expm1(start * math.log1p(math.exp(SOFTPLUS_BIAS))))
+    x = layers.Activation("softplus", dtype="float32")(_dense(x, tree, bias, name))
+    return layers.Rescaling(WIDE_SCALE, offset=WIDE_FLOOR, dtype="float32")(x)
+
+
+def _dense(x, tree, bias, name):
     bias = keras.initializers.Constant(bias)
-    x = layers.Dense(len(tree.columns), bias_initializer=bias, dtype="float32", name="answers")(x)
-    x = layers.Activation(activation, dtype="float32")(x)
-    return layers.Rescaling(scale, offset=smallest, dtype="float32")(x)
+    return layers.Dense(len(tree.columns), bias_initializer=bias, dtype="float32", name=name)(x)
+
+
+def _mixtures(x, tree, components):
+    questions, found = len(tree.questions), []
+    for number in range(components):
+        # Equal components would have equal gradients and stay equal. So they start apart.
+        place = (2 * number + 1 - components) / max(components - 1, 1)
+        found.append(_wide(x, tree, f"answers_{number + 1}", START_SPREAD**place))
+    # The softmax is over the last axis, which has the components of one question.
+    weights = layers.Dense(questions * components, dtype="float32", name="weights")(x)
+    weights = layers.Reshape((questions, components), dtype="float32")(weights)
+    weights = layers.Activation("log_softmax", dtype="float32")(weights)
+    weights = layers.Permute((2, 1), dtype="float32")(weights)
+    return layers.Concatenate(dtype="float32")([*found, layers.Flatten(dtype="float32")(weights)])
 
 
 def _probabilities(x, tree):
@@ -123,6 +170,28 @@ def _probabilities(x, tree):
         answers = layers.Dense(len(question.answers), dtype="float32", name=f"answers_{question.name}")(x)
         shares.append(layers.Softmax(dtype="float32")(answers))
     return layers.Concatenate(dtype="float32")(shares) if len(shares) > 1 else shares[0]
+
+
+def split_mixtures(outputs, tree, components):
+    """What a head of mixtures has given, as concentrations and weights.
+
+    Args:
+        outputs: (galaxies, components * answers + components * questions): concentrations component by
+            component, then the logarithms of the weights component by component.
+        tree: a `DecisionTree`.
+        components: Dirichlets of each question.
+
+    Returns:
+        (values (galaxies, answers, components), > 0; weights (galaxies, questions, components), >= 0, which
+        sum to 1 over the components).
+    """
+    outputs = np.asarray(outputs)
+    values, logs = np.split(outputs, [components * len(tree.columns)], axis=1)
+    values = values.reshape(len(outputs), components, len(tree.columns)).transpose(0, 2, 1)
+    weights = np.exp(
+        logs.reshape(len(outputs), components, len(tree.questions)).transpose(0, 2, 1), dtype=float
+    )
+    return values, weights / weights.sum(axis=2, keepdims=True)
 
 
 def join(backbone, head):
