@@ -260,7 +260,7 @@ def collect_and_rank(step, folder, parts):
     rejected = [chunk.with_suffix(".rejected.csv") for chunk in chunks]
     output = SimpleNamespace(predictions=folder / "predictions.hdf5", rejected=folder / "rejected.csv")
     arguments = chunks, rejected, output
-    step("collect all chunks", parts * PART, "posteriors.files", "collect_predictions", *arguments)
+    step("collect all chunks", parts * PART, "posteriors.collect", "collect_predictions", *arguments)
     arguments = [folder / "catalog" / f"{part}.parquet" for part in range(parts)], folder / "label_next.csv"
     step("rank all galaxies", parts * PART, "posteriors.files", "rank_galaxies", *arguments)
     rows = len(output.rejected.read_text().splitlines()) - 1

@@ -97,7 +97,7 @@ rule collect_predictions:
         mem_mb=doubled(2000),
         runtime=30,
     params:
-        code=fingerprint("collect_predictions", "posteriors.parts"),
+        code=fingerprint("collect_predictions", "posteriors.collect"),
         # The share is judged over all chunks together, as that of the shards.
         max_rejected=config["shards"]["max_rejected"],
     script:

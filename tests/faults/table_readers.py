@@ -180,7 +180,7 @@ def predictions_of():
 @functools.cache
 def collected_of():
     """Predictions in two parts, and the virtual file that joins them."""
-    from zoolib.posteriors.parts import collect_predictions
+    from zoolib.posteriors.collect import collect_predictions
 
     with tempfile.TemporaryDirectory() as folder:
         top, half = Path(folder), len(GALAXIES) // 2

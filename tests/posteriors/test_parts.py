@@ -18,7 +18,7 @@ from zoolib.posteriors.files import (
     rank_galaxies,
     read_described,
 )
-from zoolib.posteriors.parts import collect_predictions
+from zoolib.posteriors.collect import collect_predictions
 from zoolib.posteriors.unseen import marking_learned
 
 ABOUT = {"kind": "concentrations", "tree": SMALL.to_dict(), "columns": SMALL.columns}

@@ -22,7 +22,7 @@ from zoolib.job.logs import UserError
 from zoolib.learning import datasets
 from zoolib.posteriors import files as predictions
 from zoolib.posteriors.files import describe_posteriors, predictions_file, rank_galaxies
-from zoolib.posteriors.parts import collect_predictions
+from zoolib.posteriors.collect import collect_predictions
 
 MANY, CHUNKS = 100_000, 1000
 

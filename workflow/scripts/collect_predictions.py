@@ -1,7 +1,7 @@
 """Join the chunks of a target in one virtual file, without copying them."""
 
 from zoolib.job.logs import log_to
-from zoolib.posteriors.parts import collect_predictions
+from zoolib.posteriors.collect import collect_predictions
 
 with log_to(snakemake.log[0]):
     collect_predictions(

@@ -1,0 +1,121 @@
+"""One virtual file over the parts of a target's predictions."""
+
+import re
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from zoolib.job.logs import UserError, log, whole
+from zoolib.job.provenance import hash_of
+from zoolib.posteriors.parts import (
+    FORMAT,
+    POSITION,
+    STAMP,
+    attributes,
+    check_together,
+    is_sealed,
+    part_of,
+    reading_part,
+    set_attributes,
+    stamp,
+    text,
+    write_checked,
+)
+
+# The files of a part, and the temporary ones of a job that was killed.
+OWN = re.compile(r"(\.\d+\..+\.)?(?P<chunk>0|[1-9]\d*)\.(hdf5|parquet|rejected\.csv)")
+
+
+def collect_predictions(parts, rejected_parts, max_rejected, output):
+    """Write one virtual HDF5 over all chunks; it refers to the numbers in their files and copies none.
+
+    The files of chunks that the target no longer has are deleted, in `chunks/` and in `catalog/`.
+
+    Args:
+        parts: HDF5 files of the chunks, in order.
+        rejected_parts: the tables of the chunks of images that could not be read.
+        max_rejected: the largest share of all images of the target that may be unreadable.
+        output: attributes predictions (HDF5, in the folder above that of the parts) and rejected (CSV).
+
+    Raises:
+        UserError: a part is damaged, the parts do not belong together, or too many images are unreadable.
+    """
+    sizes, lengths, found = [], [], {}
+    for part in parts:
+        with reading_part(part, output.predictions) as file:
+            if not is_sealed(file):
+                raise ValueError("its attributes are not those that were written")
+            sizes.append(len(file["id_str"]))
+            lengths.append(_longest(file["id_str"]))
+            found[part], about = part_of(file), attributes(file)
+    check_together(found)
+    rejected = pd.concat([pd.read_csv(part, dtype=str) for part in rejected_parts], ignore_index=True)
+    _check_rejected(rejected, sum(sizes) + len(rejected), max_rejected, Path(parts[0]).parent)
+    about = {name: value for name, value in about.items() if name not in POSITION}
+    _write_joined(found, sizes, max(lengths), about, output.predictions)
+    with whole(output.rejected) as partial:
+        rejected.to_csv(partial, index=False)
+    folder = Path(parts[0]).parent
+    _remove_stale([folder, folder.parent / "catalog"], len(parts))
+    log.info("%s galaxies in %d parts, %d images rejected", f"{sum(sizes):,}", len(parts), len(rejected))
+
+
+def _check_rejected(rejected, total, max_rejected, folder):
+    log.info("%s of %s images rejected", f"{len(rejected):,}", f"{total:,}")
+    if len(rejected) > max_rejected * total:
+        raise UserError(
+            f"shards.max_rejected: {len(rejected)} of {total} images ({len(rejected) / total:.1%}) cannot be"
+            f" read, expected {max_rejected:.1%} or less; fix them or raise the limit; the tables in {folder}"
+            f" list them, the first is: {rejected['reason'][0]}"
+        )
+
+
+def _longest(names):
+    """Bytes of the longest of the names in a dataset."""
+    length = h5py.check_string_dtype(names.dtype).length
+    # An older version wrote text of any length.
+    return length or text(names.asstr()[:]).itemsize
+
+
+def _write_joined(found, sizes, length, about, output):
+    first, ends = next(iter(found.values())), np.cumsum(sizes)
+    answers = first["answers"]
+    shapes = {"predictions": (len(answers), first["samples"])}
+    shapes |= {"weights": tuple(first["weights"])} if "weights" in first else {}
+    # Relative, so that the folder can be moved or copied to another machine.
+    names = {part: str(Path(part).relative_to(Path(output).parent)) for part in found}
+    with whole(output) as partial:
+        with h5py.File(partial, "w", libver=FORMAT, userblock_size=STAMP) as file:
+            for dataset, shape in shapes.items():
+                layout = h5py.VirtualLayout((int(ends[-1]), *shape), dtype="float32")
+                for part, size, end in zip(found, sizes, ends, strict=True):
+                    if size:
+                        source = h5py.VirtualSource(names[part], dataset, shape=(size, *shape))
+                        layout[end - size : end] = source
+                # Zeros would be taken for numbers by who reads without `open_predictions`.
+                file.create_virtual_dataset(dataset, layout, fillvalue=np.nan)
+            ids = write_checked(file, "id_str", shape=ends[-1:], dtype=h5py.string_dtype("utf-8", length))
+            write_checked(file, "label_cols", data=text(answers))
+            listed = [each for part, of in found.items() for each in (names[part], hash_of(of))]
+            write_checked(file, "parts", data=text(listed).reshape(-1, 2))
+            set_attributes(file, about)
+            for part, size, end in zip(found, sizes, ends, strict=True):
+                with reading_part(part, output) as opened:
+                    some = text(opened["id_str"].asstr()[:])
+                ids[end - size : end] = some
+        stamp(partial)
+
+
+def _remove_stale(folders, count):
+    """Delete the files of chunks beyond the last one, which are from a run with more chunks."""
+    stale = []
+    for folder in folders:
+        for path in folder.iterdir() if folder.is_dir() else []:
+            own = OWN.fullmatch(path.name)
+            if own and int(own["chunk"]) >= count:
+                path.unlink(missing_ok=True)
+                stale.append(path.name)
+    if stale:
+        log.info("Removed %d files of chunks that the target no longer has", len(stale))
