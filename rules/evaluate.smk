@@ -29,6 +29,7 @@ rule evaluate_predictions:
     params:
         code=fingerprint("evaluate_predictions", "evaluate"),
         limits={key: config["evaluate"][key] for key in ("min_votes", "confident")},
+        rule=config["evaluate"]["relevant"],
     script:
         "../workflow/scripts/evaluate_predictions.py"
 

@@ -162,6 +162,7 @@ if COMPARED:
         params:
             code=fingerprint("draw_paper_predictions", "figures.paper_predictions"),
             min_votes=config["evaluate"]["min_votes"],
+            rule=config["evaluate"]["relevant"],
             published=THIS.published["figures"],
         script:
             "../workflow/scripts/draw_paper_predictions.py"

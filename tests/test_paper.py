@@ -1,6 +1,7 @@
 """The paper's table 1 beside that of a run: arithmetic by hand, and the page that shows it."""
 
 import logging
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -41,6 +42,10 @@ def scores(tmp_path, published):
     empty = (table["question"] == "bulge-size") & (table["subset"] == "confident")
     table["count"] = table["count"].where(~empty, 0)
     table.loc[empty, list(paper.SCORES)] = np.nan
+    # The other rule chooses more galaxies for one question, and fewer for merging.
+    table["count_product"] = table["count_asked"] = table["count"]
+    table.loc[table["question"] == "disk-edge-on", "count_asked"] += 80
+    table.loc[table["question"] == "merging", "count_asked"] -= 446
     table.to_csv(tmp_path / "scores.csv", index=False)
     return tmp_path / "scores.csv"
 
@@ -58,13 +63,36 @@ def test_table_1_stands_beside_the_published_one(tmp_path, scores, published, ca
     by_hand = -0.1 / np.sqrt(p * (1 - p) * 2 / 2859)
     assert row["accuracy_difference"] == pytest.approx(by_hand, rel=1e-4)
     assert row[["accuracy_published", "count_published"]].tolist() == [0.8185, 2859]
-    assert (table.loc[("all", "merging")].filter(like="difference") == 0).all()
+    assert (table.loc[("all", "how-rounded")].filter(like="difference") == 0).all()
     assert np.isnan(table.loc[("confident", "bulge-size"), "f1_difference"])
+    # Equal scores of other galaxies are no agreement.
+    assert table.loc[("all", "merging")].filter(like="_difference").isna().all()
+    assert "older question" in table.loc[("confident", "merging"), "not_comparable"]
+    assert table["not_comparable"].notna().sum() == 2
     page = (tmp_path / "t.html").read_text()
     assert "<p class='warning'>Only redshift &lt; 0.1.</p>" in page
     assert page.count("<td class='number far'>") == 4
     assert "<td class='number first'>–</td><td class='number theirs'>1.0000</td>" in page
-    assert "4 of 76 scores are more than 3 standard errors" in caplog.text
+    assert "<p>* Merging is not comparable: its published galaxies are all galaxies of the first row" in page
+    assert "4 of 68 scores are more than 3 standard errors" in caplog.text
+
+
+def test_both_counts_stand_beside_the_published_one_where_the_rules_differ(tmp_path, scores, published):
+    paper.compare_with_published(scores, published, "", outputs(tmp_path))
+    page = (tmp_path / "t.html").read_text()
+    assert "Zoobot 0.0.3" in page
+    part = page.split("Which galaxies a question counts for")[1]
+    found = [re.findall(r"<td[^>]*>(.*?)</td>", line) for line in part.split("<tr>")[2:]]
+    assert found == [
+        ["Disk edge on", "3,803 (33.5%)", "3,883 (34.2%)", "3,803 (33.5%)"],
+        ["Merging *", "11,346 (100.0%)", "10,900 (96.1%)", "11,346 (100.0%)"],
+    ]
+    table = pd.read_csv(scores)
+    table["count_asked"] = table["count_product"]
+    table.to_csv(scores, index=False)
+    paper.compare_with_published(scores, published, "", outputs(tmp_path))
+    page = (tmp_path / "t.html").read_text()
+    assert "Both rules choose the same galaxies of this run." in page
 
 
 def test_a_handful_of_galaxies_has_no_difference_in_standard_errors(tmp_path, scores, published):

@@ -31,6 +31,10 @@ def test_published_numbers_that_cannot_be_read_are_messages(tmp_path, published)
     with pytest.raises(UserError, match="expected a mapping of keys"):
         read_published("text", tmp_path)
     broken = json.loads(json.dumps(published))
+    broken["not_comparable"] = {"mergers": "why"}
+    (tmp_path / "question.yaml").write_text(yaml.safe_dump(broken))
+    with pytest.raises(UserError, match=r"a key is missing or wrong \(KeyError\('mergers'\)\)"):
+        read_published("question", tmp_path)
     broken["rules"] = {"min_votes": 34}
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(broken))
     with pytest.raises(UserError, match=r"\(KeyError\('confident'\)\), expected .* rules with min_votes and"):
@@ -42,7 +46,10 @@ def test_rules_that_choose_other_galaxies_are_named(repo, published):
     entry = {"name": "near", "query": None}
     assert changed_rules(published, config["evaluate"], [entry]) == ""
     message = changed_rules(
-        published, {"min_votes": 5, "confident": 0.5}, [entry | {"query": "redshift < 0.1"}]
+        published,
+        {"min_votes": 5, "confident": 0.5, "relevant": "asked"},
+        [entry | {"query": "redshift < 0.1"}],
     )
     assert "evaluate.min_votes is 5 (published: 34); evaluate.confident is 0.5 (published: 0.8)" in message
+    assert "evaluate.relevant is asked (published: product); catalogue" in message
     assert message.endswith("; catalogue 'near' has only galaxies with redshift < 0.1.")

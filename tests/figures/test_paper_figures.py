@@ -100,7 +100,7 @@ def test_figures_of_predictions_are_drawn_also_without_a_galaxy(survey, publishe
     for name in vector:
         outputs[name].append(tmp_path / f"{name}.svg")
     flat = survey.files[0].with_name("flat.parquet")
-    draw_predictions(*survey.files, [flat], min_votes, published["figures"], outputs)
+    draw_predictions(*survey.files, [flat], min_votes, "product", published["figures"], outputs)
     for paths in outputs.values():
         with Image.open(paths[0]) as image:
             assert min(image.size) > 250
@@ -164,7 +164,7 @@ def draw(folder, votes, tree, published, earlier=(), models=()):
 def test_figures_of_predictions_of_a_multinomial_head(tmp_path, tree, published):
     made = some_survey(tmp_path, tree, 60, "probabilities")
     outputs = {name: [tmp_path / f"{name}.png"] for name in FROM_PREDICTIONS}
-    draw_predictions(*made.files, [tmp_path / "flat.parquet"], 20, published["figures"], outputs)
+    draw_predictions(*made.files, [tmp_path / "flat.parquet"], 20, "asked", published["figures"], outputs)
     assert all(paths[0].stat().st_size > 5000 for paths in outputs.values())
 
 

@@ -18,7 +18,11 @@ def test_held_out_galaxies_have_their_own_predictions(tmp_path, tree):
     assert held.members == 2
     edge_on = held.question("disk-edge-on")
     asked = held.votes[:, edge_on.slice].sum(axis=1)
-    np.testing.assert_array_equal(held.relevant(edge_on), asked >= 0.5 * held.votes[:, :3].sum(axis=1))
+    volunteers = held.votes[:, :3].sum(axis=1)
+    np.testing.assert_array_equal(held.relevant(edge_on), (asked > 0.5 * volunteers) & (asked > 0))
+    old = held_out(*survey.files, min_votes=40, rule="asked").relevant(edge_on)
+    np.testing.assert_array_equal(old, asked >= 0.5 * volunteers)
+    assert (old != held.relevant(edge_on)).any()
     with pytest.raises(UserError, match="none of its 400 galaxies is in"):
         other = pd.read_parquet(survey.files[1]).assign(id_str="x")
         other.to_parquet(survey.files[1].with_name("other.parquet"))

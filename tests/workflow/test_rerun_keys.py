@@ -211,7 +211,7 @@ FIRST = {
     },
     "build_task_catalog_renamed collect_predictions compare_label_counts describe_posteriors draw_task"
     " evaluate_task finetune_task predict_chunk": {"finetune.tasks[].name": "renamed"},
-    "draw_paper_predictions evaluate_predictions": {"evaluate.min_votes": 3},
+    "draw_paper_predictions evaluate_predictions": {"evaluate.min_votes": 3, "evaluate.relevant": "asked"},
     "evaluate_predictions": {"evaluate.confident": 0.5},
     # Without a comparison, the tree that only the paper has is not drawn.
     "draw_trees": {"evaluate.target": None, "evaluate.published": None},

@@ -10,6 +10,7 @@ with log_to(snakemake.log[0]):
         catalog=snakemake.input.catalog,
         descriptions=list(snakemake.input.descriptions),
         min_votes=snakemake.params.min_votes,
+        rule=snakemake.params.rule,
         published=snakemake.params.published,
         outputs=by_name(snakemake.output),
     )

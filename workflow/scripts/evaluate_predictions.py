@@ -9,5 +9,6 @@ with log_to(snakemake.log[0]):
         test=snakemake.input.test,
         train=snakemake.input.train,
         **snakemake.params.limits,
+        rule=snakemake.params.rule,
         output=snakemake.output,
     )

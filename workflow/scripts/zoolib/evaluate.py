@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 
-from zoolib.config.published import SUBSETS
+from zoolib.config.published import RELEVANCE, SUBSETS
 from zoolib.job.logs import UserError, log, progress, whole
 from zoolib.posteriors.files import open_predictions
 from zoolib.posteriors.summary import mean_fractions
@@ -15,7 +15,7 @@ from zoolib.scores.confusion import confusion_rows, weighted_scores
 from zoolib.scores.questions import matching_rows, question_losses, relevant, votes_of
 
 
-def evaluate(predictions, test, train, min_votes, confident, output):
+def evaluate(predictions, test, train, min_votes, confident, output, rule=RELEVANCE[0]):
     """Compare posteriors with the volunteers' votes, by the rules of Walmsley et al. 2022, section 5.2.
 
     Args:
@@ -26,11 +26,13 @@ def evaluate(predictions, test, train, min_votes, confident, output):
         min_votes: fewest votes on the first question of a campaign for a galaxy to be scored.
         confident: volunteers are confident where one answer has more than this share of the votes.
         output: attributes with the paths of the files to write.
-            scores: CSV of question, subset (all, confident), count, accuracy, precision, recall, f1.
+            scores: CSV of question, subset (all, confident), count, accuracy, precision, recall, f1, and
+            the count by each rule of `RELEVANCE` (count_product, count_asked).
             losses: CSV of question, galaxies that were asked it, and the mean loss over all galaxies in
             nats, of the model and of the best single Dirichlet (constant); the last row is `total`.
             confusion: CSV of question, subset, true, predicted, count.
             metrics: JSON, a summary of the three.
+        rule: which galaxies a question counts for, one of `RELEVANCE` (`scores.questions.relevant`).
 
     Raises:
         UserError: predictions and catalogue have no galaxy or no tree in common, or a model has learned from
@@ -61,7 +63,8 @@ def evaluate(predictions, test, train, min_votes, confident, output):
                 nats["constant"][here] = question_losses(tree, votes[here], of_constant, "concentrations")
                 meter.update(len(values))
     loss_table = _loss_table(tree, votes, nats)
-    score_table, confusion_table = _compare(tree, votes, fractions, min_votes, confident, test)
+    scored = _scored(tree, votes, min_votes, confident, test)
+    score_table, confusion_table = _compare(tree, votes, fractions, scored, rule)
     _write_csv(loss_table, output.losses)
     _write_csv(score_table, output.scores)
     _write_csv(confusion_table, output.confusion)
@@ -78,8 +81,8 @@ def _loss_table(tree, votes, nats):
     return pd.DataFrame([*rows, {"question": "total", "galaxies": len(votes), **totals}])
 
 
-def _compare(tree, votes, fractions, min_votes, confident, origin):
-    """The tables of scores and of confusions, by the paper's rules."""
+def _scored(tree, votes, min_votes, confident, origin):
+    """The galaxies that are scored, {(subset, question, rule): (galaxies,) bool}, by the paper's limits."""
     # Each question has the volunteers of its own campaign.
     volunteers = {q.name: votes[:, tree.first(q).slice].sum(axis=1) for q in tree.questions}
     most = max(of_campaign.max() for of_campaign in volunteers.values())
@@ -90,17 +93,30 @@ def _compare(tree, votes, fractions, min_votes, confident, origin):
             min_votes,
             most,
         )
+    scored = {}
+    for question in tree.questions:
+        of_question = votes[:, question.slice]
+        sure = of_question.max(axis=1) > confident * of_question.sum(axis=1)
+        for rule in RELEVANCE:
+            chosen = (volunteers[question.name] >= min_votes) & relevant(votes, question, tree, rule)
+            scored["all", question.name, rule] = chosen
+            scored["confident", question.name, rule] = chosen & sure
+    return scored
+
+
+def _compare(tree, votes, fractions, scored, rule):
+    """The tables of scores and of confusions."""
     scores, confusions = [], []
     for subset in SUBSETS:
         for question in tree.questions:
-            of_question = votes[:, question.slice]
-            chosen = (volunteers[question.name] >= min_votes) & relevant(votes, question, tree)
-            if subset == "confident":
-                chosen &= of_question.max(axis=1) > confident * of_question.sum(axis=1)
+            of_question, chosen = votes[:, question.slice], scored[subset, question.name, rule]
             truth = of_question[chosen].argmax(axis=1)
             predicted = fractions[chosen][:, question.slice].argmax(axis=1)
             about = {"question": question.name, "subset": subset, "count": int(chosen.sum())}
-            scores.append({**about, **weighted_scores(truth, predicted)})
+            counts = {
+                f"count_{other}": int(scored[subset, question.name, other].sum()) for other in RELEVANCE
+            }
+            scores.append({**about, **weighted_scores(truth, predicted), **counts})
             confusions += confusion_rows(question.name, subset, question.answers, truth, predicted)
     return pd.DataFrame(scores), pd.DataFrame(confusions)
 

@@ -5,7 +5,7 @@ import html
 import numpy as np
 import pandas as pd
 
-from zoolib.config.published import SCORES, SUBSETS
+from zoolib.config.published import RELEVANCE, SCORES, SUBSETS
 from zoolib.figures.pages import write_page
 from zoolib.job.logs import UserError, log, whole
 from zoolib.job.words import in_words
@@ -42,15 +42,16 @@ def compare_scores(scores, published):
     vary too.
 
     Args:
-        scores: data frame of `evaluate`: question, subset, count, and the scores.
+        scores: data frame of `evaluate`: question, subset, count, the scores, and the counts by each rule.
         published: as `published.read_published` returns it.
 
     Returns:
         pandas.DataFrame: question, subset, count, count_published, and for each score the score,
         `{score}_published` and `{score}_difference`, in standard errors; NaN if the run has fewer than
-        `FEWEST` galaxies.
+        `FEWEST` galaxies or the question is not comparable. Then the counts by each rule of `RELEVANCE`
+        (count_product, count_asked), and not_comparable, the reason or nothing.
     """
-    rows = []
+    rows, reasons = [], published.get("not_comparable", {})
     ours = scores.set_index(["subset", "question"])
     for subset in SUBSETS:
         for question, theirs in published["table_1"][subset].items():
@@ -61,8 +62,10 @@ def compare_scores(scores, published):
             for score in SCORES:
                 difference = in_standard_errors(mine[score], count, theirs[score], count_published)
                 row |= {score: mine[score], f"{score}_published": theirs[score]}
-                row[f"{score}_difference"] = difference if count >= FEWEST else np.nan
-            rows.append(row)
+                comparable = count >= FEWEST and question not in reasons
+                row[f"{score}_difference"] = difference if comparable else np.nan
+            row |= {f"count_{rule}": int(mine[f"count_{rule}"]) for rule in RELEVANCE}
+            rows.append(row | {"not_comparable": reasons.get(question)})
     return pd.DataFrame(rows)
 
 
@@ -133,7 +136,48 @@ def _page(compared, title, warning):
     )
     for subset, name in SUBSETS.items():
         parts += [f"<h2>{name}</h2>", _half(compared[compared["subset"] == subset])]
-    return "\n".join(parts)
+    for row in compared[compared["subset"] == "all"].dropna(subset="not_comparable").to_dict("records"):
+        reason = html.escape(row["not_comparable"])
+        parts.append(f"<p>* {in_words(row['question'])} is not comparable: {reason}.</p>")
+    return "\n".join([*parts, "<h2>Which galaxies a question counts for</h2>", *_rules(compared)])
+
+
+def _rules(compared):
+    """The counts by each rule beside the published ones, for the questions where the rules differ."""
+    parts = [
+        "<p>By the rule <i>product</i>, a question counts for a galaxy if the product of the vote fractions"
+        " of the answers that lead to it is above one half, and if it has a vote. This is the rule of Zoobot"
+        " 0.0.3, by the first author of the paper (<code>evaluate_model.filter_to_sensible</code>, removed at"
+        " commit 5c96aa4). The paper itself says that more than half of the volunteers were asked. By the"
+        " rule <i>asked</i>, at least half of the volunteers were asked: exact halves count, and galaxies"
+        " that most volunteers call an artifact do not count for the questions about all galaxies.</p>"
+    ]
+    everything = compared[compared["subset"] == "all"]
+    first = everything.iloc[0]
+    differ = everything[everything["count_product"] != everything["count_asked"]]
+    if differ.empty:
+        return [*parts, "<p>Both rules choose the same galaxies of this run.</p>"]
+    columns = [f"count_{rule}" for rule in RELEVANCE] + ["count_published"]
+    lines = [
+        "<tr><th>Question</th><th class='number'>product</th><th class='number'>asked</th>"
+        "<th class='number'>published</th></tr>"
+    ]
+    for row in differ.to_dict("records"):
+        numbers = "".join(
+            f"<td class='number'>{row[column]:,} ({row[column] / max(first[column], 1):.1%})</td>"
+            for column in columns
+        )
+        lines.append(f"<tr><td>{_name(row)}</td>{numbers}</tr>")
+    about = (
+        "<p>The questions for which the two rules choose different galaxies of this run. In brackets: the"
+        " share of the galaxies of the first row. Only a run of the paper's galaxies can show which rule is"
+        " the paper's.</p>"
+    )
+    return [*parts, about, f"<table>{''.join(lines)}</table>"]
+
+
+def _name(row):
+    return in_words(row["question"]) + ("" if pd.isna(row["not_comparable"]) else " *")
 
 
 def _half(rows):
@@ -148,7 +192,7 @@ def _half(rows):
         f"<tr><th>Question</th>{counts}{names * len(SCORES)}</tr>",
     ]
     for row in rows.to_dict("records"):
-        cells = f"<td>{in_words(row['question'])}</td><td class='number first'>{row['count']:,}</td>"
+        cells = f"<td>{_name(row)}</td><td class='number first'>{row['count']:,}</td>"
         cells += f"<td class='number theirs'>{row['count_published']:,}</td>"
         for score in SCORES:
             difference = row[f"{score}_difference"]

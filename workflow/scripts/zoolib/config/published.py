@@ -12,6 +12,8 @@ SCORES = ("accuracy", "precision", "recall", "f1")
 SUBSETS = {"all": "All relevant galaxies", "confident": "Galaxies with confident volunteers"}
 # Keys of the section evaluate that say which galaxies are scored.
 RULES = ("min_votes", "confident")
+# Values of evaluate.relevant: the rules by which a question counts for a galaxy, the default first.
+RELEVANCE = ("product", "asked")
 
 
 def read_published(name, folder):
@@ -22,8 +24,9 @@ def read_published(name, folder):
         folder: `config/published`.
 
     Returns:
-        {"title", "source", "tree", "record", "rules": {"min_votes", "confident"},
-        "table_1": {subset: {question: {"count" and each score}}}, "figures": {figure: its numbers}}.
+        {"title", "source", "tree", "record", "rules": {"min_votes", "confident" and perhaps "relevant"},
+        "table_1": {subset: {question: {"count" and each score}}}, "figures": {figure: its numbers}, and
+        perhaps "not_comparable": {question: why}}.
 
     Raises:
         UserError: there is no such file, or a key in it is missing or wrong.
@@ -41,6 +44,7 @@ def read_published(name, folder):
                 [float(row[key]) for key in ("count", *SCORES)]
         [float(content["rules"][key]) for key in RULES]
         [content[key] for key in ("title", "tree", "record", "figures")]
+        [str(content["table_1"]["all"][question]) for question in content.get("not_comparable", {})]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"{path}: a key is missing or wrong ({error!r}), expected title, tree, record, figures, rules"
@@ -89,7 +93,7 @@ def changed_rules(published, evaluate, catalogs):
 
     Args:
         published: as `read_published` gives it.
-        evaluate: the section of the configuration, with `min_votes` and `confident`.
+        evaluate: the section of the configuration, with `min_votes`, `confident` and `relevant`.
         catalogs: entries of the configuration, each with `name` and `query`.
 
     Returns:
@@ -98,8 +102,8 @@ def changed_rules(published, evaluate, catalogs):
     rules = published["rules"]
     changes = [
         f"evaluate.{key} is {evaluate[key]} (published: {rules[key]})"
-        for key in RULES
-        if evaluate[key] != rules[key]
+        for key in (*RULES, "relevant")
+        if key in rules and evaluate[key] != rules[key]
     ]
     changes += [
         f"catalogue '{entry['name']}' has only galaxies with {entry['query']}"

@@ -16,7 +16,7 @@ SUREST = {
 }
 
 
-def draw_predictions(predictions, catalog, descriptions, min_votes, published, outputs):
+def draw_predictions(predictions, catalog, descriptions, min_votes, rule, published, outputs):
     """Draw figures 11, 12 and 15 to 18 of Walmsley et al. 2022, and the galleries of its supplement.
 
     Args:
@@ -24,11 +24,12 @@ def draw_predictions(predictions, catalog, descriptions, min_votes, published, o
         catalog: catalogue (Parquet) that says their votes and where the images are.
         descriptions: Parquet parts of their flat catalogue.
         min_votes: fewest votes on the first question, for galaxies that are compared with the volunteers.
+        rule: which galaxies a question counts for, one of `RELEVANCE`.
         published: published numbers of the figures, {"figure_15", "figure_16"}.
         outputs: {"figure_11", "figure_12", "figure_15", "figure_16", "figure_17", "figure_18",
             "galleries": paths to write}; svg for 15 and 16, png for all.
     """
-    held = held_out(predictions, catalog, min_votes)
+    held = held_out(predictions, catalog, min_votes, rule)
     draw_posteriors(held, "has-spiral-arms", ["yes"], outputs["figure_11"])
     draw_posteriors(held, "bar", ["strong", "weak", "no"], outputs["figure_12"], count=5)
     draw_deviations(held, published["figure_15"], outputs["figure_15"])

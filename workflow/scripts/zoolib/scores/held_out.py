@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from zoolib.config.published import RELEVANCE
 from zoolib.job.logs import UserError, progress
 from zoolib.posteriors.files import open_predictions
 from zoolib.posteriors.summary import mean_fractions
@@ -24,6 +25,7 @@ class HeldOut:
         values: (galaxies, answers, samples).
         fractions: (galaxies, answers), expected vote fractions.
         members: number of models that the samples come from; the samples of one model are consecutive.
+        rule: which galaxies a question counts for (`scores.questions.relevant`).
     """
 
     tree: object
@@ -33,13 +35,14 @@ class HeldOut:
     values: np.ndarray
     fractions: np.ndarray
     members: int
+    rule: str = RELEVANCE[0]
 
     def question(self, name):
         """The `Question` of the tree that has a name, such as `bar`."""
         return next(question for question in self.tree.questions if question.name == name)
 
     def relevant(self, question):
-        """Which galaxies a question counts for: at least half of the volunteers were asked it.
+        """Which galaxies a question counts for.
 
         Args:
             question: a `Question` of the tree.
@@ -47,16 +50,17 @@ class HeldOut:
         Returns:
             (galaxies,) boolean.
         """
-        return relevant(self.votes, question, self.tree)
+        return relevant(self.votes, question, self.tree, self.rule)
 
 
-def held_out(predictions, catalog, min_votes):
+def held_out(predictions, catalog, min_votes, rule=RELEVANCE[0]):
     """Read the galaxies on which predictions and volunteers are compared.
 
     Args:
         predictions: HDF5 of predictions for a tree (may be virtual).
         catalog: catalogue (Parquet) with the votes and the places of the images.
         min_votes: fewest votes on the first question.
+        rule: which galaxies a question counts for, one of `RELEVANCE`.
 
     Returns:
         `HeldOut`, in the order of the catalogue.
@@ -90,4 +94,4 @@ def held_out(predictions, catalog, min_votes):
         members = int(opened.values.file.attrs.get("members", 1))
         votes = table[tree.columns].to_numpy(float)
         fractions = mean_fractions(values, tree)
-        return HeldOut(tree, opened.kind, table, votes, values, fractions, members)
+        return HeldOut(tree, opened.kind, table, votes, values, fractions, members, rule)

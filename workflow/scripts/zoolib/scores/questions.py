@@ -3,8 +3,12 @@
 import numpy as np
 import pandas as pd
 
+from zoolib.config.published import RELEVANCE
 from zoolib.job.logs import UserError, log
-from zoolib.posteriors.summary import RELEVANT, log_predictive
+from zoolib.posteriors.summary import RELEVANT, log_predictive, probability_asked
+
+# Two products of different whole numbers of votes differ by more than this, and rounding errors by less.
+ROUNDING = 1e-12
 
 
 def matching_rows(opened, test):
@@ -60,21 +64,48 @@ def votes_of(catalog, tree, origin):
     return catalog[tree.columns].to_numpy()
 
 
-def relevant(votes, question, tree):
-    """Galaxies that a question counts for: at least half of their volunteers were asked it.
+def relevant(votes, question, tree, rule=RELEVANCE[0]):
+    """Galaxies that a question counts for; it has at least one vote of each.
+
+    The rule `product` is that of Zoobot 0.0.3 (`evaluate_model.filter_to_sensible`, by the first author of
+    Walmsley et al. 2022): the product of the vote fractions of the answers that lead to the question is
+    above one half. A question that all volunteers are asked needs nothing more than a vote. If several
+    answers lead to a question, their products are added. The rule `asked`: at least half of the volunteers
+    were asked the question.
 
     Args:
         votes: (galaxies, answers of all questions).
         question: a `Question`.
         tree: its `DecisionTree`.
+        rule: one of `RELEVANCE`.
 
     Returns:
         (galaxies,), bool.
     """
     asked = votes[:, question.slice].sum(axis=1)
-    # Each question has the volunteers of its own campaign.
-    volunteers = votes[:, tree.first(question).slice].sum(axis=1)
-    return (asked > 0) & (asked >= RELEVANT * volunteers)
+    if rule == "asked":
+        # Each question has the volunteers of its own campaign.
+        volunteers = votes[:, tree.first(question).slice].sum(axis=1)
+        return (asked > 0) & (asked >= RELEVANT * volunteers)
+    product = probability_asked(voted_fractions(votes, tree), tree)[:, tree.questions.index(question)]
+    return (asked > 0) & (product > RELEVANT + ROUNDING)
+
+
+def voted_fractions(votes, tree):
+    """The share of a question's votes that each answer has.
+
+    Args:
+        votes: (galaxies, answers of all questions).
+        tree: a `DecisionTree`.
+
+    Returns:
+        (galaxies, answers of all questions); 0 for all answers of a question without votes.
+    """
+    fractions = np.zeros(np.shape(votes))
+    for question in tree.questions:
+        of_question = votes[:, question.slice]
+        fractions[:, question.slice] = of_question / np.maximum(of_question.sum(axis=1, keepdims=True), 1)
+    return fractions
 
 
 def question_losses(tree, votes, values, kind):
