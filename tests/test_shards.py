@@ -177,6 +177,33 @@ def test_reading_stops_at_an_unexpected_shard(tmp_path):
             tfrecords.read_sidecar(tmp_path / "1.json")
 
 
+def test_a_damaged_sidecar_is_a_message(tmp_path):
+    path, output = survey(tmp_path), outputs(tmp_path, 0)
+    shards.write_shard(path, 0, 2, IMAGE, output)
+    written = output.about.read_text()
+    about = json.loads(written)
+    count = about["count"]
+    damaged = [written.replace(f'"count": {count}', f'"count": {count - 1}'), "[" * 100_000]
+    # Without a checksum it would be one of an older version, and all else is as it was written.
+    for key in set(about) - {"checksum"}:
+        damaged.append(written.replace(f'"{key}":', f'"{key.upper()}":'))
+        damaged.append(json.dumps({name: about[name] for name in about if name != key}))
+    for text in damaged:
+        output.about.write_text(text)
+        with pytest.raises(UserError, match="is not the sidecar of a shard, or is damaged") as caught:
+            tfrecords.read_sidecar(output.about)
+        assert str(caught.value).startswith(str(output.about)) and "\n" not in str(caught.value)
+
+
+def test_a_sidecar_of_an_older_version_has_no_checksum(tmp_path):
+    path, output = survey(tmp_path), outputs(tmp_path, 0)
+    shards.write_shard(path, 0, 2, IMAGE, output)
+    about = json.loads(output.about.read_text())
+    del about["checksum"]
+    output.about.write_text(json.dumps(about))
+    assert tfrecords.read_sidecar(output.about) == about
+
+
 def test_too_many_bad_images_stop_the_run(tmp_path):
     path = survey(tmp_path, broken={2: b"", 15: b"no image"})
     files = [outputs(tmp_path, shard, "parquet") for shard in range(2)]

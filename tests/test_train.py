@@ -13,6 +13,7 @@ from stored import IMAGE, SETTINGS, TREE, files, train_member
 from zoolib import train
 from zoolib.config.trees import DecisionTree
 from zoolib.data.learned import NEITHER, OWN, Learned
+from zoolib.data.tfrecords import write_sidecar
 from zoolib.job.logs import UserError
 from zoolib.learning import checkpoints, datasets
 from zoolib.learning.augment import PAPER
@@ -214,7 +215,7 @@ def test_whatever_a_sidecar_says_belongs_to_the_data(stored, tmp_path):
 
     def data_of(**changes):
         path = tmp_path / "0.json"
-        path.write_text(json.dumps(about | changes))
+        write_sidecar(path, about | changes)
         return train.open_store(shards[:1], [path], TREE, IMAGE)[1]
 
     first = data_of()
@@ -268,6 +269,6 @@ def test_an_image_that_is_missing_after_it_was_listed_ends_with_a_message(stored
     table.loc[2, "file_loc"] = str(tmp_path / "gone.png")
     table.to_parquet(tmp_path / "0.parquet")
     about = json.loads(Path(sidecar).read_text()) | {"bytes": (tmp_path / "0.parquet").stat().st_size}
-    (tmp_path / "0.json").write_text(json.dumps(about))
+    write_sidecar(tmp_path / "0.json", about)
     with pytest.raises(UserError, match="gone.png"):
         train_member(stored, tmp_path, ".parquet", shards=([tmp_path / "0.parquet"], [tmp_path / "0.json"]))

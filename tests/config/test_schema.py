@@ -183,6 +183,13 @@ def test_the_largest_seed_is_accepted(check):
     assert check("seed: 9223372036854775807")[0]["seed"] == 2**63 - 1
 
 
+def test_a_configuration_that_refers_to_itself_is_refused(check):
+    catalogs = []
+    catalogs.append(catalogs)
+    with pytest.raises(UserError, match="a part of it refers to itself"):
+        check({"catalogs": catalogs})
+
+
 def test_a_refused_configuration_is_left_as_it_was(repo, base):
     config = {**copy.deepcopy(base), "trian": {}}
     before = copy.deepcopy(config)
@@ -338,6 +345,10 @@ WRONG = {
     "archives and images": (
         f"catalogs: [{{{CATALOG}, images: mine/images, archives: [gz_decals_dr5_png_part1.zip]}}]",
         "catalogs[0] has both archives and images, expected only one; set images to null.",
+    ),
+    "warm-up without end": (
+        "train: {epochs: 4, warmup_epochs: 4}",
+        "train.warmup_epochs is 4, expected less than train.epochs (4); decrease it, or increase",
     ),
     "no such model": (
         "train: {start_from: mine/images}",

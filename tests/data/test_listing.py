@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from zoolib.data.catalogs import Catalog, read_catalog, write_catalog
 from zoolib.data.listing import list_galaxies, read_images
+from zoolib.data.tfrecords import write_sidecar
 from zoolib.job.logs import UserError
 
 
@@ -75,7 +76,7 @@ def refused(folder):
 
 
 def change(sidecar, **changes):
-    sidecar.write_text(json.dumps(json.loads(sidecar.read_text()) | changes))
+    write_sidecar(sidecar, json.loads(sidecar.read_text()) | changes)
 
 
 def test_shards_that_an_earlier_count_has_left_are_refused(stored, packed):
@@ -121,7 +122,8 @@ def test_shards_of_other_programs_need_not_say_how_many_there_are(packed):
     for shard in range(2):
         path = packed / f"{shard}.json"
         about = json.loads(path.read_text())
-        path.write_text(json.dumps({key: about[key] for key in ("count", "size", "channels", "columns")}))
+        needed = ("count", "size", "channels", "columns", "encoding")
+        path.write_text(json.dumps({key: about[key] for key in needed}))
     list_galaxies("shards", sorted(packed.glob("*.json")), packed / "list.parquet")
     assert pd.read_parquet(packed / "list.parquet")["count"].tolist() == [20, 20]
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from zoolib.data.catalogs import Catalog, read_catalog, write_catalog
 from zoolib.data.images import BadImage, encode, load_image, read, where
-from zoolib.data.tfrecords import read_sidecar, write_records
+from zoolib.data.tfrecords import read_sidecar, write_records, write_sidecar
 from zoolib.job.logs import UserError, log, progress, whole
 from zoolib.job.provenance import versions
 
@@ -77,8 +77,7 @@ def write_shard(catalog, shard, of, image, output, enabled=True, threads=2):
     about |= {"file": Path(output.shard).name, "bytes": Path(output.shard).stat().st_size}
     about |= _contents(stored, content) | {"source": source.hexdigest(), "versions": versions()}
     about |= {"ids": table["id_str"][kept].tolist(), "digests": digests}
-    with whole(output.about) as partial:
-        partial.write_text(json.dumps(about, indent=1) + "\n")
+    write_sidecar(output.about, about)
     log.info("%s galaxies written, %s rejected", f"{kept.sum():,}", f"{len(bad):,}")
 
 

@@ -86,7 +86,8 @@ def open_store(files, sidecars, tree, image):
     """
     abouts = [read_sidecar(path, tree.columns, image) for path in sidecars]
     # Everything that is known of the galaxies, their pixels too. Which programs wrote them does not count.
-    data = hash_of([{key: about[key] for key in about if key != "versions"} for about in abouts])
+    others = ("versions", "checksum")
+    data = hash_of([{key: about[key] for key in about if key not in others} for about in abouts])
     return datasets.from_shards(files, abouts, image), data
 
 
@@ -102,17 +103,18 @@ def build_network(tree, image, settings):
         keras.Model.
 
     Raises:
-        UserError: `start_from` is a model for another tree or other images, or has another head; `pretrained`
-            sees other images.
+        UserError: `start_from` is a model for another tree or other images, or has another head or number of
+            components; `pretrained` sees other images.
     """
     if settings["start_from"]:
         start = models.load_model(settings["start_from"])
         models.check_same_use(start.about, tree, image, settings["start_from"])
-        for key in ("mixed_precision", "head"):
-            found = start.about["training"].get(key, "dirichlet")
-            if found != settings[key]:
+        # Only a mixture has components; the first models had no choice of the head.
+        for key in ("mixed_precision", "head", "components"):
+            found = start.about["training"].get(key, "dirichlet" if key == "head" else None)
+            if found != settings.get(key):
                 raise UserError(
-                    f"train.{key} is {settings[key]}, but the model in train.start_from"
+                    f"train.{key} is {settings.get(key)}, but the model in train.start_from"
                     f" ({settings['start_from']}) has {found}; set train.{key} to the model's value."
                 )
         return start.network
@@ -122,8 +124,10 @@ def build_network(tree, image, settings):
     else:
         channels = datasets.image_shape(image)[2]
         backbone = build_backbone(settings["backbone"], image["final_size"], channels)
-    head = models.tree_head(backbone.output_shape[-1], tree, settings["dropout"], settings["head"])
-    return models.join(backbone, head)
+    kind = settings["head"], settings.get("components", 1)
+    return models.join(
+        backbone, models.tree_head(backbone.output_shape[-1], tree, settings["dropout"], *kind)
+    )
 
 
 def _pretrained_backbone(image, settings):

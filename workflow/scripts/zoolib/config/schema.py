@@ -44,7 +44,13 @@ def check_configuration(config, schema_path, trees_folder):
         UserError: names the key, what was found and what is allowed.
     """
     schema = yaml.safe_load(Path(schema_path).read_text())
-    completed = _complete(config, schema, schema)
+    try:
+        completed = _complete(config, schema, schema)
+    except RecursionError:
+        raise wrong(
+            "a part of it refers to itself (a YAML alias '*name' inside of what '&name' marks), or is nested"
+            " too deeply; expected lists and mappings that end; remove the alias"
+        ) from None
     found = jsonschema.Draft202012Validator(schema).iter_errors(completed)
     # A known key with a wrong value counts as unevaluated, too, but its own error says more.
     errors = [error for error in found if error.validator not in UNKNOWN or _unknown_keys(error, schema)]

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from zoolib.job.logs import UserError, whole
+from zoolib.job.provenance import hash_of
 
 
 def write_records(galaxies, path):
@@ -63,7 +64,8 @@ def read_sidecar(path, columns=None, image=None):
     Returns:
         The sidecar as a dict: split, shard, of, file (name of the shard), bytes (its size), count, rejected,
         size, channels, encoding, tree (a dict or None), columns, source (hash of the galaxies, their votes
-        and pixels, in their order), versions, ids, digests (of each galaxy's pixels).
+        and pixels, in their order), versions, ids, digests (of each galaxy's pixels), checksum (of all the
+        rest; one of an older version has none).
 
     Raises:
         UserError: the file is missing or is not a sidecar, or the shard has another tree or size.
@@ -71,12 +73,19 @@ def read_sidecar(path, columns=None, image=None):
     try:
         about = json.loads(Path(path).read_text())
         size, channels, found = about["size"], about["channels"], about["columns"]
+        if about.get("checksum", checksum := _checksum(about)) != checksum:
+            raise ValueError("its checksum is wrong")
+        count, encoding = int(about["count"]), about["encoding"]
+        if len(about.get("ids", [None] * count)) != count or encoding not in ("png", "jpeg", "raw"):
+            raise ValueError("what it says does not fit together")
     except FileNotFoundError:
         raise UserError(
             f"{path}: the shard's sidecar is missing; write the shards with the target 'shards'."
         ) from None
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{path}: is not the sidecar of a shard; write the shards again.") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise UserError(
+            f"{path}: is not the sidecar of a shard, or is damaged; write the shards again."
+        ) from None
     if columns is not None and found != list(columns):
         name = f"the tree '{about['tree']['name']}'" if about.get("tree") else "labels"
         strange = next((column for column in found if column not in columns), "the same in another order")
@@ -92,6 +101,23 @@ def read_sidecar(path, columns=None, image=None):
             " again with these settings."
         )
     return about
+
+
+def write_sidecar(path, about):
+    """Write a shard's sidecar.
+
+    Args:
+        path: the `.json` beside the shard.
+        about: see `read_sidecar`, without the checksum.
+    """
+    # As it will be read: JSON has no tuples, and all its keys are text.
+    content = json.loads(json.dumps(about))
+    with whole(path) as partial:
+        partial.write_text(json.dumps({**content, "checksum": _checksum(content)}, indent=1) + "\n")
+
+
+def _checksum(about):
+    return hash_of({key: about[key] for key in about if key != "checksum"})
 
 
 def damaged(path, found):
