@@ -17,11 +17,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pandas as pd
+import yaml
 from encoders import encoder_files, write_encoder
 from pipeline import PARTS, REPO, called, copy_of_the_repository, overlay
 from zenodo_server import ZenodoServer
 
 HERE = Path(__file__).resolve().parent
+# A variable of the environment that is set if the call is a draw, whose runs are smaller.
+DRAW = "FAULTS_DRAW"
 # The configuration of most small runs: config/test.yaml with a chain of models.
 CHAIN = ("--configfile", "config/test.yaml", "config/chain.yaml")
 # Another run, of what comes from elsewhere: a record and labels over HTTP, and a published encoder.
@@ -115,7 +118,12 @@ def new_copy(place, arguments=CHAIN):
         arguments: `CHAIN` or `RECORD`.
     """
     repo = copy_of_the_repository(Path(place))
-    shutil.copy(HERE / "chain.yaml", repo / "config/chain.yaml")
+    settings = yaml.safe_load((HERE / "chain.yaml").read_text())
+    if DRAW in os.environ:
+        # Trainings with fewer labels are jobs of the same rules.
+        for task in settings["finetune"]["tasks"]:
+            task.pop("label_counts", None)
+    (repo / "config/chain.yaml").write_text(yaml.safe_dump(settings))
     if arguments is RECORD:
         write_encoder(repo / "encoder", encoder_files())
         overlay(repo / "config", "record", _record())
@@ -186,7 +194,8 @@ def _state_of_the_code():
     files = [path for part in PARTS for path in sorted((REPO / part).rglob("*")) if path.is_file()]
     files += [REPO / "Snakefile", *sorted(HERE.rglob("*.yaml")), *sorted(HERE.rglob("shim/*.py"))]
     kept = [path for path in files if "__pycache__" not in path.parts]
-    return hash_of({str(path.relative_to(REPO)): path.read_bytes().hex() for path in kept})
+    contents = {str(path.relative_to(REPO)): path.read_bytes().hex() for path in kept}
+    return hash_of([contents, DRAW in os.environ])
 
 
 def copy_of_reference(place):
