@@ -153,7 +153,21 @@ class Interrupted(Exception):
     pass
 
 
-@pytest.mark.parametrize("changes", [{}, {"patience": 1, "learning_rate": 0.2, "epochs": 10}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"patience": 1, "learning_rate": 0.2, "epochs": 10},
+        {"schedule": "cosine", "optimizer": "adamw", "warmup_epochs": 2, "clip_norm": 1.0},
+        {
+            "schedule": "plateau",
+            "optimizer": "adamw",
+            "warmup_epochs": 1,
+            "learning_rate": 0.2,
+            "patience": 4,
+        },
+    ],
+)
 def test_an_interrupted_training_ends_with_the_same_weights(stored, tmp_path, monkeypatch, changes):
     whole = train_member(stored, tmp_path / "whole", **changes)
 
@@ -177,6 +191,8 @@ def test_an_interrupted_training_ends_with_the_same_weights(stored, tmp_path, mo
     assert largest_difference(whole, cut) == 0
     histories = [pd.read_csv(tmp_path / name / "history.csv") for name in ("whole", "cut")]
     pd.testing.assert_frame_equal(*(history.drop(columns="seconds") for history in histories))
+    # The constant rate is really constant, and the others are not.
+    assert (histories[0]["learning_rate"].nunique() > 1) == ("schedule" in changes)
 
 
 def test_other_settings_start_from_scratch(stored, tmp_path, monkeypatch):

@@ -404,6 +404,14 @@ WRONG = {
         "evaluate.target is 'test', but the ensemble 'catalog' learns from the galaxies of this target "
         "(split test); choose a target of another split than train, test.",
     ),
+    "the paper's acquisition for a tree without its question": (
+        """
+        catalogs: [{name: rings, tree: rings, table: mine/votes.csv, images: mine/images}]
+        predict: {acquisition: paper, targets: [{name: test, ensemble: metrics, split: test}]}
+        """,
+        "predict.acquisition is paper, which is about votes for 'featured' in the first question, but the tree"
+        " 'rings' begins with 'ring' (yes, no); choose joint.",
+    ),
     "evaluation on what stopped the training": (
         "predict: {targets: [{name: test, ensemble: metrics, split: val}]}",
         "evaluate.target is 'test', a target of the split val, which decides when each training stops; "

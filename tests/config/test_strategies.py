@@ -11,7 +11,7 @@ from zoolib.config.strategies import find_strategy, fingerprint_of_plans
 from zoolib.job.logs import UserError
 from zoolib.learning.backbones import build_backbone
 from zoolib.learning.blocks import blocks_of, nested_layers
-from zoolib.learning.optimizers import build_optimizer
+from zoolib.learning.optimizers import Plateau, build_optimizer
 
 BLOCKS = [["stem", "stem_bn"], ["middle"], ["top", "top_bn"]]
 TASK = {"epochs": 10, "learning_rate": 0.01, "patience": 4}
@@ -201,6 +201,45 @@ def test_schedules():
     np.testing.assert_allclose(linear, np.minimum(0.1, 0.005 * np.arange(40)), rtol=1e-4)
     with pytest.raises(UserError, match="warmup_epochs is 4, but the training has only 4 epochs"):
         build_optimizer({"learning_rate": 0.1, "epochs": 4, "warmup_epochs": 4}, 10)
+
+
+def rates_on_a_plateau(losses, **settings):
+    """The rate of each of two batches an epoch, for these validation losses."""
+    settings = {"learning_rate": 0.1, "epochs": len(losses), "schedule": "plateau", **settings}
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(build_optimizer(settings, 2), "mse")
+    plateau, found = Plateau(settings), []
+    plateau.set_model(model)
+    plateau.set_params({"steps": 2})
+    plateau.on_train_begin()
+    for epoch, loss in enumerate(losses):
+        plateau.on_epoch_begin(epoch)
+        for batch in range(2):
+            plateau.on_train_batch_begin(batch)
+            found.append(float(model.optimizer.learning_rate.numpy()))
+        plateau.on_epoch_end(epoch, {"val_loss": loss})
+    return found
+
+
+@pytest.mark.parametrize(
+    ("losses", "settings", "expected"),
+    [
+        # Two epochs without a better loss, which are half of the patience.
+        ([5, 4, 4, 4, 3, 3, 2], {"patience": 4}, [1, 1, 1, 1, 0.1, 0.1, 0.1]),
+        ([5, 6, 7, 8, 9, 10], {"patience": 4}, [1, 1, 1, 0.1, 0.1, 0.01]),
+        # Any better loss counts, however little.
+        ([5, 4.99999, 4.99998, 4.99997], {"patience": 2}, [1, 1, 1, 1]),
+        ([5, 5, 5], {"patience": 1}, [1, 1, 0.1]),
+        # None trains all epochs.
+        ([5, 5, 5, 5, 5], {"patience": None}, [1, 1, 1, 0.1, 0.1]),
+        ([5, 5, 5, 5], {"patience": 2, "warmup_epochs": 2}, [0, 0.25, 0.5, 0.75, 1, 1, 1, 1]),
+        ([5, 5, 5, 5], {"patience": 2, "warmup_epochs": 1}, [0, 0.5, 1, 1, 1, 1, 0.1, 0.1]),
+    ],
+)
+def test_a_plateau_lowers_the_rate(losses, settings, expected):
+    found = rates_on_a_plateau(losses, **settings)
+    expected = expected if len(expected) == 2 * len(losses) else np.repeat(expected, 2)
+    np.testing.assert_allclose(found, 0.1 * np.array(expected), rtol=1e-4)
 
 
 def test_weight_decay_and_clipping_reach_the_optimizer():

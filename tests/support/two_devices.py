@@ -23,6 +23,9 @@ from zoolib.learning import models  # noqa: E402
 from zoolib.learning.blocks import nested_layers  # noqa: E402
 from zoolib.learning.likelihood import QuestionLosses, TreeLoss  # noqa: E402
 
+# Each part of it has variables or state of its own.
+SCHEDULE = {"optimizer": "adamw", "schedule": "plateau", "clip_norm": 1.0}
+
 
 def backbone(name, edge, channels):
     """A backbone without BatchNorm."""
@@ -60,7 +63,8 @@ def main(stored, output):
         for kind, built, epochs in (("plain", backbone, 2), ("batchnorm", with_batchnorm, 1)):
             train.build_backbone = built
             folder = output.parent / f"{kind}_{name}"
-            model = train_member(stored, folder, epochs=epochs, dropout=0.0)
+            settings = {**SCHEDULE, "dropout": 0.0, "warmup_epochs": epochs - 1}
+            model = train_member(stored, folder, epochs=epochs, **settings)
             history = pd.read_csv(folder / "history.csv").drop(columns=["seconds"])
             written[f"{kind}_{name}_columns"] = history.columns.to_numpy(str)
             written[f"{kind}_{name}_history"] = history.to_numpy()

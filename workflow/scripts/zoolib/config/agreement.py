@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from zoolib.config.queries import Query
+from zoolib.config.questions import featured_answers
 from zoolib.config.sources import own_path
 from zoolib.config.trees import DecisionTree
 from zoolib.job.logs import UserError
@@ -107,7 +108,9 @@ def check_agreement(config, trees_folder):
     _check_source(config["zenodo"], config)
     _check_places(config)
     _check_ensembles(config)
+    _check_training(config["train"])
     _check_targets(config)
+    _check_acquisition(config["predict"], trees)
     return trees
 
 
@@ -276,6 +279,14 @@ def _check_ensembles(config):
             )
 
 
+def _check_training(train):
+    if train["warmup_epochs"] >= train["epochs"]:
+        raise wrong(
+            f"train.warmup_epochs is {train['warmup_epochs']}, expected less than train.epochs"
+            f" ({train['epochs']}); decrease it, or increase train.epochs."
+        )
+
+
 def _check_targets(config):
     targets = config["predict"]["targets"]
     for number, entry in enumerate(targets):
@@ -314,6 +325,15 @@ def _check_targets(config):
             f" galaxies of this target (split {target['split']}); choose a target of another split than"
             f" {', '.join(learned)}."
         )
+
+
+def _check_acquisition(predict, trees):
+    # Models from elsewhere have trees of their own, which only their files say.
+    if predict["acquisition"] == "paper" and any(target["ensemble"] for target in predict["targets"]):
+        try:
+            featured_answers(next(iter(trees.values())).questions[0])
+        except UserError as error:
+            raise wrong(str(error)) from None
 
 
 def _load_trees(config, trees_folder):

@@ -17,8 +17,9 @@ from zoolib.job.provenance import hash_of
 NAME = "checkpoint.npz"
 # Bytes of the checksum before the npz.
 DIGEST = 32
-# The state of early stopping.
+# The states of early stopping and of a plateau. The learning rate is a variable of the optimiser.
 STOPPING_STATE = ("best", "wait", "best_epoch", "stopped_epoch")
+PLATEAU_STATE = ("best", "wait")
 
 
 @dataclass(frozen=True)
@@ -63,14 +64,16 @@ class Checkpoint(keras.callbacks.Callback):
     Args:
         progress: a `Progress`: where to save. What does not fit into its budget is left to the next attempt.
         stopping: the EarlyStopping callback; it comes before this one in the list of callbacks.
+        plateau: the `optimizers.Plateau`, which comes before this one too; None for other schedules.
     """
 
-    def __init__(self, progress, stopping):
+    def __init__(self, progress, stopping, plateau=None):
         super().__init__()
         self.path = progress.folder / NAME
         self.fingerprint = progress.fingerprint
         self.budget = progress.budget
         self.stopping = stopping
+        self.plateau = plateau
         self.history = []
         self.finished = False
         self.last = None
@@ -113,6 +116,8 @@ class Checkpoint(keras.callbacks.Callback):
                 variable.assign(arrays[f"{name}{number}"])
         for name in STOPPING_STATE:
             setattr(self.stopping, name, about["stopping"][name])
+        for name, value in about["plateau"].items():
+            setattr(self.plateau, name, value)
         best = [arrays[f"best{number}"] for number in range(about["best"])]
         self.stopping.best_weights = best or None
         self._state = None
@@ -170,7 +175,9 @@ class Checkpoint(keras.callbacks.Callback):
     def _row(self, epoch, logs):
         """The row of the history for an epoch that has just ended."""
         row = {"epoch": epoch + 1, "loss": float(logs["loss"]), "val_loss": float(logs["val_loss"])}
-        row["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        # A plateau may have changed it since the epoch, and has logged it before.
+        rate = logs.get("learning_rate", self.model.optimizer.learning_rate)
+        row["learning_rate"] = float(keras.ops.convert_to_numpy(rate))
         row["seconds"] = round(time.monotonic() - self._started, 2)
         row.update({name: float(value) for name, value in logs.items() if name not in row})
         if not np.isfinite([row["loss"], row["val_loss"]]).all():
@@ -193,6 +200,7 @@ class Checkpoint(keras.callbacks.Callback):
             "history": self.history,
             "finished": self.finished,
             "stopping": {name: _plain(getattr(self.stopping, name)) for name in STOPPING_STATE},
+            "plateau": {name: _plain(getattr(self.plateau, name)) for name in PLATEAU_STATE if self.plateau},
             "best": len(best),
             "job": this_job(),
         }

@@ -14,7 +14,7 @@ from zoolib.job.provenance import hash_of, hash_of_file, versions
 from zoolib.learning import models
 from zoolib.learning.blocks import nested_layers
 from zoolib.learning.checkpoints import Checkpoint, Progress
-from zoolib.learning.optimizers import build_optimizer
+from zoolib.learning.optimizers import Plateau, build_optimizer
 
 # The files that a training writes.
 OUTPUT = ("model", "about", "history")
@@ -149,7 +149,8 @@ def fit(network, loss, batches, settings, seed, progress, metrics=(), rates=None
     """
     keras.utils.set_random_seed(seed)
     stopping = _early_stopping(settings)
-    checkpoint = Checkpoint(progress, stopping)
+    plateau = Plateau(settings) if settings.get("schedule") == "plateau" else None
+    checkpoint = Checkpoint(progress, stopping, plateau)
     epochs = range(checkpoint.first_epoch, settings["epochs"])
     training, validation = batches
     shown, steps = training(epochs)
@@ -170,7 +171,7 @@ def fit(network, loss, batches, settings, seed, progress, metrics=(), rates=None
         initial_epoch=epochs.start,
         epochs=epochs.stop,
         steps_per_epoch=steps,
-        callbacks=[stopping, checkpoint, keras.callbacks.TensorBoard(tensorboard)],
+        callbacks=[*filter(None, [stopping, plateau, checkpoint]), keras.callbacks.TensorBoard(tensorboard)],
         shuffle=False,
         verbose=0,
     )
