@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 import yaml
 from PIL import Image
+from scipy import ndimage
 from stored import IMAGE as STORED_IMAGE
 from stored import files
 from zoolib.config import augmentations
@@ -14,6 +15,7 @@ from zoolib.figures import augmentations as figure
 from zoolib.job.logs import UserError
 from zoolib.learning import augment
 from zoolib.learning.augment import PAPER, apply_views, central_view, draw_numbers, random_views
+from zoolib.learning.datasets import cut_views
 
 IMAGE = {"size": 100, "crop": 0.7, "final_size": 60, "color": False, "encoding": "png"}
 NAMES = ("paper", "zoobot1", "zoobot2", "astronomer")
@@ -188,6 +190,32 @@ def test_a_shear_slides_rows_and_a_shift_moves_the_galaxy():
     moved = augmented(only({"shift": {"share": [0.1, 0.1]}}), disc(5.0), [0])[0, :, :, 0]
     y, x = (moved[..., None] * np.moveaxis(np.mgrid[:60, :60], 0, 2)).sum(axis=(0, 1)) / moved.sum()
     assert (x, y) == pytest.approx((29.5 - 6, 29.5 - 6), abs=0.1)
+
+
+def test_a_shear_of_both_axes_is_scipy_s_and_so_is_what_lies_beyond_the_edge():
+    both = {"shear_both": {"degrees": [5.0, 20.0]}}
+    image = {"size": 60, "crop": 1.0, "final_size": 60, "encoding": "raw"}
+    pixels = np.random.default_rng(4).uniform(0, 255, (60, 60)).astype("float32")
+    for steps, mode in (([both], "reflect"), ([both, "black_edges"], "grid-constant")):
+        steps = only(*({step: {}} if isinstance(step, str) else step for step in steps))
+        found = augmented(steps, pixels[None, :, :, None], range(3), image)[..., 0]
+        for view, (across, up) in zip(found, draws_of(steps, range(3)).numpy(), strict=True):
+            a, b = np.tan(np.radians([5 + 15 * across, 5 + 15 * up]))
+            assert abs(a - b) > 1e-3
+            # scipy's axes are (row, column): the point (y, x) of the old image is at (y + b x, x + a y).
+            back = np.linalg.inv([[1, b], [a, 1]])
+            start = 29.5 - back @ [29.5, 29.5]
+            expected = ndimage.affine_transform(pixels, back, start, order=1, mode=mode)
+            np.testing.assert_allclose(view, expected, atol=0.05)
+        assert ((found == 0).mean() > 0.02) == (mode == "grid-constant")
+
+
+def test_random_views_at_prediction_have_the_same_edges():
+    moved = {"shift": {"share": [0.5, 0.5]}}
+    for steps, least in ((only(moved, {"black_edges": {}}), 0), (only(moved), 200)):
+        shown = cut_views(grey(200), ["J1"], steps, IMAGE, seed=1, view=0)
+        assert shown.min() == pytest.approx(least, abs=0.01)
+        assert shown.max() == pytest.approx(200, abs=0.01)
 
 
 def test_dimming_and_reddening_multiply_the_flux():

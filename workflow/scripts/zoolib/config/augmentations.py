@@ -18,6 +18,9 @@ GEOMETRY = {
     "shift": {"share": (-1, 1)},
     "zoom": {"factor": (0.1, 10)},
     "shear": {"degrees": (-80, 80)},
+    # From 45 degrees on in both directions nothing is left of an image.
+    "shear_both": {"degrees": (-40, 40)},
+    "black_edges": {},
 }
 LIGHT = {
     "dim": {"redshift": (0, 20)},

@@ -104,6 +104,28 @@ def _shear(draws, ranges, _):
     return _matrix(slide, xy=slide)
 
 
+def _shear_both(draws, ranges, _):
+    """Slide rows over each other and columns too, each by an angle of its own; areas change.
+
+    The point (x, y) of the old image moves to (x + y tan a, y + x tan b).
+    """
+    a, b = (tf.tan(_between(draws[:, axis], ranges["degrees"]) * (math.pi / 180)) for axis in range(2))
+    area = 1 - a * b
+    return _matrix(a, xx=1 / area, xy=-a / area, yx=-b / area, yy=1 / area)
+
+
+def _share_of_shears(ranges, _):
+    """The share of the edge that is in view, on average over the angles of `shear_both`."""
+    low, high = np.radians(ranges["degrees"])
+    slides = np.tan(low + (high - low) * (np.arange(64) + 0.5) / 64)
+    return 1 / float(np.sqrt(1 - np.outer(slides, slides)).mean())
+
+
+def _black_edges(draws, _, __):
+    """Moves nothing: `edges_of` reads this step."""
+    return _matrix(tf.zeros(tf.shape(draws)[:1]))
+
+
 def _each(values):
     """One number a galaxy, in the shape of images."""
     return values[:, None, None, None]
@@ -169,6 +191,8 @@ GEOMETRY = {
     "shift": (2, _shift),
     "zoom": (1, _zoom),
     "shear": (1, _shear),
+    "shear_both": (2, _shear_both),
+    "black_edges": (0, _black_edges),
 }
 LIGHT = {
     "dim": (1, _dim),
@@ -182,6 +206,7 @@ SHARES = {
     "crop": lambda ranges, image: image["crop"],
     "resized_crop": lambda ranges, image: math.sqrt(sum(ranges["area"]) / 2),
     "zoom": lambda ranges, image: 2 / sum(ranges["factor"]),
+    "shear_both": _share_of_shears,
 }
 
 
@@ -258,13 +283,20 @@ def _in_pixels(matrices, image):
     return tf.pad(rows, [[0, 0], [0, 2]])
 
 
-def apply_views(images, transforms, final_size):
-    """Cut views out of a batch of images by bilinear interpolation; images are mirrored at their edges.
+def edges_of(augmentation):
+    """What is beyond the edges of an image: its mirror image (REFLECT), or black (CONSTANT)."""
+    black = any(name == "black_edges" for name, _ in _steps(augmentation))
+    return "CONSTANT" if black else "REFLECT"
+
+
+def apply_views(images, transforms, final_size, edges="REFLECT"):
+    """Cut views out of a batch of images by bilinear interpolation.
 
     Args:
         images: (galaxies, size, size, channels), any number type, 0 to 255.
         transforms: (galaxies, 8), from `random_views` or `central_view`.
         final_size: edge of a view in pixels.
+        edges: from `edges_of`.
 
     Returns:
         (galaxies, final_size, final_size, channels) float32.
@@ -275,7 +307,7 @@ def apply_views(images, transforms, final_size):
         output_shape=[final_size, final_size],
         fill_value=0.0,
         interpolation="BILINEAR",
-        fill_mode="REFLECT",
+        fill_mode=edges,
     )
 
 
@@ -291,7 +323,8 @@ def augment(augmentation, images, draws, image):
     Returns:
         (galaxies, final_size, final_size, channels) float32, 0 to 255 unless the encoding is raw.
     """
-    views = apply_views(images, random_views(augmentation, draws, image), image["final_size"])
+    transforms = random_views(augmentation, draws, image)
+    views = apply_views(images, transforms, image["final_size"], edges_of(augmentation))
     changes = list(_taken(augmentation, draws, LIGHT))
     if not changes:
         return views

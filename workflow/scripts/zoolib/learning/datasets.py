@@ -13,7 +13,7 @@ from zoolib.data.images import BadImage, load_row
 from zoolib.data.locations import PLACES
 from zoolib.data.tfrecords import check_shard, damaged, parse
 from zoolib.job.logs import UserError, check_machine
-from zoolib.learning.augment import apply_views, augment, central_view, draw_numbers, random_views
+from zoolib.learning.augment import apply_views, augment, central_view, draw_numbers, edges_of, random_views
 from zoolib.learning.decoded import Decoded
 
 # How TensorFlow says that a shard is damaged. Other errors are of the system: a retry may succeed.
@@ -380,4 +380,4 @@ def cut_views(pixels, names, augmentation, image, seed, view=None):
     before_training = tf.constant(-1 - view, tf.int64)
     draws = [draw_numbers(augmentation, seed, before_training, name) for name in names]
     transforms = random_views(augmentation, tf.stack(draws), image)
-    return apply_views(pixels, transforms, image["final_size"]).numpy()
+    return apply_views(pixels, transforms, image["final_size"], edges_of(augmentation)).numpy()
