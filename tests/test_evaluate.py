@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from drawn import duplicated, some_shares, weigh
 from scipy import stats
 from sklearn import metrics
 from zoolib import evaluate as stage
@@ -170,6 +171,22 @@ def test_no_galaxy_with_so_many_votes_is_a_warning(survey, caplog):
     assert (found.scores["count"] == 0).all()
     assert (found.confusion["count"] == 0).all()
     assert found.metrics["galaxies"] == 590
+
+
+def test_a_weighted_mixture_is_scored_as_duplicated_components_are(survey):
+    with h5py.File(survey.predictions) as file:
+        ids, values = list(file["id_str"].asstr()), file["predictions"][:].astype(float)
+    weights = some_shares(len(values), TREE)
+    equal = run(survey)
+    weigh(survey.predictions, weights)
+    found = run(survey)
+    many = duplicated(values, TREE, weights)
+    tree = json.dumps(TREE.to_dict())
+    predictions_of(survey.predictions, ids, many, TREE.columns, kind="concentrations", tree=tree)
+    expected = run(survey)
+    for name in ("scores", "losses", "confusion"):
+        pd.testing.assert_frame_equal(getattr(found, name), getattr(expected, name), rtol=2e-5)
+    assert found.metrics["loss"]["model"] != pytest.approx(equal.metrics["loss"]["model"], rel=1e-3)
 
 
 def test_a_multinomial_head_is_scored_by_its_probabilities(survey):

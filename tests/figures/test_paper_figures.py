@@ -79,6 +79,17 @@ def test_entropy_of_votes_is_that_of_all_ways_they_can_fall():
     assert found[1] < found[0]
 
 
+def test_the_votes_of_a_sample_that_is_a_mixture_are_those_of_its_components():
+    values = np.array([[2.0, 9.0, 4.0, 30.0], [3.0, 1.0, 4.0, 2.0]])
+    weights = np.array([0.05, 0.45, 0.3, 0.2])
+    found = paper_posteriors.vote_predictions(values, 7, "concentrations", weights, per_sample=2)
+    each = paper_posteriors.vote_predictions(values, 7, "concentrations")
+    np.testing.assert_allclose(found, [0.1 * each[0] + 0.9 * each[1], 0.6 * each[2] + 0.4 * each[3]])
+    np.testing.assert_allclose(found.mean(axis=0), weights @ each)
+    entropy = paper_galleries.vote_entropies(values[None], "concentrations", 7, weights[None])
+    assert entropy[0] == pytest.approx(stats.entropy(weights @ each))
+
+
 def test_galaxies_of_the_posteriors_are_spread_by_their_votes(survey):
     held = held_out(*survey.files, min_votes=20)
     question = held.question("bar")

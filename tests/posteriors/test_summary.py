@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from drawn import SMALL, some_concentrations, some_probabilities
+from drawn import SHARES, SMALL, duplicated, some_concentrations, some_probabilities
 from scipy import stats
 from zoolib.posteriors import summary
 from zoolib.posteriors.information import information
@@ -68,22 +68,6 @@ def test_log_predictive_of_probabilities_is_scipys_mixture():
         each = [stats.multinomial.pmf(votes[galaxy], total, values[galaxy, :, s]) for s in range(7)]
         assert found[galaxy] == pytest.approx(np.log(np.mean(each)), rel=1e-8, abs=1e-8)
     assert found[3] == 0
-
-
-# Far from equal, and each a multiple of 1 / 20: a mixture is then one of 20 equal components, too.
-SHARES = np.array([[0.05, 0.9, 0.05], [0.6, 0.0, 0.4], [0.25, 0.5, 0.25]])
-
-
-def duplicated(values, tree, weights, parts=20):
-    """The equal mixture (galaxies, answers, parts) in which each component is as often as its weight says."""
-    found = np.empty((*values.shape[:2], parts))
-    for galaxy in range(len(values)):
-        for number, question in enumerate(tree.questions):
-            chosen = np.repeat(
-                np.arange(values.shape[2]), np.rint(parts * weights[galaxy, number]).astype(int)
-            )
-            found[galaxy, question.slice] = values[galaxy, question.slice][:, chosen]
-    return found
 
 
 @pytest.mark.parametrize("kind", ["concentrations", "probabilities"])

@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 import pytest
-from drawn import SMALL
+from drawn import SMALL, duplicated, some_concentrations, some_shares
 from scipy import stats
 from zoolib.config.trees import DecisionTree
 from zoolib.scores.questions import question_losses, relevant
@@ -27,6 +27,15 @@ def test_losses_are_those_of_scipy(tree):
         losses = question_losses(tree, votes, one_sample, kind)
         assert np.allclose(losses.sum(axis=1), expected)
         assert (losses[:, 2] == 0).all()
+
+
+def test_losses_of_a_weighted_mixture_are_those_of_duplicated_components(tree):
+    values, weights = some_concentrations(20, tree, 3), some_shares(20, tree)
+    votes = np.random.default_rng(1).integers(0, 12, values.shape[:2])
+    found = question_losses(tree, votes, values, "concentrations", weights)
+    expected = question_losses(tree, votes, duplicated(values, tree, weights), "concentrations")
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+    assert (np.abs(found - question_losses(tree, votes, values, "concentrations")) > 0.01).mean() > 0.3
 
 
 def test_a_question_counts_where_half_of_the_volunteers_were_asked_it():

@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from drawn import duplicated, some_concentrations, some_shares, weigh
 from scipy import stats
 from sklearn import metrics
 from task_fits import KIND, RING, SIZE, TREE, VOTES, write_fits, write_predictions
@@ -112,6 +113,20 @@ def test_votes_are_scored_question_by_question(tmp_path):
     assert loss["value"] == pytest.approx(nats.mean(), rel=1e-5)
     assert loss["value"] < loss["constant"]
     assert list(found.confusion["question"].unique()) == ["shape", "edge"]
+
+
+def test_votes_of_a_weighted_mixture_are_scored_as_those_of_duplicated_components(tmp_path):
+    fits = write_fits(tmp_path, [VOTES])
+    with open_predictions(fits.path) as opened:
+        ids = opened.id_str
+    values, weights = some_concentrations(len(ids), TREE, 3), some_shares(len(ids), TREE)
+    write_predictions(fits.path, [VOTES], ids, values)
+    weigh(fits.path, weights)
+    found = run(tmp_path, fits)
+    write_predictions(fits.path, [VOTES], ids, duplicated(values, TREE, weights))
+    expected = run(tmp_path, fits)
+    pd.testing.assert_frame_equal(found.table, expected.table, rtol=1e-5)
+    pd.testing.assert_frame_equal(found.scores, expected.scores, rtol=1e-4)
 
 
 def test_intervals_are_scipys_bootstrap_and_shrink_with_galaxies(tmp_path):

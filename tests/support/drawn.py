@@ -51,6 +51,34 @@ def some_weights(galaxies, tree, samples, per_sample, seed=0):
     return shares.reshape(*shape[:2], samples * per_sample)
 
 
+# Weights that are far from equal, each a multiple of 1 / 20: the mixture is also one of 20 equal components.
+SHARES = np.array([[0.05, 0.9, 0.05], [0.6, 0.0, 0.4], [0.25, 0.5, 0.25]])
+
+
+def some_shares(galaxies, tree, seed=0):
+    """Weights (galaxies, questions, 3), one of `SHARES` for each question."""
+    return SHARES[np.random.default_rng(seed).integers(3, size=(galaxies, len(tree.questions)))]
+
+
+def duplicated(values, tree, weights, parts=20):
+    """The equal mixture (galaxies, answers, parts) in which each component is as often as its weight says."""
+    found = np.empty((*values.shape[:2], parts))
+    for galaxy in range(len(values)):
+        for number, question in enumerate(tree.questions):
+            times = np.rint(parts * weights[galaxy, number]).astype(int)
+            chosen = np.repeat(np.arange(values.shape[2]), times)
+            found[galaxy, question.slice] = values[galaxy, question.slice][:, chosen]
+    return found
+
+
+def weigh(path, weights, per_sample=3):
+    """Add weights to a file of predictions."""
+    with h5py.File(path, "a") as file:
+        file["weights"] = weights.astype("float32")
+        file.attrs["components"] = per_sample
+    return path
+
+
 def mixtures(tree, per_sample):
     """What `model.json` says of a model whose samples are mixtures of Dirichlets."""
     return {

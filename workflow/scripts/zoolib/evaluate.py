@@ -54,11 +54,12 @@ def evaluate(predictions, test, train, min_votes, confident, output, rule=RELEVA
         nats = {name: np.zeros((len(rows), len(tree.questions))) for name in ("model", "constant")}
         # The blocks are in the order of the file; each fills in the rows of its galaxies.
         with progress(None, "comparing with the volunteers", total=len(opened.id_str)) as meter:
-            for block, values, _ in opened.blocks():
+            for block, values, weights in opened.blocks():
                 here = np.flatnonzero((rows >= block.start) & (rows < block.stop))
                 of_block = values[rows[here] - block.start]
-                fractions[here] = mean_fractions(of_block, tree)
-                nats["model"][here] = question_losses(tree, votes[here], of_block, opened.kind)
+                shares = None if weights is None else weights[rows[here] - block.start]
+                fractions[here] = mean_fractions(of_block, tree, shares)
+                nats["model"][here] = question_losses(tree, votes[here], of_block, opened.kind, shares)
                 of_constant = np.broadcast_to(constant[None, :, None], (len(here), len(constant), 1))
                 nats["constant"][here] = question_losses(tree, votes[here], of_constant, "concentrations")
                 meter.update(len(values))

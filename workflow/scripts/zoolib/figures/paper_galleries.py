@@ -45,22 +45,23 @@ def draw_two_or_cannot_tell(held, output, across=6):
     draw_tiles(rows, "Two arms, or can't tell", subtitle, output, across)
 
 
-def vote_entropies(values, kind, asked=ASKED):
+def vote_entropies(values, kind, asked=ASKED, weights=None):
     """Entropy of the votes that a question will get.
 
     Args:
-        values: (galaxies, answers, samples) of one question.
+        values: (galaxies, answers, components) of one question.
         kind: `concentrations` or `probabilities`.
         asked: number of votes.
+        weights: (galaxies, components), >= 0, with the sum 1; None if all components are equal.
 
     Returns:
-        (galaxies,) in nats: the entropy of the mixture of all samples, over all possible votes.
+        (galaxies,) in nats: the entropy of the mixture of all components, over all possible votes.
     """
     answers = values.shape[1]
     entropy = np.zeros(len(values))
     for cuts in itertools.combinations(range(asked + answers - 1), answers - 1):
         votes = np.diff([-1, *cuts, asked + answers - 1]) - 1
-        log_probability = log_predictive(np.broadcast_to(votes, values.shape[:2]), values, kind)
+        log_probability = log_predictive(np.broadcast_to(votes, values.shape[:2]), values, kind, weights)
         entropy += special.entr(np.exp(log_probability))
     return entropy
 
@@ -74,7 +75,7 @@ def draw_entropies(held, output, across=6):
         across: galaxies in a row.
     """
     question = held.tree.questions[0]
-    entropy = vote_entropies(held.values[:, question.slice], held.kind)
+    entropy = vote_entropies(held.values[:, question.slice], held.kind, weights=held.shares(question))
     if len(entropy) < BINS:
         with drawing([output], figsize=(10, 4)) as figure:
             write_message(figure, f"Too few galaxies ({len(entropy)}; this figure needs {BINS}).")

@@ -11,16 +11,18 @@ from zoolib.job.words import in_words
 BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
 
 
-def vote_predictions(values, total, kind):
+def vote_predictions(values, total, kind, weights=None, per_sample=1):
     """Probabilities of the number of votes for one answer, by each posterior sample.
 
     With the concentrations α of a Dirichlet, the votes for one answer are beta-binomial with α and
     Σα - α; with probabilities they are binomial (Walmsley et al. 2022, equation 6).
 
     Args:
-        values: (2, samples): the value of the answer, and the sum of all others.
+        values: (2, components): the value of the answer, and the sum of all others.
         total: number of votes.
         kind: `concentrations` or `probabilities`.
+        weights: (components,), >= 0, of the components of mixtures; those of each sample have the same sum.
+        per_sample: components of one sample; they are consecutive.
 
     Returns:
         (samples, total + 1), the probability of each number of votes.
@@ -29,7 +31,11 @@ def vote_predictions(values, total, kind):
     chosen, others = np.asarray(values, float)[:, :, None]
     if kind == "probabilities":
         return stats.binom.pmf(votes, total, chosen / (chosen + others))
-    return stats.betabinom.pmf(votes, total, chosen, others)
+    found = stats.betabinom.pmf(votes, total, chosen, others)
+    if weights is None:
+        return found
+    shares = weights.reshape(-1, 1, per_sample) * (len(weights) // per_sample)
+    return (shares @ found.reshape(-1, per_sample, total + 1))[:, 0]
 
 
 def spread_galaxies(held, question, answer, count):
@@ -88,7 +94,7 @@ def draw_posteriors(held, name, answers, outputs, count=6):
         if len(answers) > 1:
             for panel, answer in zip(panels[0, 1:], answers, strict=True):
                 panel.set_title(in_words(answer), loc="left")
-        samples = held.values.shape[2]
+        samples = held.values.shape[2] // held.per_sample
         lines = [figure.axes[1].plot([], [], color=COLORS[m % 6], lw=2)[0] for m in range(held.members)]
         lines += figure.axes[1].plot([], [], color=INK, lw=3)
         lines += figure.axes[1].plot([], [], color=INK, ls="--", lw=1.5)
@@ -107,10 +113,14 @@ def _draw_galaxy(row, held, galaxy, question, positions):
     picture.imshow(tile_pixels(held.galaxies.iloc[galaxy].to_dict()))
     picture.set_axis_off()
     values, votes = held.values[galaxy, question.slice], held.votes[galaxy, question.slice]
-    total, members = int(votes.sum()), np.repeat(range(held.members), values.shape[1] // held.members)
+    total, weights = int(votes.sum()), held.shares(question)
+    samples = values.shape[1] // held.per_sample
+    members = np.repeat(range(held.members), samples // held.members)
+    mixed = {} if weights is None else {"weights": weights[galaxy], "per_sample": held.per_sample}
     for panel, position in zip(panels, positions, strict=True):
         chosen = values[position]
-        each = vote_predictions(np.stack([chosen, values.sum(axis=0) - chosen]), total, held.kind)
+        pair = np.stack([chosen, values.sum(axis=0) - chosen])
+        each = vote_predictions(pair, total, held.kind, **mixed)
         for member, line in zip(members, each, strict=True):
             panel.plot(line, color=COLORS[member % 6], lw=1, alpha=0.45)
         panel.plot(each.mean(axis=0), color=INK, lw=3)

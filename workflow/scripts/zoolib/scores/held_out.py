@@ -22,10 +22,12 @@ class HeldOut:
         kind: what the values are, `concentrations` or `probabilities`.
         galaxies: the rows of the catalogue, with the places of the images.
         votes: (galaxies, answers).
-        values: (galaxies, answers, samples).
+        values: (galaxies, answers, components).
         fractions: (galaxies, answers), expected vote fractions.
         members: number of models that the samples come from; the samples of one model are consecutive.
         rule: which galaxies a question counts for (`scores.questions.relevant`).
+        weights: (galaxies, questions, components) of the components; None if all of them are equal.
+        per_sample: components of one sample; they are consecutive.
     """
 
     tree: object
@@ -36,10 +38,16 @@ class HeldOut:
     fractions: np.ndarray
     members: int
     rule: str = RELEVANCE[0]
+    weights: np.ndarray | None = None
+    per_sample: int = 1
 
     def question(self, name):
         """The `Question` of the tree that has a name, such as `bar`."""
         return next(question for question in self.tree.questions if question.name == name)
+
+    def shares(self, question):
+        """The weights of the components for a `Question`, (galaxies, components); None if they are equal."""
+        return None if self.weights is None else self.weights[:, self.tree.questions.index(question)]
 
     def relevant(self, question):
         """Which galaxies a question counts for.
@@ -85,13 +93,23 @@ def held_out(predictions, catalog, min_votes, rule=RELEVANCE[0]):
         chosen = (rows >= 0) & (table[first].sum(axis=1) >= min_votes).to_numpy()
         table, rows = table[chosen].reset_index(drop=True), rows[chosen]
         check_unseen(opened, rows)
-        values = np.empty((len(rows), *opened.values.shape[1:]))
+        values = weights = None
         with progress(None, "reading predictions", total=len(opened.id_str)) as meter:
-            for block, of_block, _ in opened.blocks():
+            for block, of_block, shares in opened.blocks():
+                if values is None:
+                    values = np.empty((len(rows), *of_block.shape[1:]))
+                    weights = None if shares is None else np.empty((len(rows), *shares.shape[1:]))
                 here = np.flatnonzero((rows >= block.start) & (rows < block.stop))
                 values[here] = of_block[rows[here] - block.start]
+                if shares is not None:
+                    weights[here] = shares[rows[here] - block.start]
                 meter.update(len(of_block))
-        members = int(opened.values.file.attrs.get("members", 1))
         votes = table[tree.columns].to_numpy(float)
-        fractions = mean_fractions(values, tree)
-        return HeldOut(tree, opened.kind, table, votes, values, fractions, members, rule)
+        about = {
+            "fractions": mean_fractions(values, tree, weights),
+            "members": int(opened.values.file.attrs.get("members", 1)),
+            "rule": rule,
+            "weights": weights,
+            "per_sample": opened.per_sample,
+        }
+        return HeldOut(tree, opened.kind, table, votes, values, **about)

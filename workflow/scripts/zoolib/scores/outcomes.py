@@ -125,7 +125,10 @@ def read_fits(galaxies, predictions, splits=SPLITS):
     for name, path in predictions.items():
         with open_predictions(path) as opened:
             labels = labels_of(opened)
-            values = np.concatenate([block for _, block, _ in opened.blocks()])
+            blocks = [(values, weights) for _, values, weights in opened.blocks()]
+            values = np.concatenate([values for values, _ in blocks])
+            weighted = opened.weights is not None
+            weights = np.concatenate([weights for _, weights in blocks]) if weighted else None
             positions = pd.Index(opened.id_str)
             _check_labels(catalog.table, labels, galaxies)
             cut = cut_fit(catalog, name, str(galaxies))
@@ -137,7 +140,9 @@ def read_fits(galaxies, predictions, splits=SPLITS):
             table = table[rows >= 0].reset_index(drop=True).assign(split=split, fit=name)
             targets = list(dict.fromkeys(column for label in labels for column in label.targets))
             table = table[["id_str", *PLACES, "split", "fit", *targets]]
-            predicted = _predicted(labels, table, values[rows[rows >= 0]], opened.kind)
+            here = rows[rows >= 0]
+            shares = None if weights is None else weights[here]
+            predicted = _predicted(labels, table, values[here], opened.kind, shares)
             # The constant predictor gives concentrations, whatever the head of the model.
             trivial = _constants(labels, cut["train"].table, len(table))
             trivial = _predicted(labels, table, trivial, "concentrations")
@@ -240,20 +245,24 @@ def _check_labels(table, labels, path):
             )
 
 
-def _predicted(labels, catalog, values, kind):
-    """Columns for a table: mean and spread of the samples, and what else the scores of a label need."""
+def _predicted(labels, catalog, values, kind, weights=None):
+    """Columns for a table: mean and spread of the components, and what else the scores of a label need."""
     found, begin = {}, 0
     for label in labels:
         here = values[:, begin : begin + len(label.outputs)]
         begin += len(label.outputs)
-        shares = here
+        shares, of_answers = here, np.full(here.shape, 1 / here.shape[2])
         if label.kind == "votes":
             questions = [here[:, q.slice] for q in label.tree.questions]
             shares = np.concatenate([part / part.sum(axis=1, keepdims=True) for part in questions], axis=1)
-            found |= _nats(label.tree, catalog, here, kind)
-        for name, of_output in zip(label.outputs, shares.transpose(1, 0, 2), strict=True):
-            found[f"{name}_predicted"] = of_output.mean(axis=1)
-            found[f"{name}_spread"] = of_output.std(axis=1)
+            found |= _nats(label.tree, catalog, here, kind, weights)
+            if weights is not None:
+                of_answers = np.repeat(weights, [len(q.answers) for q in label.tree.questions], axis=1)
+        means = (of_answers * shares).sum(axis=2)
+        spreads = np.sqrt((of_answers * (shares - means[:, :, None]) ** 2).sum(axis=2))
+        for number, name in enumerate(label.outputs):
+            found[f"{name}_predicted"] = means[:, number]
+            found[f"{name}_spread"] = spreads[:, number]
         if label.kind == "regression":
             samples = here[:, 0]
             below = (samples < catalog[label.name].to_numpy(float)[:, None]).sum(axis=1)
@@ -264,8 +273,8 @@ def _predicted(labels, catalog, values, kind):
     return pd.DataFrame(found, index=catalog.index)
 
 
-def _nats(tree, catalog, values, kind):
-    losses = question_losses(tree, catalog[tree.columns].to_numpy(), values, kind)
+def _nats(tree, catalog, values, kind, weights):
+    losses = question_losses(tree, catalog[tree.columns].to_numpy(), values, kind, weights)
     found = {f"{q.name}_nats": of_question for q, of_question in zip(tree.questions, losses.T, strict=True)}
     return {**found, "all_nats": losses.sum(axis=1)}
 

@@ -108,7 +108,7 @@ def voted_fractions(votes, tree):
     return fractions
 
 
-def question_losses(tree, votes, values, kind):
+def question_losses(tree, votes, values, kind, weights=None):
     """Negative log probability of the votes on each question, given the posteriors.
 
     These are the losses of training, computed by scipy in double precision.
@@ -116,11 +116,20 @@ def question_losses(tree, votes, values, kind):
     Args:
         tree: a `DecisionTree`.
         votes: (galaxies, answers of all questions), whole numbers.
-        values: (galaxies, answers of all questions, samples).
+        values: (galaxies, answers of all questions, components).
         kind: what the values are, `concentrations` or `probabilities`.
+        weights: (galaxies, questions, components), >= 0, with the sum 1; None if all components are equal.
 
     Returns:
         (galaxies, questions) in nats.
     """
-    losses = [-log_predictive(votes[:, q.slice], values[:, q.slice], kind) for q in tree.questions]
+    losses = [
+        -log_predictive(
+            votes[:, question.slice],
+            values[:, question.slice],
+            kind,
+            None if weights is None else weights[:, number],
+        )
+        for number, question in enumerate(tree.questions)
+    ]
     return np.stack(losses, axis=1)
