@@ -62,7 +62,7 @@ def test_a_folder_that_timm_wrote_becomes_a_model_folder(tmp_path):
 
 def test_a_grey_encoder_has_one_channel_and_the_mean_of_three_means(tmp_path):
     model = convert(tmp_path, encoder_files(resnet18(channels=1)))
-    assert model.about["image"]["color"] is False
+    assert (model.about["image"]["color"], model.about["image"]["grey"]) == (False, "luma")
     assert model.backbone.input_shape == (None, 48, 48, 1)
     assert model.about["training"]["mean"] == [pytest.approx(0.449)]
     assert model.about["training"]["std"] == [pytest.approx(0.226)]

@@ -41,6 +41,14 @@ def test_colour_is_kept_and_grey_is_the_mean_of_the_bands():
     assert np.array_equal(grey[..., 0], np.rint(NOISE.mean(axis=2)))
 
 
+def test_luma_is_pillow_s_and_one_band_stays_as_it_is():
+    luma = load_image(packed(NOISE), 40, color=False, grey="luma")[..., 0].astype(int)
+    assert np.abs(luma - np.asarray(Image.fromarray(NOISE).convert("L"))).max() <= 1
+    assert np.abs(luma - NOISE.mean(axis=2)).max() > 30
+    one = load_image(packed(NOISE[..., 0]), 40, color=False, grey="luma")
+    assert np.array_equal(one[..., 0], NOISE[..., 0])
+
+
 def test_raw_is_neither_rounded_nor_clipped():
     raw = load_image(packed(NOISE), 40, color=False, raw=True)
     assert raw.dtype == np.float32

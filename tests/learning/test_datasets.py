@@ -7,6 +7,7 @@ import tracemalloc
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from stored import IMAGE
 from zoolib.learning import datasets, decoded
 from zoolib.learning.augment import PAPER
@@ -92,3 +93,17 @@ def test_a_full_disk_makes_training_slower_but_not_different(shown, tmp_path, mo
     with caplog.at_level("WARNING", "zoolib"):
         assert same(in_memory, epochs_of(shown, tmp_path))
     assert "cannot grow (No space left on device)" in caplog.text
+
+
+def test_a_model_of_luma_is_shown_luma(tmp_path):
+    colours = np.random.default_rng(2).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(colours).save(tmp_path / "one.png")
+    place = {"id_str": ["a"], "archive": [""], "member": [""], "file_loc": [str(tmp_path / "one.png")]}
+    image = {"size": 32, "crop": 1.0, "final_size": 32, "color": False, "encoding": "png"}
+    shown = {}
+    for grey in ("mean", "luma"):
+        store = datasets.from_catalog([pd.DataFrame(place)], [], {**image, "grey": grey})
+        ((_, pixels, *_),) = datasets.stored_batches(store, 1)
+        shown[grey] = np.asarray(pixels)[0, :, :, 0].astype(int)
+    assert np.abs(shown["luma"] - np.asarray(Image.fromarray(colours).convert("L"))).max() <= 1
+    assert np.array_equal(shown["mean"], np.rint(colours.mean(axis=2)))

@@ -277,6 +277,9 @@ def timm_preprocessing(settings, tensors):
             )
         channels = shape[1]
     image["color"] = channels == 3
+    if not image["color"]:
+        # Zoobot's PyTorch encoders of today; those of its older versions have seen the mean.
+        image["grey"] = "luma"
     both = settings["mean"] and settings["std"]
     found = {key: _of_channels(settings[key], channels, key) if both else None for key in ("mean", "std")}
     return {"image": image, **found, "interpolation": settings["interpolation"]}, channels

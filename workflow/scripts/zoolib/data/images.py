@@ -17,15 +17,17 @@ from zoolib.zenodo.archives import LARGEST, BadMember, read_member
 INTERPOLATIONS = tuple(name.lower() for name in Image.Resampling.__members__)
 # Quality 95 keeps faint arms. No subsampling: the colour of a galaxy changes within a few pixels.
 JPEG = {"quality": 95, "subsampling": 0}
+# How grey is made of red, green and blue: by their mean (Walmsley et al. 2022, section 5.1), or by luma (ITU-R
+# BT.601), as Pillow and the Grayscale of torchvision make it.
+GREY = {"mean": (1 / 3, 1 / 3, 1 / 3), "luma": (0.299, 0.587, 0.114)}
 
 
-def load_image(source, size, color, raw=False, name=None, interpolation="lanczos", known=None):
+def load_image(source, size, color, raw=False, name=None, interpolation="lanczos", known=None, grey="mean"):
     """Read an image and bring it to one size.
 
     `decoders.decode_image` says which formats there are. An image that is not square is cut to its largest
-    central square, which keeps the galaxy and its axis ratio. Grey is the mean over the bands (Walmsley et
-    al. 2022, section 5.1). Pillow resamples the image to the size, and averages over all pixels that it
-    merges.
+    central square, which keeps the galaxy and its axis ratio. Pillow resamples the image to the size, and
+    averages over all pixels that it merges.
 
     Args:
         source: the bytes of an image file, or its path.
@@ -35,6 +37,7 @@ def load_image(source, size, color, raw=False, name=None, interpolation="lanczos
         name: what an error message calls the image; by default its path.
         interpolation: one of `INTERPOLATIONS`.
         known: the digest that its pixels must have, as `digest` gives it.
+        grey: how three bands become one, a key of `GREY`.
 
     Returns:
         (size, size, 3 or 1), 0-255: uint8, or float32 if `raw`.
@@ -54,7 +57,9 @@ def load_image(source, size, color, raw=False, name=None, interpolation="lanczos
             " build_task_catalog."
         )
     if not color:
-        pixels = pixels @ np.full((pixels.shape[2], 1), 1 / pixels.shape[2], np.float32)
+        bands = pixels.shape[2]
+        weights = GREY[grey] if bands == 3 else [1 / bands] * bands
+        pixels = pixels @ np.array(weights, np.float32)[:, None]
     elif pixels.shape[2] == 1:
         pixels = np.repeat(pixels, 3, axis=2)
     if pixels.shape[0] != size:
@@ -104,7 +109,7 @@ def where(row):
     return f"{row['archive']}: {row['member']}" if row.get("archive") else str(row["file_loc"])
 
 
-def load_row(row, size, color, raw=False, interpolation="lanczos"):
+def load_row(row, size, color, raw=False, interpolation="lanczos", grey="mean"):
     """`load_image` for a row of a catalogue.
 
     Args:
@@ -114,6 +119,7 @@ def load_row(row, size, color, raw=False, interpolation="lanczos"):
         color: True for three channels, False for one.
         raw: keep floating point.
         interpolation: one of `INTERPOLATIONS`.
+        grey: a key of `GREY`.
 
     Returns:
         (size, size, 3 or 1), 0-255: uint8, or float32 if `raw`.
@@ -122,7 +128,7 @@ def load_row(row, size, color, raw=False, interpolation="lanczos"):
         BadImage, MachineError, UserError: as `read`; BadImage if it is empty, truncated, or not an image;
             UserError if it has other pixels.
     """
-    return load_image(read(row), size, color, raw, where(row), interpolation, row.get("pixels"))
+    return load_image(read(row), size, color, raw, where(row), interpolation, row.get("pixels"), grey)
 
 
 def digest(row):

@@ -136,8 +136,8 @@ def from_catalog(frames, labels, image, keep_in=None, on_bad=None):
     shape = image_shape(image)
     raw = image["encoding"] == "raw"
     dtype = np.float32 if raw else np.uint8
-    # Only a published encoder names its own interpolation.
-    how = image.get("interpolation", "lanczos")
+    # Only a published encoder names its own interpolation and its own grey.
+    how = image.get("interpolation", "lanczos"), image.get("grey", "mean")
     # One dict a galaxy would take more memory than everything else.
     places = {name: table[name].to_numpy() for name in ("id_str", *PLACES, "seen", "pixels") if name in table}
     problems = []
@@ -145,7 +145,7 @@ def from_catalog(frames, labels, image, keep_in=None, on_bad=None):
     def read(number):
         row = {name: values[number] for name, values in places.items()}
         try:
-            pixels = load_row(row, image["size"], image["color"], raw, how).astype(dtype)
+            pixels = load_row(row, image["size"], image["color"], raw, *how).astype(dtype)
         except UserError as error:
             if on_bad is None or not isinstance(error, BadImage):
                 problems.append(error)
