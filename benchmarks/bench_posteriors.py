@@ -79,7 +79,12 @@ def highest_density(opened):
 
 def informed(opened):
     """Mutual information between votes and model."""
-    for _ in opened.map(lambda rows, values, _: information.information(values, opened.tree), THREADS):
+
+    def measure(rows, values, weights):
+        posterior = {"weights": weights, "per_sample": opened.per_sample}
+        return information.joint_information(values, opened.tree, opened.id_str[rows], **posterior)
+
+    for _ in opened.map(measure, THREADS):
         pass
 
 
@@ -153,8 +158,8 @@ def main(galaxies, print_only):
             ("the same, concentrations from 0.01 to 1000", central, chunks / "wide.hdf5"),
             ("highest-density intervals, one level", highest_density, chunks / "0.hdf5"),
             ("the same, concentrations from 0.01 to 1000", highest_density, chunks / "wide.hdf5"),
-            ("information (N = 10)", informed, chunks / "0.hdf5"),
             ("the complete flat catalogue, all of these", catalogue, chunks / "0.hdf5"),
+            ("information of `label_next.csv`", informed, chunks / "0.hdf5"),
         ):
             with ProcessPoolExecutor(1, mp_context=spawn) as pool:
                 count, seconds, work, peak = pool.submit(measure, function, path).result()

@@ -261,8 +261,8 @@ def collect_and_rank(step, folder, parts):
     output = SimpleNamespace(predictions=folder / "predictions.hdf5", rejected=folder / "rejected.csv")
     arguments = chunks, rejected, output
     step("collect all chunks", parts * PART, "posteriors.collect", "collect_predictions", *arguments)
-    arguments = [folder / "catalog" / f"{part}.parquet" for part in range(parts)], folder / "label_next.csv"
-    step("rank all galaxies", parts * PART, "posteriors.files", "rank_galaxies", *arguments)
+    arguments = chunks, folder / "label_next.csv"
+    step("rank all galaxies", parts * PART, "posteriors.ranking", "rank_galaxies", *arguments, threads=2)
     rows = len(output.rejected.read_text().splitlines()) - 1
     if rows != 1:
         raise RuntimeError(f"{output.rejected}: {rows} images were rejected; expected the one broken image.")

@@ -106,7 +106,7 @@ rule collect_predictions:
 
 rule rank_galaxies:
     input:
-        parts=FILES.chunks("{target}", "catalog/{chunk}.parquet"),
+        parts=FILES.chunks("{target}", "chunks/{chunk}.hdf5"),
     output:
         ranked="results/{run}/predict/{target}/label_next.csv",
     log:
@@ -115,12 +115,14 @@ rule rank_galaxies:
         "benchmarks/{run}/rank_galaxies/{target}.tsv"
     conda:
         "../envs/cpu.yaml"
-    threads: 1
+    threads: 2
     resources:
-        mem_mb=doubled(4000),
-        runtime=30,
+        mem_mb=doubled(2000),
+        runtime=120,
     params:
-        code=fingerprint("rank_galaxies", "posteriors.files"),
+        code=fingerprint("rank_galaxies", "posteriors.ranking"),
+        acquisition=config["predict"]["acquisition"],
+        seed=config["seed"],
     script:
         "../workflow/scripts/rank_galaxies.py"
 

@@ -409,8 +409,8 @@ WRONG = {
         catalogs: [{name: rings, tree: rings, table: mine/votes.csv, images: mine/images}]
         predict: {acquisition: paper, targets: [{name: test, ensemble: metrics, split: test}]}
         """,
-        "predict.acquisition is paper, which is about votes for 'featured' in the first question, but the tree"
-        " 'rings' begins with 'ring' (yes, no); choose joint.",
+        "predict.acquisition is paper, which is about votes for 'featured' in the first question, but the "
+        "tree 'rings' begins with 'ring' (yes, no); choose joint.",
     ),
     "evaluation on what stopped the training": (
         "predict: {targets: [{name: test, ensemble: metrics, split: val}]}",

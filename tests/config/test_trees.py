@@ -6,6 +6,7 @@ import sys
 
 import pandas as pd
 import pytest
+from zoolib.config.questions import featured_answers
 from zoolib.config.trees import DecisionTree
 from zoolib.figures import tree as figure
 from zoolib.job.logs import UserError
@@ -77,6 +78,14 @@ def test_the_campaigns_trees_are_read(repo, name):
     assert "published" not in tree.to_dict()
     for naming in tree.published.values():
         assert set(naming) == set(tree.columns)
+
+
+@pytest.mark.parametrize("name", set(CAMPAIGNS) - {"rings"})
+def test_every_campaign_asks_first_for_features(repo, name):
+    tree = load(repo, name)
+    featured, others = featured_answers(tree.questions[0])
+    assert tree.columns[featured].startswith("smooth-or-featured_feature")
+    assert [tree.columns[place] for place in others] == ["smooth-or-featured_smooth"]
 
 
 def test_what_leads_to_what(repo):

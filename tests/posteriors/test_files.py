@@ -1,4 +1,4 @@
-"""Files of predictions: read, described, ranked, and the messages about broken files."""
+"""Files of predictions: read, described, and the messages about broken files."""
 
 import json
 
@@ -8,12 +8,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from drawn import SMALL, mixtures, some_concentrations, some_probabilities, some_weights, written
-from zoolib.job.logs import UserError, log
+from zoolib.job.logs import UserError
 from zoolib.posteriors.files import (
     describe_posteriors,
     open_predictions,
     predictions_file,
-    rank_galaxies,
     read_described,
 )
 from zoolib.posteriors.summary import describe
@@ -51,7 +50,7 @@ def test_labels_have_their_mean_and_quantiles(tmp_path):
     describe_posteriors(path, tmp_path / "part.parquet", 0.9)
     table, about = read_described([tmp_path / "part.parquet"])
     ends = ["ring_low", "ring_high", "ring_hd_low", "ring_hd_high"]
-    assert list(table.columns) == ["id_str", "ring", *ends, "information"]
+    assert list(table.columns) == ["id_str", "ring", *ends]
     assert about["tree"] is None
     np.testing.assert_allclose(table["ring"], values.mean(axis=(1, 2)), atol=1e-6)
     np.testing.assert_allclose(table["ring_low"], np.quantile(values[:, 0], 0.05, axis=1), atol=1e-6)
@@ -65,33 +64,6 @@ def test_blocks_are_mapped_in_order(tmp_path):
         mapped = list(opened.map(lambda rows, block, _: (rows.start, block[:, 3, 1]), threads=2))
     assert [start for start, _ in mapped] == [0, 512, 1024]
     np.testing.assert_array_equal(np.concatenate([some for _, some in mapped]), values[:, 3, 1])
-
-
-def test_galaxies_are_ranked_over_all_chunks(tmp_path):
-    parts = []
-    for chunk, galaxies in enumerate((300, 0, 40)):
-        values = some_concentrations(galaxies, SMALL, 4, seed=chunk)
-        path = written(tmp_path / f"{chunk}.hdf5", values, SMALL)
-        parts.append(tmp_path / f"{chunk}.parquet")
-        describe_posteriors(path, parts[-1], 0.9)
-    rank_galaxies(parts, tmp_path / "label_next.csv")
-    ranked = pd.read_csv(tmp_path / "label_next.csv")
-    assert list(ranked.columns) == ["rank", "id_str", "information"]
-    assert list(ranked["rank"]) == list(range(1, 341))
-    assert ranked["information"].is_monotonic_decreasing
-    described = pd.concat([pd.read_parquet(part) for part in parts])
-    assert sorted(ranked["id_str"]) == sorted(described["id_str"])
-    best = described.loc[described["information"] == described["information"].max()]
-    assert ranked["id_str"][0] in list(best["id_str"])
-
-
-def test_one_sample_ranks_nothing_and_says_so(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(log, "propagate", True)
-    path = written(tmp_path / "part.hdf5", some_concentrations(4, SMALL, 1), SMALL)
-    describe_posteriors(path, tmp_path / "part.parquet", 0.9)
-    rank_galaxies([tmp_path / "part.parquet"], tmp_path / "label_next.csv")
-    assert "The information is 0 for every galaxy" in caplog.text
-    assert list(pd.read_csv(tmp_path / "label_next.csv")["id_str"]) == [f"galaxy {n}" for n in range(4)]
 
 
 @pytest.mark.parametrize(("tree", "what"), [(SMALL.to_dict(), "answer"), (None, "label")])

@@ -11,14 +11,14 @@ import pandas as pd
 import pytest
 from drawn import SMALL, mixtures, some_concentrations, some_weights
 from zoolib.job.logs import UserError
+from zoolib.posteriors.collect import collect_predictions
 from zoolib.posteriors.files import (
     describe_posteriors,
     open_predictions,
     predictions_file,
-    rank_galaxies,
     read_described,
 )
-from zoolib.posteriors.collect import collect_predictions
+from zoolib.posteriors.ranking import rank_galaxies
 from zoolib.posteriors.unseen import marking_learned
 
 ABOUT = {"kind": "concentrations", "tree": SMALL.to_dict(), "columns": SMALL.columns}
@@ -313,12 +313,9 @@ def test_fewer_chunks_leave_no_rows_of_the_old_ones(target):
 def test_parts_that_do_not_belong_together_are_not_joined(target, changes, words):
     parts = [target.part(0, 2), target.part(1, **{"of": 2, **changes})]
     described = target.describe(*parts)
-    calls = [lambda: target.collect(*parts)]
+    calls = [lambda: target.collect(*parts), lambda: rank_galaxies(parts, target.folder / "label_next.csv")]
     if not {"samples", "per_sample"} & set(changes):
-        calls += [
-            lambda: rank_galaxies(described, target.folder / "label_next.csv"),
-            lambda: read_described(described),
-        ]
+        calls += [lambda: read_described(described)]
     for call in calls:
         with pytest.raises(UserError, match=f"1.(hdf5|parquet): {words}") as caught:
             call()
@@ -327,8 +324,9 @@ def test_parts_that_do_not_belong_together_are_not_joined(target, changes, words
 
 
 def test_parts_that_belong_together_are_ranked_and_each_can_be_read_alone(target):
-    described = target.describe(*(target.part(chunk, 3) for chunk in range(3)))
-    rank_galaxies(described, target.folder / "label_next.csv")
+    parts = [target.part(chunk, 3) for chunk in range(3)]
+    described = target.describe(*parts)
+    rank_galaxies(parts, target.folder / "label_next.csv")
     assert len(pd.read_csv(target.folder / "label_next.csv")) == 40
     assert len(read_described(described)[0]) == 40
     assert len(read_described(described[1:2])[0]) == 13
@@ -346,7 +344,7 @@ def test_parts_described_with_other_settings_are_not_joined(target):
     described = target.describe(target.part(0, 2), target.part(1, 2))
     describe_posteriors(target.folder / "chunks" / "1.hdf5", described[1], 0.5)
     with pytest.raises(UserError, match="1.parquet: has another 'credible_level' than"):
-        rank_galaxies(described, target.folder / "label_next.csv")
+        read_described(described)
 
 
 def test_bad_images_are_counted_over_all_chunks(target):

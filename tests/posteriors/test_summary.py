@@ -9,7 +9,6 @@ import pytest
 from drawn import SHARES, SMALL, duplicated, some_concentrations, some_probabilities
 from scipy import stats
 from zoolib.posteriors import summary
-from zoolib.posteriors.information import information
 from zoolib.posteriors.intervals import credible_intervals, highest_density_intervals
 
 
@@ -196,7 +195,7 @@ def test_a_described_galaxy_has_the_results_of_the_functions(kind):
     values = draw(30, SMALL, 8)
     about = SimpleNamespace(kind=kind, tree=SMALL, columns=SMALL.columns)
     table = summary.describe([f"galaxy {index}" for index in range(30)], values, about, 0.8, SMALL.cuts)
-    assert len(table.columns) == 1 + 5 * 7 + 3 * 3 + 1 + 3
+    assert len(table.columns) == 1 + 5 * 7 + 2 * 3 + 3
     fractions = summary.mean_fractions(values, SMALL)
     low, high = credible_intervals(values, SMALL, 0.8, kind)
     hd_low, hd_high = highest_density_intervals(values, SMALL, 0.8, kind)
@@ -204,16 +203,13 @@ def test_a_described_galaxy_has_the_results_of_the_functions(kind):
     for name, expected in of_answers.items():
         found = table[[f"{column}_{name}" for column in SMALL.columns]]
         np.testing.assert_allclose(found, expected, atol=1e-6)
-    learned = information(values, SMALL, kind=kind)
     of_questions = {
         "asked": summary.probability_asked(fractions, SMALL),
         "entropy": summary.entropies(fractions, SMALL),
-        "information": np.add.reduceat(learned, [0, 3, 5], axis=1),
     }
     for name, expected in of_questions.items():
         found = table[[f"{question.name}_{name}" for question in SMALL.questions]]
         np.testing.assert_allclose(found, expected, rtol=1e-5)
-    np.testing.assert_allclose(table["information"], learned.sum(axis=1), rtol=1e-5)
     for name, expected in summary.suggested_cuts(fractions, SMALL, SMALL.cuts).items():
         assert table[f"cut_{name}"].dtype == bool
         np.testing.assert_array_equal(table[f"cut_{name}"], expected)

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import study_scale
-from drawn import SMALL, some_concentrations, written
+from drawn import SMALL, some_concentrations
 from pipeline import copy_of_the_repository, jobs_of, overlay, planned, snakemake
 from stored import IMAGE, TREE, files
 from zoolib import predict
@@ -20,9 +20,9 @@ from zoolib.data.disk_sort import in_order
 from zoolib.data.listing import list_galaxies
 from zoolib.job.logs import UserError
 from zoolib.learning import datasets
-from zoolib.posteriors import files as predictions
-from zoolib.posteriors.files import describe_posteriors, predictions_file, rank_galaxies
 from zoolib.posteriors.collect import collect_predictions
+from zoolib.posteriors.files import describe_posteriors, predictions_file
+from zoolib.posteriors.ranking import rank_galaxies
 
 MANY, CHUNKS = 100_000, 1000
 
@@ -209,35 +209,19 @@ def test_collecting_reads_names_a_chunk_at_a_time_and_no_numbers(parts, tmp_path
     assert list(pd.read_csv(output.rejected)["id_str"]) == ["bad0", "bad1", "bad2", "bad3"]
 
 
-def test_ranking_reads_a_chunk_at_a_time(parts, tmp_path, monkeypatch):
-    tables = [path.with_suffix(".parquet") for path in parts]
-    asked = []
-    read = predictions.read_described
+def test_ranking_reads_a_block_at_a_time(parts, tmp_path, monkeypatch):
+    read, at_once = h5py.Dataset.__getitem__, []
 
-    def counted(some, columns):
-        asked.append((len(some), columns))
-        return read(some, columns)
+    def counted(self, rows):
+        found = read(self, rows)
+        at_once.append((self.name, len(found) if self.name == "/predictions" else 0))
+        return found
 
-    monkeypatch.setattr(predictions, "read_described", counted)
-    rank_galaxies(tables, tmp_path / "label_next.csv")
-    assert asked == [(1, ["information"])] * 4
-    # The text that pandas writes with all galaxies in memory.
-    table = pd.concat([pd.read_parquet(path, columns=["id_str", "information"]) for path in tables])
-    table = table.sort_values(["information", "id_str"], ascending=[False, True])
-    table.insert(0, "rank", np.arange(1, len(table) + 1))
-    expected = table.to_csv(index=False, float_format="%.6g")
-    assert (tmp_path / "label_next.csv").read_text() == expected
-
-
-def test_numbers_without_information_are_listed_by_name(tmp_path):
-    path = written(tmp_path / "p.hdf5", np.ones((3, 1, 2)), columns=["mass"], kind="values")
-    describe_posteriors(path, tmp_path / "p.parquet", 0.9)
-    rank_galaxies([tmp_path / "p.parquet"], tmp_path / "label_next.csv")
-    assert (tmp_path / "label_next.csv").read_text().splitlines()[1:] == [
-        "1,galaxy 0,",
-        "2,galaxy 1,",
-        "3,galaxy 2,",
-    ]
+    with monkeypatch.context() as patch:
+        patch.setattr(h5py.Dataset, "__getitem__", counted)
+        rank_galaxies(parts, tmp_path / "label_next.csv")
+    # Three chunks, each smaller than a block.
+    assert [rows for _, rows in at_once if rows] == [30] * 3
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,8 @@ WORD = re.compile(r"[A-Za-z0-9_+-]+")
 # Columns of catalogues, and words that mean something else in tables of scores.
 TAKEN_COLUMNS = {"id_str", "file_loc"}
 TAKEN_WORDS = {"total", "all"}
+# Answers with one of these words say that there is no galaxy to describe.
+ARTIFACTS = ("artifact", "problem")
 # Likelihoods count smaller probabilities of an answer as this one. Its logarithm, and votes divided by it,
 # are finite in float32 even when a loss is scaled up.
 SMALLEST_PROBABILITY = 1e-25
@@ -105,6 +107,34 @@ def read_cuts(entries, questions, origin):
     if not isinstance(entries, dict):
         raise UserError(f"{origin}: 'cuts' must map names of samples to cuts, found {entries!r}.")
     return tuple(_cut(str(name), entry, questions, origin) for name, entry in entries.items())
+
+
+def featured_answers(question):
+    """The answer "featured" of a question, and its other answers except those for artifacts.
+
+    Args:
+        question: the first of a tree.
+
+    Returns:
+        (place of the answer among all answers of the tree, list of the others' places).
+
+    Raises:
+        UserError: the question has no such answer, or only artifacts beside it.
+    """
+    places = dict(enumerate(question.answers, start=question.start))
+    featured = [place for place, answer in places.items() if answer.startswith("feature")]
+    others = [
+        place
+        for place, answer in places.items()
+        if place not in featured and not any(word in answer for word in ARTIFACTS)
+    ]
+    if len(featured) != 1 or not others:
+        raise UserError(
+            "predict.acquisition is paper, which is about votes for 'featured' in the first question, but the"
+            f" tree '{question.campaign}' begins with '{question.name}' ({', '.join(question.answers)});"
+            " choose joint."
+        )
+    return featured[0], others
 
 
 def _cut(name, entry, questions, origin):

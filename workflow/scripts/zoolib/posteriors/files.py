@@ -1,7 +1,6 @@
-"""Files of predictions (HDF5 in Zoobot's layout): read, write, describe, rank and join them."""
+"""Files of predictions (HDF5 in Zoobot's layout): read, write, describe and join them."""
 
 import contextlib
-import csv
 import itertools
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zoolib.config.trees import DecisionTree
-from zoolib.data.disk_sort import in_order
 from zoolib.job.logs import UserError, check_machine, log, progress, whole
+from zoolib.job.provenance import hash_of
 from zoolib.posteriors.parts import (
     DAMAGED,
     FORMAT,
@@ -243,6 +242,7 @@ def describe_posteriors(predictions, output, credible_level, cuts=(), threads=1)
         about |= {"tree": json.dumps(opened.tree.to_dict())} if opened.tree else {}
         part = part_of(opened.values.file)
         about |= {"part": json.dumps({name: part[name] for name in PART if name in part})}
+        about |= {"checksum": _checksum(about, empty.schema.names)}
         schema = empty.schema.set(0, pa.field("id_str", pa.string())).with_metadata(about)
         with (
             pq.ParquetWriter(partial, schema, write_page_checksum=True) as writer,
@@ -273,7 +273,7 @@ def read_described(parts, columns=None):
         try:
             names = None if columns is None else ["id_str", *columns]
             tables.append(pq.read_table(part, columns=names, page_checksum_verification=True))
-            described[part] = _check_described(part, tables[-1].schema)
+            described[part] = _check_described(part, pq.read_schema(part))
         except (OSError, ValueError, pa.ArrowException) as error:
             raise _unreadable(part, error) from None
     if len(parts) > 1:
@@ -289,49 +289,16 @@ def _check_described(path, schema):
     about = schema.metadata
     if not about or b"credible_level" not in about or "id_str" not in schema.names:
         raise UserError(f"{path}: was not written by this project's describe_posteriors; predict again.")
-    shared = {name: about.get(name.encode(), b"").decode() for name in ("kind", "credible_level", "tree")}
-    return json.loads(about.get(b"part", b"{}")) | shared
+    about = {name.decode(): value.decode() for name, value in about.items()}
+    if "checksum" in about and about["checksum"] != _checksum(about, schema.names):
+        raise ValueError("its metadata are not those that were written")
+    shared = {name: about.get(name, "") for name in ("kind", "credible_level", "tree")}
+    return json.loads(about.get("part", "{}")) | shared
 
 
-def rank_galaxies(parts, output):
-    """List galaxies by how much a model would learn from volunteers' votes on them.
-
-    Args:
-        parts: Parquet parts of the flat catalogue, one for each chunk.
-        output: CSV to write: rank (1 has the most information), id_str, information (nats; see
-            `information.information`).
-
-    Raises:
-        UserError: a part cannot be read, or the parts are of different models, settings or lists.
-    """
-    check_together({part: _described(part) for part in parts})
-
-    def rows():
-        for part in parts:
-            table, _ = read_described([part], ["information"])
-            yield from zip(table["id_str"], table["information"].astype(float), strict=True)
-
-    columns, informed, rank = ["id_str", "information"], False, 0
-    with whole(output) as partial, open(partial, "w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["rank", *columns])
-        ranked = in_order(rows(), columns, "information desc, id_str")
-        for rank, (name, found) in enumerate(progress(ranked, "ranking"), start=1):
-            informed |= bool(found)
-            writer.writerow([rank, name, "" if found is None else f"{found:.6g}"])
-    if rank and not informed:
-        log.warning(
-            "The information is 0 for every galaxy, so the list is in no useful order: it is the disagreement"
-            " of posterior samples, but there is only one; predict with more samples, views or members."
-        )
-    log.info("%s: %s galaxies", output, f"{rank:,}")
-
-
-def _described(part):
-    try:
-        return _check_described(part, pq.read_schema(part))
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise _unreadable(part, error) from None
+def _checksum(about, columns):
+    """A hash of the metadata and the columns: Parquet has no checksum of these."""
+    return hash_of([{name: value for name, value in about.items() if name != "checksum"}, list(columns)])
 
 
 def _unreadable(part, error):

@@ -1,12 +1,20 @@
 """Predictive probabilities of votes, and the information that a model would get from them."""
 
+import hashlib
+from functools import partial
+
 import numpy as np
 from scipy import special
 
+from zoolib.config.questions import SMALLEST_PROBABILITY, featured_answers
 from zoolib.posteriors.intervals import marginals
+from zoolib.posteriors.summary import mean_fractions, probability_asked
+from zoolib.posteriors.vote_entropy import information_of_votes
 
-# Number of votes whose information is computed: about as many as a new galaxy gets first.
+# Number of volunteers whose votes are to inform: about as many as a new galaxy gets first.
 VOTES = 10
+# As many as Galaxy Zoo showed the galaxies that its acquisition chose (Walmsley et al. 2022, section 3.1).
+SHOWN = 40
 
 
 def vote_probabilities(values, tree, answers, votes, kind="concentrations", weights=None):
@@ -41,34 +49,92 @@ def vote_probabilities(values, tree, answers, votes, kind="concentrations", weig
     return found[:, 0] if isinstance(answers, str) else found
 
 
-def information(values, tree, votes=VOTES, kind="concentrations"):
-    """Mutual information between the votes that a galaxy would get and the model that predicts them.
+def joint_information(values, tree, names, kind="concentrations", weights=None, per_sample=1, seed=0):
+    """Mutual information between the model and the votes that a galaxy would get, question by question.
 
-    For each answer: the entropy of the predictive distribution of its votes minus the mean entropy of
-    the distributions of the samples (BALD: Houlsby et al. 2011, https://arxiv.org/abs/1112.5745). It is
-    large where the samples are sure but disagree. It is zero where they agree, even if all are unsure.
-    Galaxy Zoo chose the galaxies to show volunteers by the sum over the answers of all questions, each
-    counted as if N volunteers were asked it (Walmsley et al. 2020, https://arxiv.org/abs/1905.07424,
-    section 4.1, for one question; Walmsley et al. 2022).
+    For each question it is the entropy of the predictive distribution of its votes, all answers together,
+    minus the mean entropy of the distributions of the samples (BALD: Houlsby et al. 2011,
+    https://arxiv.org/abs/1112.5745). It is large where the samples are sure but disagree. It is zero where
+    they agree, even if all are unsure. N is `VOTES` times the share of the volunteers who would be asked the
+    question, rounded; so a question that few would be asked counts little or nothing.
 
     Args:
-        values: (galaxies, answers of all questions, samples); one sample has no information.
-        tree: a `DecisionTree`, or None for labels; each label is then a yes-no question.
-        votes: N.
+        values: (galaxies, answers of all questions, components); one sample has no information.
+        tree: a `DecisionTree`.
+        names: (galaxies,) id_str; with the seed they say how the information is simulated that is not exact.
         kind: what the values are, `concentrations` or `probabilities`.
+        weights: (galaxies, questions, components), as for `vote_probabilities`.
+        per_sample: components of one sample; they are neighbours.
+        seed: of the run.
 
     Returns:
-        (galaxies, answers of all questions or labels) in nats, >= 0.
+        (galaxies, questions) information in nats, >= 0, and its standard errors, at most
+        `vote_entropy.ERROR`, and 0 where it is exact.
     """
-    a, b = _of_answers(values, tree, kind)
-    found = np.empty(values.shape[:2])
-    # Answer by answer, because all of them at once do not fit into the cache of a core.
-    for answer in range(values.shape[1]):
-        of_samples = _of_samples(a[:, answer], b[:, answer], votes, kind)
-        of_mixture = special.entr(of_samples.mean(axis=2)).sum(axis=0)
-        found[:, answer] = of_mixture - special.entr(of_samples).sum(axis=0).mean(axis=1)
-    # Rounding can make the difference of equal samples negative.
-    return np.maximum(found, 0)
+    asked = probability_asked(mean_fractions(values, tree, weights), tree)
+    votes = np.floor(VOTES * asked + 0.5).astype(int)
+    found, errors = np.zeros((2, *votes.shape))
+    for number, question in enumerate(tree.questions):
+        for total in set(votes[:, number]) - {0}:
+            rows = np.flatnonzero(votes[:, number] == total)
+            chosen = None if weights is None else weights[rows, number]
+            generator = partial(_generator, names[rows], question.name, seed)
+            step = int(kind == "concentrations")
+            of_question = values[rows, question.slice], total, step, generator, chosen, per_sample
+            found[rows, number], errors[rows, number] = information_of_votes(*of_question)
+    return found, errors
+
+
+def featured_information(values, tree, kind="concentrations", weights=None, per_sample=1):
+    """Mutual information between the model and the votes for "featured" in the tree's first question.
+
+    This is equation 3 of Walmsley et al. 2022: N = `SHOWN` volunteers, votes for an artifact left out. The
+    network of the paper gave a probability, so its votes were binomial; those of a Dirichlet are
+    beta-binomial.
+
+    Args:
+        values, kind, weights, per_sample: as for `joint_information`.
+        tree: a `DecisionTree`; in a union of trees the first question of the first one counts.
+
+    Returns:
+        (galaxies,) in nats, >= 0.
+
+    Raises:
+        UserError: the first question does not ask whether a galaxy has features.
+    """
+    featured, smooth = featured_answers(tree.questions[0])
+    pair = np.stack([values[:, featured], values[:, smooth].sum(axis=1)], axis=1)
+    # Where no other votes are expected, a softmax may round to 0.
+    pair = pair if kind == "concentrations" else np.maximum(pair, SMALLEST_PROBABILITY)
+    of_first = None if weights is None else weights[:, 0]
+    step = int(kind == "concentrations")
+    return information_of_votes(pair, SHOWN, step, None, of_first, per_sample)[0]
+
+
+def label_information(values, labels=None):
+    """Mutual information between a finetuned model and one more label of each kind for a galaxy.
+
+    Args:
+        values: (galaxies, outputs, samples), probabilities.
+        labels: a list of `Label`, whose outputs the values are; None takes each output for a yes-no question.
+
+    Returns:
+        (galaxies, labels) in nats, >= 0.
+    """
+    counts = [len(label.outputs) for label in labels] if labels else [1] * values.shape[1]
+    found = []
+    for of_label in np.split(values, np.cumsum(counts)[:-1], axis=1):
+        if of_label.shape[1] == 1:
+            # A softmax may round to a little more than 1.
+            of_label = np.concatenate([of_label, np.maximum(1 - of_label, 0)], axis=1)
+        found.append(information_of_votes(of_label, 1, 0, None)[0])
+    return np.stack(found, axis=1)
+
+
+def _generator(names, question, seed, place):
+    """Random numbers that depend on the galaxy and the question, not on the galaxies beside it."""
+    digest = hashlib.sha256(f"{names[place]}\0{question}".encode()).digest()
+    return np.random.default_rng([seed, int.from_bytes(digest[:16])])
 
 
 def _of_answers(values, tree, kind):

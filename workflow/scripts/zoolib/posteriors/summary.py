@@ -12,7 +12,6 @@ from scipy import special
 
 from zoolib.config.questions import SMALLEST_PROBABILITY
 from zoolib.config.trees import DecisionTree
-from zoolib.posteriors.information import VOTES, information
 from zoolib.posteriors.intervals import credible_intervals, highest_density_intervals
 
 # A question counts for a galaxy if at least this share of its volunteers was asked it or, where only the
@@ -167,11 +166,9 @@ def describe(id_str, values, about, credible_level, cuts=(), weights=None):
     For each answer of a tree: `{answer}_fraction` (expected vote fraction), `{answer}_low` and
     `{answer}_high` (central credible interval), `{answer}_hd_low` and `{answer}_hd_high`
     (highest-density interval). For each question: `{question}_asked` (share of the volunteers that is
-    asked it), `{question}_entropy` and `{question}_information` (nats). `information` is the sum over
-    questions. For each of the cuts: `cut_{name}` (boolean).
+    asked it) and `{question}_entropy` (nats). For each of the cuts: `cut_{name}` (boolean).
 
-    Labels have `{label}` (mean probability), the same two intervals, and `information` for one more
-    label of the galaxy.
+    Labels have `{label}` (mean probability) and the same two intervals.
 
     Args:
         id_str: (galaxies,) names.
@@ -193,19 +190,13 @@ def describe(id_str, values, about, credible_level, cuts=(), weights=None):
         **_ends("", credible_intervals(values, tree, credible_level, about.kind, weights)),
         **_ends("_hd", highest_density_intervals(values, tree, credible_level, about.kind, weights)),
     }
-    # Information is about votes, so values that are not probabilities have none.
-    learned = np.full(values.shape[:2], np.nan)
-    if about.kind != "values":
-        learned = information(values, tree, votes=VOTES if tree else 1, kind=about.kind)
     columns = _named(about.columns, of_answers)
     if tree:
         of_questions = {
             "_asked": probability_asked(fractions, tree),
             "_entropy": entropies(fractions, tree),
-            "_information": np.stack([learned[:, q.slice].sum(axis=1) for q in tree.questions], axis=1),
         }
         columns |= _named([question.name for question in tree.questions], of_questions)
-    columns["information"] = learned.sum(axis=1).astype(np.float32)
     if tree:
         columns |= {f"cut_{name}": passed for name, passed in suggested_cuts(fractions, tree, cuts).items()}
     return pd.DataFrame({"id_str": np.asarray(id_str, dtype=str), **columns})
