@@ -52,7 +52,7 @@ def check_unseen(opened, rows):
     Raises:
         UserError: the message says from how many galaxies which model has learned.
     """
-    codes, models = _learned(opened)
+    codes, models = learned_codes(opened)
     unknown = np.full((len(rows), 1), True) if codes is None else codes[rows] == UNKNOWN
     if unknown.any():
         log.warning(
@@ -81,8 +81,19 @@ def check_unseen(opened, rows):
             )
 
 
-def _learned(opened):
-    """((galaxies, members) codes of `data.learned`, or None; the folders of the members)."""
+def learned_codes(opened):
+    """Read from which galaxies the models of some predictions have learned.
+
+    Args:
+        opened: `files.Predictions`.
+
+    Returns:
+        ((galaxies, members) codes of `data.learned`, or None if a file does not say it; the folders of the
+        members).
+
+    Raises:
+        UserError: the file is damaged.
+    """
     if not opened.values.is_virtual:
         return _codes_of(opened.values.file)
     sources = opened.values.virtual_sources()
