@@ -179,6 +179,37 @@ def test_figures_of_predictions_of_a_multinomial_head(tmp_path, tree, published)
     assert all(paths[0].stat().st_size > 5000 for paths in outputs.values())
 
 
+def test_debiasing_counts_the_galaxies_that_mostly_have_an_answer(tmp_path, tree):
+    table = simulated_table(tree)
+    table.loc[::9, [f"{column}_debiased" for column in tree.columns]] = np.nan
+    table.loc[1::7, "redshift"] = 0.2
+    # Few votes on the last question.
+    few = table.index % 5 == 0
+    table.loc[few, ["has-spiral-arms_yes", "has-spiral-arms_no"]] = [4, 1]
+    table.to_parquet(tmp_path / "votes.parquet")
+    read = paper_tables.read_record_table(tmp_path / "votes.parquet", tree)
+    counts, galaxies = paper_tables.counts_by_redshift(read, tree, "has-spiral-arms_yes")
+    chain = ("smooth-or-featured_featured-or-disk", "disk-edge-on_no")
+    expected, used = {"_fraction": [], "_debiased": []}, 0
+    for row in table.to_dict("records"):
+        asked = row["has-spiral-arms_yes"] + row["has-spiral-arms_no"]
+        if np.isnan(row["has-spiral-arms_yes_debiased"]) or asked <= 5 or row["redshift"] > 0.15:
+            continue
+        used += 1
+        share = {}
+        for column in (*chain, "has-spiral-arms_yes"):
+            question = column.rsplit("_", 1)[0]
+            share[column] = row[column] / sum(row[c] for c in tree.columns if c.rsplit("_", 1)[0] == question)
+        for end, of in (("_fraction", share), ("_debiased", {c: row[f"{c}_debiased"] for c in share})):
+            if of["has-spiral-arms_yes"] > 0.5 and of[chain[0]] * of[chain[1]] > 0.5:
+                expected[end].append(row["redshift"])
+    assert galaxies == used > 200
+    for end, redshifts in expected.items():
+        assert list(counts[end]) == list(np.histogram(redshifts, np.linspace(0.02, 0.15, 14))[0])
+    # Debiasing makes fractions larger here.
+    assert 20 < counts["_fraction"].sum() < counts["_debiased"].sum()
+
+
 def test_figures_of_tables_say_what_they_count(tmp_path, tree, published):
     table = simulated_table(tree)
     table.to_parquet(tmp_path / "votes.parquet")
@@ -188,8 +219,8 @@ def test_figures_of_tables_say_what_they_count(tmp_path, tree, published):
     chosen = (table["upload_group"] == "active_priority").sum()
     assert f"Chosen by active learning ({chosen})" in shown["figure_03"]
     assert "Featured or disk (600 galaxies)" in shown["figure_10"]
-    assert "as voted" in shown["figure_10"]
-    assert "debiased" in shown["figure_10"]
+    assert "before debiasing" in shown["figure_10"]
+    assert "after" in shown["figure_10"]
     read = paper_tables.read_record_table(tmp_path / "votes.parquet", tree)
     bulge, _ = paper_tables.bulge_and_winding(paper_tables.chosen_by_volunteers(read))
     assert 20 < len(bulge) < 300

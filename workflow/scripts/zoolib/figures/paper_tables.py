@@ -1,13 +1,12 @@
 """The paper's figures that need only tables: votes, active learning, debiasing, bulges and winding."""
 
-import re
-
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from zoolib.data.tables import read_table
 from zoolib.figures.style import COLORS, FAINT, INK, SEQUENTIAL, drawing, write_message
+from zoolib.posteriors.summary import probability_asked
 
 # Fewest galaxies for a histogram.
 FEWEST = 10
@@ -23,8 +22,11 @@ OTHERS = "Other or unknown"
 FEATURED = "smooth-or-featured_featured-or-disk"
 # Galaxies between these redshifts have debiased fractions (section 4.3.2).
 REDSHIFTS = (0.02, 0.15)
-# Fewest votes on a question for its fraction to be averaged.
-ASKED = 10
+# Figure 10: bins of redshift, the share above which an answer or a chain of answers counts as given, and the
+# number of votes on the question that a galaxy must have more than.
+BINS = np.linspace(*REDSHIFTS, 14)
+MOSTLY = 0.5
+MORE_THAN = 5
 DEBIASED = {FEATURED: "Featured or disk", "has-spiral-arms_yes": "Spiral arms", "bar_no": "No bar"}
 # The cuts of section 6 and the weights of equations 8 and 9.
 CUTS = {
@@ -36,7 +38,6 @@ CUTS = {
 BULGE = {"small": 0.25, "moderate": 0.5, "large": 0.75, "dominant": 1.0}
 WINDING = {"medium": 0.5, "tight": 1.0}
 EXTRAS = ("upload_group", "petro_theta", "redshift")
-SUFFIX = re.compile("_(debiased|fraction|total-votes)$")
 
 
 def read_record_table(path, tree=None):
@@ -95,7 +96,7 @@ def draw_tables(votes, tree, title, earlier, models, published, outputs):
     campaigns = {name: _read_all([path]) for name, path in earlier.items()}
     draw_classifications(campaigns | {title: own}, outputs["figure_02"])
     draw_selection(own, outputs["figure_03"])
-    draw_debiasing(own, outputs["figure_10"])
+    draw_debiasing(own, tree, outputs["figure_10"])
     sources = {"Volunteers": (chosen_by_volunteers(own), published["figure_20"]["volunteers"])}
     sources |= {name: (_read_all(paths), count) for name, (paths, count) in models.items()}
     draw_bulges(sources, outputs["figure_20"])
@@ -178,11 +179,39 @@ def draw_selection(table, outputs):
         figure.legend(*lines, loc="outside upper left", ncols=2, fontsize=14)
 
 
-def draw_debiasing(table, outputs):
-    """Draw mean vote fractions against redshift, as voted and debiased (figure 10).
+def counts_by_redshift(table, tree, column):
+    """Galaxies whose votes are mostly for an answer, in bins of redshift, before and after debiasing.
+
+    A galaxy counts where the fraction of the answer is above one half, and so is the product of the fractions
+    that lead to its question. Both samples are of the galaxies with debiased fractions and more than
+    `MORE_THAN` votes on the question.
 
     Args:
         table: with redshift, votes, and the fractions `_fraction` and `_debiased`.
+        tree: the `DecisionTree` of the votes.
+        column: the answer.
+
+    Returns:
+        ({end of the columns: (bins of `BINS`,) numbers of galaxies}, number of galaxies of the samples).
+    """
+    number = next(number for number, q in enumerate(tree.questions) if column in q.columns)
+    asked = table[tree.questions[number].columns].sum(axis=1)
+    used = table[f"{column}_debiased"].notna() & (asked > MORE_THAN) & table["redshift"].between(*REDSHIFTS)
+    counts = {}
+    for end in ("_fraction", "_debiased"):
+        fractions = table.reindex(columns=[f"{name}{end}" for name in tree.columns]).fillna(0)
+        chain = probability_asked(fractions.to_numpy(float), tree)[:, number]
+        passed = used & (table[f"{column}{end}"] > MOSTLY) & (chain > MOSTLY)
+        counts[end] = np.histogram(table["redshift"][passed], BINS)[0]
+    return counts, int(used.sum())
+
+
+def draw_debiasing(table, tree, outputs):
+    """Draw the number of galaxies with an answer against redshift, before and after debiasing (figure 10).
+
+    Args:
+        table: with redshift, votes, and the fractions `_fraction` and `_debiased`.
+        tree: the `DecisionTree` of the votes.
         outputs: paths to write.
     """
     with drawing(outputs, figsize=(15, 5), layout="constrained") as figure:
@@ -197,35 +226,24 @@ def draw_debiasing(table, outputs):
             write_message(figure, _too_few(f"{known} with debiased fractions", needed))
             return
         for panel, (column, name) in zip(figure.subplots(1, len(DEBIASED)), DEBIASED.items(), strict=True):
-            _draw_redshift(panel, table, column, name)
-        figure.axes[0].set_ylabel("Mean vote fraction")
+            _draw_redshift(panel, *counts_by_redshift(table, tree, column), name)
+        figure.axes[0].set_ylabel("Galaxies")
         figure.axes[0].legend(loc="best")
 
 
-def _draw_redshift(panel, table, column, name):
-    question = column.rsplit("_", 1)[0]
-    asked = table[[c for c in table if c.rsplit("_", 1)[0] == question and not SUFFIX.search(c)]].sum(axis=1)
-    used = table[
-        (asked >= ASKED) & table[f"{column}_debiased"].notna() & table["redshift"].between(*REDSHIFTS)
-    ]
-    panel.set_title(f"{name} ({len(used):,} galaxies)", loc="left")
+def _draw_redshift(panel, counts, galaxies, name):
+    panel.set_title(f"{name} ({galaxies:,} galaxies)", loc="left")
     panel.set_xlabel("Redshift")
-    panel.set_ylim(0, 1)
     panel.grid(axis="y")
-    if len(used) < 2 * FEWEST:
+    if galaxies < 2 * FEWEST:
         panel.text(0.5, 0.5, "too few galaxies", transform=panel.transAxes, ha="center", color=FAINT)
         return
-    # Bins of equal numbers of galaxies.
-    order = np.array_split(np.argsort(used["redshift"].to_numpy()), min(8, len(used) // (2 * FEWEST)))
-    styles = {"_fraction": (COLORS[0], "o--", "as voted"), "_debiased": (COLORS[1], "s-", "debiased")}
-    redshift = [used["redshift"].iloc[rows].mean() for rows in order]
-    for shift, (end, (color, line, label)) in zip((-0.0004, 0.0004), styles.items(), strict=True):
-        values = used[f"{column}{end}"]
-        means = [values.iloc[rows].mean() for rows in order]
-        errors = [values.iloc[rows].std() / np.sqrt(len(rows)) for rows in order]
-        panel.errorbar(
-            np.add(redshift, shift), means, errors, fmt=line, color=color, label=label, lw=2, ms=7, capsize=3
-        )
+    styles = {"_fraction": (COLORS[0], "--", "before debiasing"), "_debiased": (COLORS[1], "-", "after")}
+    for end, (color, line, label) in styles.items():
+        panel.stairs(counts[end], BINS, color=color, ls=line, lw=2.5, label=label)
+    panel.set_ylim(0, 1.1 * max(1, *(values.max() for values in counts.values())))
+    panel.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
 
 
 def chosen_by_volunteers(table):
