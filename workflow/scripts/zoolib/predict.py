@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -17,7 +18,7 @@ from zoolib.data.locations import stem
 from zoolib.data.tfrecords import read_sidecar
 from zoolib.job.gpus import check_gpus
 from zoolib.job.logs import UserError, log, progress, whole
-from zoolib.job.provenance import hash_of
+from zoolib.job.provenance import hash_of, hash_of_file
 from zoolib.learning import datasets, models
 from zoolib.learning.augment import augmentation_of
 from zoolib.posteriors.files import predictions_file
@@ -38,7 +39,8 @@ def load_members(folders):
         A list of `GalaxyModel`.
 
     Raises:
-        UserError: no folder is given, one is not a model folder, or the models differ in answers or input.
+        UserError: no folder is given, one is not a model folder, or the models differ in answers, input or
+            kind of head.
     """
     if not folders:
         raise UserError("No model folder is given, expected at least one; give a folder with model.keras.")
@@ -56,6 +58,12 @@ def load_members(folders):
             raise UserError(
                 f"{folder}: has other answers or another input than {folders[0]}, expected the same for all"
                 " models of an ensemble; predict with each of them on its own."
+            )
+        if (member.kind, member.components) != (members[0].kind, members[0].components):
+            found, first = (f"{one.kind} ({one.components} a sample)" for one in (member, members[0]))
+            raise UserError(
+                f"{folder}: predicts {found} and {folders[0]} {first}, expected the same train.head and"
+                " train.components for all models of an ensemble; predict with each of them on its own."
             )
         # XLA is several times slower on a CPU.
         member.backbone.compile(jit_compile=False)
@@ -170,6 +178,8 @@ def predict_chunk(galaxies, folders, chunk, of, samples, views, seed, output):
 
     batches, begin, end, count = open_galaxies(galaxies, about["image"], chunk, of, on_bad)
     part = {"models": identity_of(members), "first": begin, "last": end, "of": count}
+    # A recalibration belongs to one file of a model.
+    part["model_files"] = json.dumps([hash_of_file(Path(folder) / "model.keras") for folder in folders])
     log.info("Chunk %d of %d: %s galaxies", chunk + 1, of, f"{end - begin:,}")
     abouts = [(folder, member.about) for folder, member in zip(folders, members, strict=True)]
     kept, done, bad_rows = 0, 0, []
@@ -181,13 +191,14 @@ def predict_chunk(galaxies, folders, chunk, of, samples, views, seed, output):
         progress(None, "predicting", total=end - begin) as meter,
     ):
         for names, pixels, _ in batches:
-            values = _draw_block(members, names, pixels, begin + done, samples, views, seed)
+            values, weights = _draw_block(members, names, pixels, begin + done, samples, views, seed)
             ids = [name.decode() for name in names.numpy()]
             # All images of the block have been read by now, so its rejected ones are known.
             good = [name not in rejected for name in ids]
             # In the order of the galaxies, not in the order in which threads have read them.
             bad_rows += [(name, rejected[name]) for name in ids if name in rejected]
-            kept += append(itertools.compress(ids, good), values[good])
+            weights = None if weights is None else weights[good]
+            kept += append(itertools.compress(ids, good), values[good], weights)
             mark(list(itertools.compress(ids, good)))
             done += len(ids)
             meter.update(len(ids))
@@ -197,7 +208,10 @@ def predict_chunk(galaxies, folders, chunk, of, samples, views, seed, output):
 
 
 def _draw_block(members, names, pixels, start, samples, views, seed):
-    """Concentrations of one block, (galaxies, answers, members * views * samples)."""
+    """Concentrations of one block, (galaxies, answers, members * views * samples * components), and weights.
+
+    The weights of mixtures are (galaxies, questions, as many), and sum to 1; None if all are equal.
+    """
     count = len(names)
     sight = augmentation_of(members[0].about), members[0].about["image"]
     # Fill up a smaller last block, because dropout's masks have the shape of the block.
@@ -205,15 +219,40 @@ def _draw_block(members, names, pixels, start, samples, views, seed):
     views = [
         np.pad(datasets.cut_views(pixels, names, *sight, seed, view), fill) for view in range(views) or [None]
     ]
-    values = []
+    drawn = []
     for number, member in enumerate(members):
         for view, batch in enumerate(views):
             features = member.backbone.predict_on_batch(batch)
             reseed(member.head, hash_of([seed, number, view, start]))
             tiled = np.repeat(features[None], samples, axis=0).reshape(samples * BLOCK, -1)
             draws = keras.ops.convert_to_numpy(member.head(tiled, training=True))
-            values.append(draws.reshape(samples, BLOCK, -1)[:, :count].transpose(1, 2, 0))
-    return np.concatenate(values, axis=2)
+            drawn.append(_components(draws, member, samples, count))
+    values, weights = zip(*drawn, strict=True)
+    mixed = None if weights[0] is None else np.concatenate(weights, axis=2) / len(weights)
+    return np.concatenate(values, axis=2), mixed
+
+
+def _components(draws, member, samples, count):
+    """Concentrations and weights of one view; the components of a sample are neighbours.
+
+    Args:
+        draws: (samples * BLOCK, outputs).
+        member: a `GalaxyModel`.
+        samples: dropout draws.
+        count: galaxies of the block.
+
+    Returns:
+        ((galaxies, answers, samples * components), (galaxies, questions, the same); None without mixtures).
+    """
+
+    def of_galaxies(found):
+        found = found.reshape(samples, BLOCK, -1, member.components)[:, :count]
+        return found.transpose(1, 2, 0, 3).reshape(count, found.shape[2], -1)
+
+    if member.kind != "mixtures":
+        return of_galaxies(draws), None
+    values, weights = models.split_mixtures(draws, member.tree, member.components)
+    return of_galaxies(values), of_galaxies(weights) / samples
 
 
 def reseed(head, text):
@@ -267,7 +306,13 @@ class Predictor:
                 _draw_block(self.members, names, pixels, number * BLOCK, samples, views, seed)
                 for number, (names, pixels, _) in enumerate(datasets.stored_batches(store, BLOCK))
             ]
-        return describe(table["id_str"], np.concatenate(blocks), self.members[0], credible_level)
+        values, weights = zip(*blocks, strict=True)
+        weights = None if weights[0] is None else np.concatenate(weights)
+        first = self.members[0]
+        # The numbers of a mixture are concentrations and weights, as in files of predictions.
+        kind = "concentrations" if first.kind == "mixtures" else first.kind
+        about = SimpleNamespace(kind=kind, tree=first.tree, columns=first.columns)
+        return describe(table["id_str"], np.concatenate(values), about, credible_level, weights=weights)
 
 
 def load(*folders):

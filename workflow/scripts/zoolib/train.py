@@ -18,6 +18,7 @@ from zoolib.job.provenance import hash_of, hash_of_file
 from zoolib.learning import datasets, fitting, models
 from zoolib.learning.backbones import build_backbone
 from zoolib.learning.blocks import nested_layers
+from zoolib.learning.familiar import FAMILIAR, familiar_galaxies
 from zoolib.learning.likelihood import QuestionLosses, TreeLoss
 
 
@@ -109,12 +110,13 @@ def build_network(tree, image, settings):
     if settings["start_from"]:
         start = models.load_model(settings["start_from"])
         models.check_same_use(start.about, tree, image, settings["start_from"])
-        # Only a mixture has components; the first models had no choice of the head.
-        for key in ("mixed_precision", "head", "components"):
-            found = start.about["training"].get(key, "dirichlet" if key == "head" else None)
-            if found != settings.get(key):
+        keys = ("mixed_precision", "head")
+        keys += ("components",) if settings["head"] == "dirichlet_mixture" else ()
+        for key in keys:
+            found = start.about["training"].get(key, "dirichlet")
+            if found != settings[key]:
                 raise UserError(
-                    f"train.{key} is {settings.get(key)}, but the model in train.start_from"
+                    f"train.{key} is {settings[key]}, but the model in train.start_from"
                     f" ({settings['start_from']}) has {found}; set train.{key} to the model's value."
                 )
         return start.network
@@ -239,6 +241,9 @@ def train_member(member, train, validation, job):
         # Other Keras backends cannot read a model whose BatchNorm is synchronized.
         normalize_together(network, False)
         about = _describe(member, learn.count, data, history)
+        with datasets.images_read(learn, check):
+            backbone, augmentation = network.get_layer("backbone"), member.settings["augmentation"]
+            about[FAMILIAR] = familiar_galaxies(backbone, learn, check, augmentation)
         return network, history, {**about, "learned_from": member.learned_from(train[1] + validation[1])}
 
     fitting.run_training(job, identity, fit)

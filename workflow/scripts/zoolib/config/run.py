@@ -119,7 +119,8 @@ class Run:
         train = {**self.config["train"], "augmentation": self.augmentations[0]}
         if train["pretrained"]:
             train["pretrained"] = model_folder(train["pretrained"], self.config, self.config["image"])
-        return {key: value for key, value in train.items() if key != "ensembles"}
+        unused = {"ensembles"} if train["head"] == "dirichlet_mixture" else {"ensembles", "components"}
+        return {key: value for key, value in train.items() if key not in unused}
 
     @cached_property
     def used_ensembles(self):

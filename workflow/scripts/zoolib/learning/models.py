@@ -277,7 +277,9 @@ def _read_about(path):
         missing = sorted({"kind", "tree", "columns", "image", "training"} - set(about))
         if missing:
             raise ValueError(f"has no '{missing[0]}'")
-    except (ValueError, OSError, RecursionError) as error:
+        if about["kind"] == "mixtures" and "components" not in about["training"]:
+            raise ValueError("has no 'training.components'")
+    except (ValueError, TypeError, OSError, RecursionError) as error:
         check_machine(error, path)
         reason = str(error).splitlines()[0]
         raise UserError(f"{path}: cannot be read ({reason}); it is damaged: train the model again.") from None
