@@ -13,8 +13,8 @@ from textwrap import wrap
 from typing import NamedTuple
 
 ZOOLIB = Path(__file__).resolve().parents[2] / "workflow" / "scripts" / "zoolib"
-STAGES = ("download", "catalog", "shards", "pretrained", "train", "predict", "finetune", "evaluate")
-STAGES += ("paper", "report", "check_record")
+STAGES = ("download", "catalog", "shards", "pretrained", "train", "recalibrate", "predict", "finetune")
+STAGES += ("evaluate", "paper", "report", "check_record")
 # Packages, and modules of the top level, from the ground up. A module imports from the layers below its own;
 # modules of one package import each other too.
 LAYERS = (

@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import h5py
 import numpy as np
@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from zoolib.config.trees import DecisionTree
 from zoolib.job.logs import UserError, check_machine, log, progress, whole
 from zoolib.job.provenance import hash_of
+from zoolib.posteriors import recalibration
 from zoolib.posteriors.parts import (
     DAMAGED,
     FORMAT,
@@ -54,7 +55,8 @@ class Predictions:
         values: the HDF5 dataset (galaxies, answers, components). The components of a sample are neighbours.
         labels: plain values of each `Label` of a finetuned task; None if the file does not name them.
         weights: the HDF5 dataset (galaxies, questions, components); None if all components are equal.
-        per_sample: components of one sample (a member's view and dropout draw).
+        per_sample: components of one sample (a member's view and dropout draw) in what `blocks` yields.
+        recalibrations: what corrects the numbers of each member; None if all stay as they were predicted.
     """
 
     path: str
@@ -66,6 +68,7 @@ class Predictions:
     labels: list | None = None
     weights: h5py.Dataset | None = None
     per_sample: int = 1
+    recalibrations: list | None = None
 
     def blocks(self, size=BLOCK):
         """Read the galaxies in order, a block at a time.
@@ -93,7 +96,20 @@ class Predictions:
                     f" {'' if self.kind == 'values' else 'positive '}number; a part of the predictions is"
                     " missing or broken, so predict it again."
                 )
-            yield rows, values, None if self.weights is None else self._read_weights(rows)
+            weights = None if self.weights is None else self._read_weights(rows)
+            if self.recalibrations:
+                stored = self.per_sample // recalibration.pieces(self.recalibrations)
+                values, weights, _ = recalibration.apply(
+                    self.recalibrations, values, weights, self.tree, stored
+                )
+            yield rows, values, weights
+
+    @property
+    def recalibrated(self):
+        """{question: the kind of correction of each member}; {} if no member has a recalibration."""
+        found = self.recalibrations or []
+        names = [question.name for question in self.tree.questions] if found else []
+        return {name: [one[name]["kind"] if one else "leave" for one in found] for name in names}
 
     def _read_weights(self, rows):
         weights = self._read(self.weights, rows)
@@ -144,13 +160,15 @@ def open_predictions(path, recalibrations=None):
 
     Args:
         path: HDF5 with the datasets `predictions`, `id_str` and `label_cols`; it may be virtual.
+        recalibrations: files `recalibration.json` of members, in any order; `blocks` then yields corrected
+            numbers. Without them it yields what the models predicted.
 
     Yields:
         `Predictions`.
 
     Raises:
-        UserError: there is no such file, it is not HDF5, a dataset is missing, or one of the files that a
-            virtual file refers to is missing or another one.
+        UserError: there is no such file, it is not HDF5, a dataset is missing, one of the files that a
+            virtual file refers to is missing or another one, or a recalibration is of another model.
     """
     try:
         if not is_stamped(path):
@@ -168,7 +186,20 @@ def open_predictions(path, recalibrations=None):
             check_machine(error, path)
             reason = " ".join(str(error).split())
             raise UserError(f"{path}: the predictions are damaged ({reason}); predict again.") from None
-        yield opened
+        yield _recalibrated(opened, recalibrations) if recalibrations else opened
+
+
+def _recalibrated(opened, paths):
+    """Predictions that are corrected by the recalibrations of their members."""
+    models = json.loads(attributes(opened.values.file).get("model_files", "null"))
+    if models is None or opened.kind != "concentrations":
+        what = "does not say which files its models are" if models is None else f"has {opened.kind}"
+        raise UserError(
+            f"{opened.path}: {what}, so {paths[0]} cannot be applied to it; predict again with this version"
+            " and a model of a tree, or set predict.recalibrate to false."
+        )
+    found = recalibration.of_members(paths, models, opened.tree, opened.path)
+    return replace(opened, recalibrations=found, per_sample=opened.per_sample * recalibration.pieces(found))
 
 
 def _read_about(path, file):
@@ -215,20 +246,22 @@ def _read_about(path, file):
     )
 
 
-def describe_posteriors(predictions, output, credible_level, cuts=(), threads=1):
+def describe_posteriors(predictions, output, credible_level, cuts=(), threads=1, recalibrations=None):
     """Write the flat catalogue of a file of predictions, with the columns of `summary.describe`.
 
     Args:
         predictions: HDF5 of predictions.
-        output: Parquet to write; its metadata have kind, credible_level, tree and which part it is.
+        output: Parquet to write; its metadata have kind, credible_level, tree, recalibrated (see
+            `Predictions.recalibrated`) and which part it is.
         credible_level: mass of the intervals, between 0 and 1.
         cuts: `DecisionTree.cuts` to apply.
         threads: blocks of galaxies that are processed at once.
+        recalibrations: files of the members to correct the predictions by.
 
     Raises:
         UserError: the predictions cannot be read.
     """
-    with open_predictions(predictions) as opened, whole(output) as partial:
+    with open_predictions(predictions, recalibrations) as opened, whole(output) as partial:
         if cuts and opened.tree and not any(set(cut.answers) <= set(opened.columns) for cut in cuts):
             log.info("no suggested cut is on answers of '%s', so the table has none", opened.tree.name)
 
@@ -240,6 +273,7 @@ def describe_posteriors(predictions, output, credible_level, cuts=(), threads=1)
         empty = table_of(slice(0, 0), *nothing)
         about = {"kind": opened.kind, "credible_level": str(credible_level)}
         about |= {"tree": json.dumps(opened.tree.to_dict())} if opened.tree else {}
+        about |= {"recalibrated": json.dumps(opened.recalibrated)} if opened.recalibrated else {}
         part = part_of(opened.values.file)
         about |= {"part": json.dumps({name: part[name] for name in PART if name in part})}
         about |= {"checksum": _checksum(about, empty.schema.names)}
@@ -292,7 +326,8 @@ def _check_described(path, schema):
     about = {name.decode(): value.decode() for name, value in about.items()}
     if "checksum" in about and about["checksum"] != _checksum(about, schema.names):
         raise ValueError("its metadata are not those that were written")
-    shared = {name: about.get(name, "") for name in ("kind", "credible_level", "tree")}
+    names = ("kind", "credible_level", "tree", "recalibrated")
+    shared = {name: about.get(name, "") for name in names}
     return json.loads(about.get("part", "{}")) | shared
 
 

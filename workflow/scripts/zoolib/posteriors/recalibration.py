@@ -12,8 +12,13 @@ all galaxies.
 What comes out is again a mixture of Dirichlets for each question, so that fractions sum to 1.
 """
 
+import json
+from pathlib import Path
+
 import numpy as np
 from scipy import interpolate, special, stats
+
+from zoolib.job.logs import UserError, check_machine
 
 # Three components replace one. Seven of the same spread gain 0.000 to 0.002 nats a galaxy and question more.
 NODES = stats.norm.ppf((np.arange(3) + 0.5) / 3)
@@ -210,8 +215,7 @@ def apply(recalibrations, values, weights, tree, per_sample=1):
         (values, weights, per_sample) as they were given, of the corrected posterior; values are float64.
     """
     members = [found or {} for found in recalibrations]
-    lengths = {len(one["factors"]) for found in members for one in found.values()}
-    several, share = max(lengths, default=1), values.shape[2] // len(members)
+    several, share = pieces(recalibrations), values.shape[2] // len(members)
     values = np.repeat(np.asarray(values, dtype=float), several, axis=2)
     added = any(len(one["added"]) for found in members for one in found.values())
     if weights is not None:
@@ -229,3 +233,59 @@ def apply(recalibrations, values, weights, tree, per_sample=1):
                 more = np.tile(np.repeat(one["added"], several), share // per_sample) / (several * samples)
                 weights[:, number, own] = (1 - sum(one["added"])) * weights[:, number, own] + more
     return values, weights, per_sample * several
+
+
+def pieces(recalibrations):
+    """How many components each component becomes by `apply`, 1 or 3."""
+    return max((len(one["factors"]) for found in recalibrations for one in (found or {}).values()), default=1)
+
+
+def of_members(paths, models, tree, origin):
+    """Read the recalibrations of an ensemble, and find the member that each one belongs to.
+
+    Args:
+        paths: files `recalibration.json`, in any order; members without one stay as they are.
+        models: the checksum of each member's `model.keras`.
+        tree: the `DecisionTree` of the members.
+        origin: what the members are, in messages.
+
+    Returns:
+        A list for `apply`, one entry a member; None where no member has a recalibration.
+
+    Raises:
+        UserError: a file is damaged, or belongs to a model that is no member.
+    """
+    found = {}
+    for path in paths:
+        about = _read(path, tree)
+        if about["model"] not in models:
+            raise UserError(
+                f"{path}: belongs to another model.keras (checksum {about['model'][:12]}…) than"
+                f" {origin} ({', '.join(str(model)[:12] for model in models)}); if this run trains the"
+                " model, type the same command with --forcerun recalibrate; if not, delete this file or copy"
+                " the one that belongs to the model, or set predict.recalibrate to false."
+            )
+        found[about["model"]] = about["questions"]
+    return [found.get(model) for model in models] if found else None
+
+
+def _read(path, tree):
+    """The content of a `recalibration.json`, checked so far that `apply` can use it."""
+    try:
+        about = json.loads(Path(path).read_text())
+        if not isinstance(about["model"], str):
+            raise ValueError("'model' is no text")
+        for question in tree.questions:
+            one = about["questions"][question.name]
+            factors, added = (np.array(one[key], float) for key in ("factors", "added"))
+            good = factors.shape in ((1,), NODES.shape) and np.isfinite(factors).all() and (factors > 0).all()
+            if not good or added.ndim != 1 or not (added >= 0).all() or added.sum() > 1 + 1e-9:
+                raise ValueError(f"impossible numbers for '{question.name}'")
+    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
+        check_machine(error, path)
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{path}: cannot be read as a recalibration of the tree '{tree.name}' ({reason}); delete it, and"
+            " if this run trains the model, type the same command again."
+        ) from None
+    return about

@@ -1,0 +1,81 @@
+"""Stage recalibrate: what the votes of the validation galaxies say about the posteriors of a member."""
+
+import json
+
+import numpy as np
+
+from zoolib.job.logs import UserError, log, whole
+from zoolib.job.provenance import hash_of_file
+from zoolib.posteriors import recalibration
+from zoolib.posteriors.files import open_predictions
+from zoolib.scores.questions import matching_rows, votes_of
+
+# Galaxies that are enough for every fit: their numbers are in memory at once (85 MB for 25,000 galaxies with
+# 34 answers and 25 samples), and the time grows with them.
+MOST = 50_000
+
+
+def recalibrate(predictions, model, catalog, settings, output):
+    """Fit the recalibration of a member on the votes of the validation galaxies.
+
+    The model has not learned from their votes, but the epoch at which its training stopped was chosen by
+    them. The test galaxies have no part in it.
+
+    Args:
+        predictions: HDF5 of the validation galaxies, predicted by this member alone, with the samples and
+            views of the targets.
+        model: the member's `model.keras`.
+        catalog: of the validation galaxies (Parquet), with their votes.
+        settings: samples, views and seed.
+        output: JSON to write, beside the model: `model` (checksum of `model.keras`), `samples`, `views`,
+            `seed`, `galaxies`, and `questions` (see `recalibration.fit`).
+
+    Raises:
+        UserError: no galaxy is in both files, or the model does not predict concentrations.
+    """
+    with open_predictions(predictions) as opened:
+        if opened.kind != "concentrations":
+            raise UserError(
+                f"{model}: predicts {opened.kind}, expected concentrations, as a recalibration is of"
+                " Dirichlets; set predict.recalibrate to false."
+            )
+        table, rows = matching_rows(opened, catalog)
+        votes = votes_of(table, opened.tree, catalog)
+        if len(rows) > MOST:
+            chosen = np.random.default_rng(settings["seed"]).choice(len(rows), MOST, replace=False)
+            rows, votes = rows[chosen], votes[chosen]
+        values, weights = _read(opened, rows)
+        log.info("%s galaxies with %d components", f"{len(rows):,}", values.shape[2])
+        found = recalibration.fit(votes, values, opened.tree, settings["seed"], weights, opened.per_sample)
+    for name, one in found.items():
+        log.info("%s: %s", name, _in_words(one))
+    about = {"model": hash_of_file(model), **settings, "galaxies": len(rows), "questions": found}
+    with whole(output) as partial:
+        partial.write_text(json.dumps(about, indent=1, allow_nan=False) + "\n")
+
+
+def _read(opened, rows):
+    """Numbers of some galaxies in single precision: values, and weights or None."""
+    values = np.empty((len(rows), *opened.values.shape[1:]), np.float32)
+    weights = None
+    if opened.weights is not None:
+        weights = np.empty((len(rows), *opened.weights.shape[1:]), np.float32)
+    for block, of_values, of_weights in opened.blocks():
+        here = np.flatnonzero((rows >= block.start) & (rows < block.stop))
+        values[here] = of_values[rows[here] - block.start]
+        if weights is not None:
+            weights[here] = of_weights[rows[here] - block.start]
+    return values, weights
+
+
+def _in_words(one):
+    if one["before"] is None:
+        return f"{one['galaxies']} galaxies are too few, so it stays as it is"
+    if one["kind"] == "leave":
+        return f"stays as it is ({one['galaxies']:,} galaxies, {one['before']:.4f} nats)"
+    factors = ", ".join(f"{factor:.2f}" for factor in one["factors"])
+    moved = f", {sum(one['added']):.0%} of the weights fixed" if one["added"] else ""
+    return (
+        f"{one['kind']}, concentrations times {factors}{moved}: {one['after']:.4f} instead of"
+        f" {one['before']:.4f} nats ({one['galaxies']:,} galaxies, cross-validated)"
+    )
