@@ -147,6 +147,7 @@ CHANGES = {
     "more samples or views": [{"predict": {"samples": 7}}],
     "another number of `predict.chunks`: 2": [{"predict": {"chunks": 2}}],
     "another target": [{"predict": {"targets": [TARGET, {**TARGET, "name": "val", "split": "val"}]}}],
+    "another `predict.acquisition`": [{"predict": {"acquisition": "paper"}}],
     "another `predict.credible_level`": [{"predict": {"credible_level": 0.5}}],
     "a new task": [{"finetune": {"tasks": [TASK, {**TASK, "name": "again"}]}}],
     "a task's strategy, head or learning rate": [
