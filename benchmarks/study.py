@@ -166,7 +166,8 @@ def remedies(val, test):
 
 def judge(covered):
     """How many pairs of question and level deviate by an accepted amount, and the greatest deviations."""
-    chosen = covered[(covered["answer"] == "all") & (covered["galaxies"] >= calibration.ENOUGH)]
+    chosen = calibration.judged(covered)
+    chosen = chosen[chosen["galaxies"] >= calibration.ENOUGH]
     chosen = chosen.assign(deviation=100 * (chosen["actual"] - chosen["expected"]))
     truth, votes = (chosen[chosen["measure"] == measure] for measure in PANELS)
     greatest = truth.groupby("stated")["deviation"].agg(
@@ -226,11 +227,13 @@ def study_calibration(results):
 
 def question_table(covered):
     """Lines of a table of deviations, a row for each question."""
-    covered = covered[covered["answer"] == "all"]
+    covered = calibration.judged(covered)
     covered = covered.assign(deviation=100 * (covered["actual"] - covered["expected"]))
     heading = [f"{measure} {level:.0%}" for measure in PANELS for level in calibration.LEVELS]
     lines = [f"| question | galaxies | {' | '.join(heading)} |", f"| --- | ---: |{' ---: |' * len(heading)}"]
-    for (question, galaxies), rows in covered.groupby(["question", "galaxies"], sort=False):
+    for question, rows in covered.groupby("question", sort=False):
+        # Of the truth, which comes first; votes are known of those of these galaxies that have any.
+        galaxies = rows["galaxies"].iloc[0]
         points = rows.set_index(["measure", "stated"])["deviation"]
         cells = [f"{points[measure, level]:+.1f}" for measure in PANELS for level in calibration.LEVELS]
         lines.append(f"| {question} | {galaxies:,} | {' | '.join(cells)} |")
@@ -247,7 +250,7 @@ def draw_coverages(tables):
     with drawing(outputs, figsize=(4.4 * len(tables) + 3, 17), layout="constrained") as figure:
         panels = figure.subplots(3, len(tables), squeeze=False)
         for column, (title, (covered, intervals)) in enumerate(tables.items()):
-            covered = covered[covered["answer"] == "all"]
+            covered = calibration.judged(covered)
             for row, (measure, (what, band)) in enumerate(PANELS.items()):
                 panel = panels[row, column]
                 deviations(panel, covered[covered["measure"] == measure], what, band)

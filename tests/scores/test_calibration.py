@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import study
+from drawn import SHARES, duplicated, some_shares
 from matplotlib import pyplot as plt
 from scipy import stats
 from zoolib.config.trees import DecisionTree
@@ -45,13 +46,12 @@ def survey():
     return values, votes, true
 
 
-def coverage_of(values, votes, true, kind="concentrations"):
+def coverage_of(values, votes, true, kind="concentrations", weights=None):
     """Two blocks, as in a file."""
-    half = [slice(0, 2000), slice(2000, None)]
-    found = [
-        calibration.measure(values[part], votes[part], None if true is None else true[part], TREE, kind)
-        for part in half
-    ]
+    found = []
+    for part in (slice(0, 2000), slice(2000, None)):
+        known, shares = (None if numbers is None else numbers[part] for numbers in (true, weights))
+        found.append(calibration.measure(values[part], votes[part], known, TREE, kind, shares))
     return calibration.summarise(found)
 
 
@@ -66,13 +66,79 @@ def test_posteriors_that_are_right_hold_what_they_state(survey):
     assert (votes["expected"] > votes["stated"] + 0.01).all()
     assert list(covered["question"].unique()) == ["shape", "ring", "bar"]
     assert (covered.groupby(["question", "measure"])["answer"].nunique() >= 3).all()
+    # What all volunteers are asked counts for all galaxies, however they are chosen.
+    sizes = covered[covered["question"] == "ring"].groupby(["measure", "selected"])["galaxies"].first()
+    assert (sizes == GALAXIES).all() and len(sizes) == 4
+
+
+def test_weighted_mixtures_that_are_right_hold_what_they_state():
+    random = np.random.default_rng(11)
+    # Components that prefer different answers, with weights that are far from equal.
+    values = random.gamma(1.2, 6, (GALAXIES, 7, 1)) * random.uniform(0.7, 1.4, (GALAXIES, 7, 3)) + 0.2
+    values[:, [0, 3, 5], 0] *= 5
+    values[:, [1, 4, 6], 1:] *= 5
+    weights = np.broadcast_to(SHARES, (GALAXIES, 3, 3))
+    true, votes = np.empty((GALAXIES, 7)), np.zeros((GALAXIES, 7), int)
+    for number, question in enumerate(TREE.questions):
+        chosen = (random.random((GALAXIES, 1)) > weights[:, number].cumsum(axis=1)).sum(axis=1)
+        drawn = random.gamma(values[np.arange(GALAXIES), question.slice, chosen])
+        true[:, question.slice] = drawn / drawn.sum(axis=1, keepdims=True)
+        asked = votes[:, 3] if question.after else 20
+        votes[:, question.slice] = random.multinomial(asked, true[:, question.slice])
+    covered, _ = coverage_of(values, votes, true, weights=weights)
+    sigma = np.sqrt(covered["expected"] * (1 - covered["expected"]) / covered["galaxies"])
+    assert ((covered["actual"] - covered["expected"]).abs() < 4 * sigma + 1e-9).all()
+    # The same components with equal weights are wrong, so the weights matter.
+    equal, _ = coverage_of(values, votes, true)
+    assert ((equal["actual"] - equal["expected"]).abs() > 4 * sigma).mean() > 0.3
+
+
+def test_weights_are_as_if_components_were_duplicated(survey):
+    values, votes, true = (numbers[:400] for numbers in survey)
+    weights = some_shares(400, TREE)
+    many = duplicated(values, TREE, weights)
+    found = calibration.measure(values, votes, true, TREE, "concentrations", weights)
+    expected = calibration.measure(many, votes, true, TREE, "concentrations")
+    for one, other in zip(found, expected, strict=True):
+        pd.testing.assert_frame_equal(one, other)
+
+
+def test_galaxies_that_votes_choose_are_those_with_other_truths():
+    """Every galaxy has the right posterior. Those with more rings have more bars, which no question knows."""
+    random = np.random.default_rng(5)
+    values = np.full((GALAXIES, 7, 1), 3.0)
+    # A ring is expected in 4 of 10 answers. Some galaxies surely have one.
+    values[:, 3:5, 0] = [4, 6]
+    values[:1000, 3:5, 0] = [12, 2]
+    common = random.normal(size=(GALAXIES, 1))
+    ranks = stats.norm.cdf(0.9 * common + np.sqrt(1 - 0.9**2) * random.normal(size=(GALAXIES, 2)))
+    true, votes = np.full((GALAXIES, 7), 1 / 3), np.zeros((GALAXIES, 7), int)
+    for number, question in enumerate(TREE.questions[1:]):
+        alpha = values[:, question.slice, 0]
+        true[:, question.slice.start] = stats.beta.ppf(ranks[:, number], alpha[:, 0], alpha[:, 1])
+        true[:, question.slice.start + 1] = 1 - true[:, question.slice.start]
+        asked = votes[:, 3] if question.after else 40
+        votes[:, question.slice] = random.multinomial(asked, true[:, question.slice])
+    covered, _ = coverage_of(values, votes, true)
+    bar = covered[(covered["question"] == "bar") & (covered["answer"] == "all")]
+    truth = bar[bar["measure"] == "truth"].set_index(["selected", "stated"])
+    assert truth.loc[("predicted", 0.5), "galaxies"] == 1000
+    assert truth.loc[("votes", 0.5), "galaxies"] > 1500
+    deviation = truth["actual"] - truth["expected"]
+    sigma = np.sqrt(LEVELS * (1 - LEVELS) / 1000)
+    assert (deviation["predicted"].abs() < 4 * sigma).all()
+    assert deviation["votes", 0.5] < -0.05
+    # The one is judged, the other lies beside it.
+    assert set(calibration.judged(covered)["selected"]) == {"predicted"}
+    assert calibration.worst(covered, "truth")["question"] != "bar"
 
 
 @pytest.mark.parametrize("factor, sign", [(6, -1), (1 / 6, 1)])
 def test_posteriors_that_are_too_sure_or_too_modest_show_it(survey, factor, sign):
     values, votes, true = survey
     covered, _ = coverage_of(factor * values, votes, true)
-    covered = covered[(covered["answer"] == "all") & (covered["stated"] == 0.5)]
+    covered = calibration.judged(covered)
+    covered = covered[covered["stated"] == 0.5]
     deviation = covered.set_index(["measure", "question"]).eval("actual - expected")
     assert (sign * deviation["truth"] > 0.15).all()
     assert (sign * deviation["votes"] > 0.03).all()
@@ -146,7 +212,10 @@ def test_a_question_that_nobody_was_asked(survey):
         [calibration.measure(values, votes, true, TREE, "concentrations")]
     )
     bar = covered[covered["question"] == "bar"]
-    assert (bar["galaxies"] == 0).all() and bar["actual"].isna().all()
+    # Its truth is known all the same, of the galaxies of which the model expects that it is asked.
+    known = (bar["measure"] == "truth") & (bar["selected"] == "predicted")
+    assert (bar["galaxies"][~known] == 0).all() and bar["actual"][~known].isna().all()
+    assert (bar["galaxies"][known] > 10).all() and bar["actual"][known].notna().all()
     assert calibration.worst(covered, "truth") is None
     assert "no question counts" in calibration.verdicts(covered)[0]
     assert "bar" not in set(intervals["question"])
@@ -196,7 +265,7 @@ def test_a_simulated_surveys_files_are_measured_and_drawn(survey, files):
     found = pd.read_csv(outputs[0])
     shape = found[(found["question"] == "shape") & (found["answer"] == "all")]
     assert set(shape["galaxies"]) == {4500}
-    truth = shape[shape["measure"] == "truth"]
+    truth = shape[(shape["measure"] == "truth") & (shape["selected"] == "predicted")]
     # Galaxies that were confused with one another would hold far less.
     np.testing.assert_allclose(truth["actual"], LEVELS, atol=0.02)
     texts = drawn_text(files, outputs)

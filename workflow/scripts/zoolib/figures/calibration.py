@@ -5,7 +5,7 @@ from matplotlib.ticker import PercentFormatter
 
 from zoolib.figures.style import COLORS, FAINT, drawing
 from zoolib.job.words import in_words
-from zoolib.scores.calibration import ENOUGH, MEASUREMENTS
+from zoolib.scores.calibration import ENOUGH, MEASUREMENTS, judged
 
 # Measure: the title of its panel, and the deviation in percentage points that is accepted.
 PANELS = {
@@ -24,7 +24,7 @@ def draw_calibration(coverage, calibration, outputs):
         outputs: paths to write the figure to.
     """
     covered, intervals = pd.read_csv(coverage), pd.read_csv(calibration)
-    covered = covered[covered["answer"] == "all"]
+    covered = judged(covered)
     questions = list(covered["question"].unique())
     measures = [measure for measure in PANELS if measure in set(covered["measure"])]
     height = max(6.5, 2.2 + 0.5 * len(questions))

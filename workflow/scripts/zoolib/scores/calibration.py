@@ -8,11 +8,15 @@ from zoolib.job.logs import log, progress, whole
 from zoolib.posteriors.files import open_predictions
 from zoolib.posteriors.information import vote_probabilities
 from zoolib.posteriors.intervals import marginals
+from zoolib.posteriors.summary import RELEVANT, mean_fractions, probability_asked
 from zoolib.posteriors.unseen import check_unseen
 from zoolib.scores.questions import matching_rows, relevant, votes_of
 
 # Masses of the central intervals that are tested.
 LEVELS = np.array([0.5, 0.8, 0.9, 0.95])
+# How the galaxies of a question are chosen: by the share of volunteers that the model expects to be asked it,
+# or by the votes. The first one is judged, because votes choose galaxies by the truth that they depend on.
+SELECTED = ("predicted", "votes")
 # Fewest galaxies for a question to be judged: with 200, the standard error of a share is 3.5 points at
 # 50 % and 1.5 points at 95 %.
 ENOUGH = 200
@@ -27,14 +31,16 @@ MEASUREMENTS = 100
 def calibrate(predictions, test, truth, output):
     """Compare the mass of intervals with how often they hold what they should.
 
-    A question counts for a galaxy if at least half of its volunteers were asked it, as in the scores.
+    A question counts for a galaxy if the model expects at least half of the volunteers to be asked it
+    (`predicted`). The galaxies that it counts for in the scores are measured beside that (`votes`): the
+    votes on one question choose galaxies by their truth, which is not independent of the truth of another.
     Each answer has two measures:
 
     - `truth`, only for a simulated survey: how often the true probability of the answer lies in its
       central credible interval.
     - `votes`: how often the number of votes for the answer lies in its central predictive interval,
-      given the number of volunteers that were asked. Votes are whole numbers, so such an interval holds
-      more than the stated mass. The share is compared with the mass that the interval has.
+      given the number of volunteers that were asked, one or more. Votes are whole numbers, so such an
+      interval holds more than the stated mass. The share is compared with the mass that the interval has.
 
     Args:
         predictions: HDF5 of concentrations, or of the probabilities of a tree's answers.
@@ -42,9 +48,9 @@ def calibrate(predictions, test, truth, output):
         truth: Parquet with the true answer probabilities in the columns of the tree; None for a real
             survey.
         output: attributes with the paths of two CSV files to write.
-            coverage: question, answer (`all` for all answers of the question together), measure, stated
-            (mass), expected (mass that the intervals have), actual (share of them that hold what they
-            should), galaxies.
+            coverage: question, answer (`all` for all answers of the question together), measure, selected
+            (how the galaxies were chosen), stated (mass), expected (mass that the intervals have), actual
+            (share of them that hold what they should), galaxies.
             calibration, figure 19 of Walmsley et al. 2022: question, votes (group of galaxies), expected
             (mean mass of the intervals of a bin), actual (share of them that hold the votes), intervals.
 
@@ -59,12 +65,12 @@ def calibrate(predictions, test, truth, output):
         votes = votes_of(catalog, opened.tree, test)
         true = true_probabilities(truth, catalog["id_str"], opened.tree) if truth else None
         with progress(None, "measuring coverage", total=len(opened.id_str)) as meter:
-            for block, values, _ in opened.blocks():
+            for block, values, weights in opened.blocks():
                 here = np.flatnonzero((rows >= block.start) & (rows < block.stop))
                 known = None if true is None else true[here]
-                found = measure(
-                    values[rows[here] - block.start], votes[here], known, opened.tree, opened.kind
-                )
+                chosen = rows[here] - block.start
+                shares = None if weights is None else weights[chosen]
+                found = measure(values[chosen], votes[here], known, opened.tree, opened.kind, shares)
                 of_blocks.append(found)
                 meter.update(len(values))
     covered, intervals = summarise(of_blocks)
@@ -89,49 +95,60 @@ def true_probabilities(truth, ids, tree):
     return pd.read_parquet(truth).set_index("id_str").loc[ids, tree.columns].to_numpy(float)
 
 
-def measure(values, votes, true, tree, kind):
+def measure(values, votes, true, tree, kind, weights=None):
     """Count the truths and votes that lie inside the intervals of some galaxies.
 
     Args:
-        values: (galaxies, answers of all questions, samples), concentrations or probabilities.
+        values: (galaxies, answers of all questions, components), concentrations or probabilities.
         votes: (galaxies, answers of all questions).
         true: (galaxies, answers of all questions) true probabilities, or None.
         tree: a `DecisionTree`.
         kind: what the values are, `concentrations` or `probabilities`.
+        weights: (galaxies, questions, components), >= 0, of a mixture of Dirichlets; None if all
+            components are equal.
 
     Returns:
         Two data frames for `summarise`: counts of the central intervals, and counts of figure 19.
     """
-    covered, intervals = [], []
-    held = None if true is None else true_inside(values, true, tree, kind)
-    for question in tree.questions:
-        counts = relevant(votes, question, tree)
-        answered = votes[counts][:, question.slice]
-        if held is not None:
-            inside = held[counts][:, question.slice]
-            covered.append(_counted(question, "truth", inside, np.broadcast_to(LEVELS, inside.shape)))
-        inside, mass = np.empty((2, *answered.shape, len(LEVELS)))
+    covered, intervals = [], [_binned(None, None, [], [])]
+    held = None if true is None else true_inside(values, true, tree, kind, weights)
+    expected = probability_asked(mean_fractions(values, tree, weights), tree)
+    for number, question in enumerate(tree.questions):
+        answered = votes[:, question.slice]
         asked = answered.sum(axis=1)
-        for total in np.unique(asked):
-            alike = asked == total
-            chances = vote_probabilities(values[counts][alike], tree, question.columns, int(total), kind)
+        chosen = (expected[:, number] >= RELEVANT, relevant(votes, question, tree))
+        counted = np.flatnonzero((asked > 0) & (chosen[0] | chosen[1]))
+        inside, mass = np.zeros((2, *answered.shape, len(LEVELS)))
+        for total in np.unique(asked[counted]):
+            alike = counted[asked[counted] == total]
+            shares = None if weights is None else weights[alike]
+            chances = vote_probabilities(values[alike], tree, question.columns, int(total), kind, shares)
             inside[alike], mass[alike] = votes_inside(chances, answered[alike])
             for group, (more, fewer) in GROUPS.items():
                 if len(question.answers) == 2 and more < total < fewer:
-                    measured = highest_density(chances[:, 0], answered[alike, 0])
+                    some = chosen[0][alike]
+                    measured = highest_density(chances[some, 0], answered[alike[some], 0])
                     intervals.append(_binned(question, group, *measured))
-        covered.append(_counted(question, "votes", inside, mass))
-    return pd.concat(covered), pd.concat([_binned(None, None, [], []), *intervals])
+        for selected, rows in zip(SELECTED, chosen, strict=True):
+            if held is not None:
+                within = held[rows][:, question.slice]
+                of_truth = within, np.broadcast_to(LEVELS, within.shape)
+                covered.append(_counted(question, "truth", selected, *of_truth))
+            rows = rows & (asked > 0)
+            covered.append(_counted(question, "votes", selected, inside[rows], mass[rows]))
+    return pd.concat(covered), pd.concat(intervals)
 
 
-def true_inside(values, true, tree, kind):
+def true_inside(values, true, tree, kind, weights=None):
     """Whether true probabilities lie inside central credible intervals of the masses `LEVELS`.
 
     Args:
-        values: (galaxies, answers of all questions, samples), concentrations or probabilities.
+        values: (galaxies, answers of all questions, components), concentrations or probabilities.
         true: (galaxies, answers of all questions).
         tree: a `DecisionTree`.
         kind: what the values are.
+        weights: (galaxies, questions, components), >= 0, of a mixture of Dirichlets; those of a question
+            sum to 1. None if all components are equal.
 
     Returns:
         (galaxies, answers of all questions, levels), bool.
@@ -140,7 +157,12 @@ def true_inside(values, true, tree, kind):
         low, high = np.quantile(values, [(1 - LEVELS) / 2, (1 + LEVELS) / 2], axis=2)
         return np.moveaxis((low <= true) & (true <= high), 0, 2)
     # The share of the posterior below the truth is one computation; the quantiles would be four pairs.
-    below = special.betainc(*marginals(values, tree), true[:, :, None]).mean(axis=2)
+    below = special.betainc(*marginals(values, tree), true[:, :, None])
+    if weights is None:
+        below = below.mean(axis=2)
+    else:
+        of_answers = np.repeat(weights, [len(question.answers) for question in tree.questions], axis=1)
+        below = (of_answers * below).sum(axis=2)
     return np.abs(below - 0.5)[:, :, None] <= LEVELS / 2
 
 
@@ -195,7 +217,7 @@ def highest_density(chances, votes):
     return mass[chosen], inside[chosen].astype(float)
 
 
-def _counted(question, measure, inside, mass):
+def _counted(question, measure, selected, inside, mass):
     """Sums over galaxies, one row for each answer and level."""
     answers, levels = len(question.answers), len(LEVELS)
     return pd.DataFrame(
@@ -203,6 +225,7 @@ def _counted(question, measure, inside, mass):
             "question": question.name,
             "answer": np.repeat(question.answers, levels),
             "measure": measure,
+            "selected": selected,
             "stated": np.tile(LEVELS, answers),
             "expected": mass.sum(axis=0).ravel(),
             "actual": inside.sum(axis=0).ravel(),
@@ -231,7 +254,7 @@ def summarise(of_blocks):
         Two data frames with the columns of the two tables of `calibrate`.
     """
     covered, intervals = (pd.concat(tables) for tables in zip(*of_blocks, strict=True))
-    keys = ["question", "answer", "measure", "stated"]
+    keys = ["question", "answer", "measure", "selected", "stated"]
     covered = covered.groupby(keys, sort=False, as_index=False).sum()
     # All answers of a question together: the same galaxies, each counted once for every answer.
     keys.remove("answer")
@@ -242,8 +265,20 @@ def summarise(of_blocks):
     covered[["expected", "actual"]] = covered[["expected", "actual"]].div(covered["times"], axis=0)
     intervals = intervals.groupby(["question", "votes", "bin"], as_index=False).sum()
     intervals[["expected", "actual"]] = intervals[["expected", "actual"]].div(intervals["intervals"], axis=0)
-    columns = ["question", "answer", "measure", "stated", "expected", "actual", "galaxies"]
+    columns = ["question", "answer", "measure", "selected", "stated", "expected", "actual", "galaxies"]
     return covered[columns], intervals.drop(columns="bin")
+
+
+def judged(covered):
+    """The rows that a posterior is judged by: all answers of a question, galaxies by the predicted share.
+
+    Args:
+        covered: the table of coverage.
+
+    Returns:
+        Some of its rows, one for each question, measure and stated mass.
+    """
+    return covered[(covered["answer"] == "all") & (covered["selected"] == SELECTED[0])]
 
 
 def worst(covered, measure):
@@ -256,7 +291,8 @@ def worst(covered, measure):
     Returns:
         Its row, with `deviation` (actual - expected); None where no question has `ENOUGH` galaxies.
     """
-    chosen = covered[(covered["answer"] == "all") & (covered["measure"] == measure)]
+    chosen = judged(covered)
+    chosen = chosen[chosen["measure"] == measure]
     chosen = chosen[chosen["galaxies"] >= ENOUGH]
     deviation = chosen["actual"] - chosen["expected"]
     if chosen.empty:

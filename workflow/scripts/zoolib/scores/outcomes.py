@@ -127,7 +127,7 @@ def read_fits(galaxies, predictions, splits=SPLITS):
             labels = labels_of(opened)
             blocks = [(values, weights) for _, values, weights in opened.blocks()]
             values = np.concatenate([values for values, _ in blocks])
-            weighted = opened.weights is not None
+            weighted = blocks[0][1] is not None
             weights = np.concatenate([weights for _, weights in blocks]) if weighted else None
             positions = pd.Index(opened.id_str)
             _check_labels(catalog.table, labels, galaxies)
