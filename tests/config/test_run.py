@@ -78,7 +78,11 @@ def test_the_training_starts_from_a_folder_and_has_the_steps_of_its_augmentation
     assert settings["image"] == run.config["image"]
     assert run.training["pretrained"] == f"results/gz_decals/pretrained/{encoder_name(settings)}"
     assert run.training["augmentation"]["steps"] and "ensembles" not in run.training
-    assert set(run.training) == set(run.config["train"]) - {"ensembles"}
+    # Only a mixture has components, so another number of them trains no other head again.
+    assert set(run.training) == set(run.config["train"]) - {"ensembles", "components"}
+    mixture = run_of("train: {head: dirichlet_mixture, components: 2}")
+    assert set(mixture.training) == set(mixture.config["train"]) - {"ensembles"}
+    assert mixture.training["components"] == 2
 
 
 def test_a_model_that_the_run_makes_is_a_model_before_it_is_there(run_of):

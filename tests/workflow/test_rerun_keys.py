@@ -16,7 +16,7 @@ catalogs:
   - {name: a, tree: gz_decals_5, table: gz_decals_volunteers_5.parquet,
      archives: [gz_decals_dr5_png_part1.zip]}
 shards: {count: {train: 1, val: 1, test: 1}}
-train: {ensembles: [{name: metrics}, {name: other, splits: [train, test]}]}
+train: {head: dirichlet_mixture, ensembles: [{name: metrics}, {name: other, splits: [train, test]}]}
 predict:
   chunks: 1
   samples: 5
@@ -97,6 +97,7 @@ FIRST = {
     "train_member": {
         "train.backbone": "tiny",
         "train.head": "multinomial",
+        "train.components": 2,
         "train.dropout": 0.3,
         "train.learning_rate": 0.1,
         "train.batch_size": 4,
