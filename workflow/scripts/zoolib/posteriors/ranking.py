@@ -17,7 +17,7 @@ from zoolib.posteriors.information import (
 from zoolib.posteriors.parts import check_together, part_of
 
 
-def rank_galaxies(parts, output, acquisition="joint", seed=0, threads=1):
+def rank_galaxies(parts, output, acquisition="joint", seed=0, threads=1, recalibrations=None):
     """List galaxies by how much a model would learn from volunteers' votes, or from one more label.
 
     Args:
@@ -29,19 +29,20 @@ def rank_galaxies(parts, output, acquisition="joint", seed=0, threads=1):
             `information.featured_information`). Labels have only one kind of information.
         seed: of the run.
         threads: blocks of galaxies that are processed at once.
+        recalibrations: as for `open_predictions`.
 
     Raises:
         UserError: a part cannot be read, the parts are of different models, settings or lists, or the tree
             has no question that `paper` is about.
     """
-    columns, galaxies = _check(parts, acquisition)
+    columns, galaxies = _check(parts, acquisition, recalibrations)
     # The number of simulated values and their largest standard error.
     simulated = np.zeros(2)
 
     def rows():
         with progress(None, "measuring information", total=galaxies) as meter:
             for part in parts:
-                with open_predictions(part) as opened:
+                with open_predictions(part, recalibrations) as opened:
                     measure = _measure(opened, acquisition, seed)
                     for names, found, errors in opened.map(measure, threads):
                         simulated[:] = (
@@ -63,11 +64,11 @@ def rank_galaxies(parts, output, acquisition="joint", seed=0, threads=1):
     log.info("%s: %s galaxies", output, f"{rank:,}")
 
 
-def _check(parts, acquisition):
+def _check(parts, acquisition, recalibrations):
     """Check all parts before any is measured; returns the columns of the list, and how many rows it gets."""
     found, galaxies = {}, 0
     for part in parts:
-        with open_predictions(part) as opened:
+        with open_predictions(part, recalibrations) as opened:
             found[part] = part_of(opened.values.file)
             galaxies += len(opened.id_str)
             tree, labels = opened.tree, _labels(opened)
