@@ -57,6 +57,8 @@ rule predict_chunk:
 rule describe_posteriors:
     input:
         predictions="results/{run}/predict/{target}/chunks/{chunk}.hdf5",
+        recalibrations=by("target", FILES.recalibrations),
+        votes=by("target", FILES.votes),
     output:
         catalog="results/{run}/predict/{target}/catalog/{chunk}.parquet",
     log:

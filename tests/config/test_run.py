@@ -190,6 +190,31 @@ predict:
     assert files.pixels("test") == files.catalog_archives()
 
 
+def test_where_the_votes_of_a_target_lie(run_of):
+    text = """
+predict:
+  posterior_with_votes: true
+  targets:
+    - {name: test, ensemble: metrics, split: test}
+    - {name: all, ensemble: catalog, archives: all}
+    - {name: mine, ensemble: metrics, images: mine}
+    - {name: listed, ensemble: metrics, catalog: mine/labels.csv}
+""" + tasks(f"{RING}, folds: 3", "name: seen, table: mine/labels.csv, images: mine, kind: votes, tree: gz2")
+    run = run_of(text)
+    files, catalogs = Files(run), "results/gz_decals/catalog"
+    found = {name: files.votes(name) for name in (*run.targets, "ring/fold1", "seen")}
+    assert found == {
+        "test": [f"{catalogs}/test.parquet"],
+        "all": [f"{catalogs}/{split}.parquet" for split in ("train", "val", "test")],
+        "mine": [],
+        "listed": ["mine/labels.csv"],
+        "ring/fold1": [],
+        "seen": ["results/gz_decals/finetune/seen/galaxies.parquet"],
+    }
+    run.config["predict"]["posterior_with_votes"] = False
+    assert not any(files.votes(name) for name in found)
+
+
 def test_what_earlier_settings_have_left_is_no_input(run_of):
     """With fewer members or folds, models stay where they are, hours of work; nothing reads them."""
     text = """

@@ -11,7 +11,7 @@ from scipy import stats
 from zoolib.config.trees import DecisionTree
 from zoolib.data.learned import learned_from
 from zoolib.job.logs import UserError
-from zoolib.posteriors.files import open_predictions
+from zoolib.posteriors.files import describe_posteriors, open_predictions, read_described
 from zoolib.posteriors.summary import mean_fractions
 from zoolib.posteriors.unseen import marking_learned
 from zoolib.posteriors.with_votes import describe_with_votes, update, votes_to_use
@@ -197,3 +197,20 @@ def test_a_users_table_may_leave_galaxies_blank_but_not_single_votes(predicted, 
     text.to_csv(tmp_path / "mine.csv", index=False)
     with pytest.raises(UserError, match=f"mine.csv.*{message}"):
         used(path, tmp_path / "mine.csv")
+
+
+def test_the_flat_catalogue_has_the_updated_posteriors(predicted, tmp_path):
+    path, votes, _ = predicted
+    mark(path, of_model(["galaxy 0"]))
+    describe_posteriors(path, tmp_path / "plain.parquet", 0.9)
+    describe_posteriors(path, tmp_path / "more.parquet", 0.9, votes=[votes], threads=2)
+    plain, more = (read_described([tmp_path / f"{name}.parquet"])[0] for name in ("plain", "more"))
+    pd.testing.assert_frame_equal(more[list(plain)], plain)
+    added = more.drop(columns=list(plain))
+    assert list(added) == [
+        f"{a}_fraction_with_votes{end}" for a in SMALL.columns for end in ("", "_low", "_high")
+    ]
+    assert added.isna().all(axis=1).tolist() == [row in (0, 3) for row in range(GALAXIES)]
+    fractions = more[[f"{answer}_fraction_with_votes" for answer in SMALL.columns]].to_numpy()
+    for question in SMALL.questions:
+        np.testing.assert_allclose(fractions[4:, question.slice].sum(axis=1), 1, atol=1e-6)

@@ -133,7 +133,7 @@ FIRST = {
         "predict.targets[].models": {"predict.targets[4].models": ["mine/b"]},
     },
     "describe_posteriors predict_chunk": {"predict.chunks": 2},
-    "describe_posteriors": {"predict.credible_level": 0.5},
+    "describe_posteriors": {"predict.posterior_with_votes": True, "predict.credible_level": 0.5},
     "rank_galaxies": {"predict.acquisition": "paper"},
     "list_galaxies": {
         "predict.targets[].catalog": {"predict.targets[1].catalog": "mine/b.csv"},

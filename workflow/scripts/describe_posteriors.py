@@ -12,3 +12,4 @@ with log_to(snakemake.log[0]):
         cuts=DecisionTree.from_dict(snakemake.params.tree).cuts,
         threads=snakemake.threads,
     )
+        votes=snakemake.input.votes,
