@@ -31,6 +31,7 @@ from zoolib.posteriors.parts import (
     write_checked,
 )
 from zoolib.posteriors.summary import describe
+from zoolib.posteriors.with_votes import describe_with_votes, votes_to_use
 
 # Galaxies in memory at once, for each thread.
 BLOCK = 512
@@ -246,8 +247,10 @@ def _read_about(path, file):
     )
 
 
-def describe_posteriors(predictions, output, credible_level, cuts=(), threads=1, recalibrations=None):
-    """Write the flat catalogue of a file of predictions, with the columns of `summary.describe`.
+def describe_posteriors(
+    predictions, output, credible_level, cuts=(), threads=1, recalibrations=None, votes=()
+):
+    """Write the flat catalogue: `summary.describe`, and the columns of `with_votes`.
 
     Args:
         predictions: HDF5 of predictions.
@@ -257,17 +260,25 @@ def describe_posteriors(predictions, output, credible_level, cuts=(), threads=1,
         cuts: `DecisionTree.cuts` to apply.
         threads: blocks of galaxies that are processed at once.
         recalibrations: files of the members to correct the predictions by.
+        votes: tables of votes that update the posteriors (see `with_votes.votes_to_use`).
 
     Raises:
-        UserError: the predictions cannot be read.
+        UserError: the predictions, or the votes, cannot be read.
     """
     with open_predictions(predictions, recalibrations) as opened, whole(output) as partial:
         if cuts and opened.tree and not any(set(cut.answers) <= set(opened.columns) for cut in cuts):
             log.info("no suggested cut is on answers of '%s', so the table has none", opened.tree.name)
 
+        votes = votes_to_use(opened, votes)
+
         def table_of(rows, values, weights):
             described = describe(opened.id_str[rows], values, opened, credible_level, cuts, weights)
-            return pa.Table.from_pandas(described, preserve_index=False)
+            table = pa.Table.from_pandas(described, preserve_index=False)
+            if votes is not None:
+                updated = describe_with_votes(votes[rows], values, opened.tree, credible_level, weights)
+                for name, column in updated.items():
+                    table = table.append_column(name, pa.array(column, from_pandas=True))
+            return table
 
         nothing = [data if data is None else data[:0] for data in (opened.values, opened.weights)]
         empty = table_of(slice(0, 0), *nothing)
