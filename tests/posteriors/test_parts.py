@@ -255,15 +255,16 @@ def test_a_part_with_damaged_text_is_not_collected(target, what):
     assert not list(target.folder.glob("*.*"))
 
 
-def test_mutated_files_are_refused_or_read_as_they_were(target):
-    part = target.part(0, 1)
+@pytest.mark.parametrize("per_sample", [None, 2])
+def test_mutated_files_are_refused_or_read_as_they_were(target, per_sample):
+    part = target.part(0, 1, per_sample=per_sample)
     described = target.describe(part)
     path = target.collect(part)
 
     def numbers(file):
         with open_predictions(file) as opened:
-            about = opened.id_str.tolist(), opened.columns, opened.kind, opened.tree
-            return [block.tolist() for _, block, _ in opened.blocks()], about
+            about = opened.id_str.tolist(), opened.columns, opened.kind, opened.tree, opened.per_sample
+            return [(values.tolist(), np.array(w).tolist()) for _, values, w in opened.blocks()], about
 
     def table(file):
         found, about = read_described([file])
