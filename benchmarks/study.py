@@ -20,7 +20,7 @@ from zoolib.posteriors.files import open_predictions
 from zoolib.posteriors.summary import log_predictive
 from zoolib.scores import calibration
 from zoolib.scores.baselines import constant_concentrations
-from zoolib.scores.questions import matching_rows, votes_of
+from zoolib.scores.questions import matching_rows, question_losses, votes_of
 
 HEADS = ("dirichlet", "dirichlet_wide", "multinomial")
 BLOCK = 512
@@ -36,12 +36,13 @@ class Posteriors:
     """Predictions for some galaxies of a simulated survey, with their votes and the truth.
 
     Attributes:
-        values: (galaxies, answers of all questions, samples).
+        values: (galaxies, answers of all questions, components).
         kind: `concentrations` or `probabilities`.
         members: of the ensemble; the samples of one member are neighbours.
         tree: the `DecisionTree`.
         votes: (galaxies, answers of all questions).
         true: (galaxies, answers of all questions), probabilities.
+        weights: (galaxies, questions, components); None if all components are equal.
     """
 
     values: np.ndarray
@@ -50,6 +51,7 @@ class Posteriors:
     tree: DecisionTree
     votes: np.ndarray
     true: np.ndarray
+    weights: np.ndarray | None = None
 
 
 def load(results, head, target):
@@ -66,22 +68,21 @@ def load(results, head, target):
     run = results / f"study_{head}"
     with open_predictions(run / "predict" / target / "predictions.hdf5") as opened:
         catalog, rows = matching_rows(opened, run / "catalog" / f"{target}.parquet")
-        values = np.concatenate([values for _, values, _ in opened.blocks()])[rows]
+        blocks = [(values, weights) for _, values, weights in opened.blocks()]
+        values = np.concatenate([values for values, _ in blocks])[rows]
+        weighted = blocks[0][1] is not None
+        weights = np.concatenate([weights for _, weights in blocks])[rows] if weighted else None
         votes = votes_of(catalog, opened.tree, target)
         truth = run / "download" / "truth.parquet"
         true = calibration.true_probabilities(truth, catalog["id_str"], opened.tree)
         members = int(opened.values.file.attrs["members"])
-        return Posteriors(values, opened.kind, members, opened.tree, votes, true)
+        return Posteriors(values, opened.kind, members, opened.tree, votes, true, weights)
 
 
 def losses(posteriors):
     """Negative log likelihood of the votes, (galaxies, questions) in nats."""
-    return np.stack(
-        [
-            -log_predictive(posteriors.votes[:, q.slice], posteriors.values[:, q.slice], posteriors.kind)
-            for q in posteriors.tree.questions
-        ],
-        axis=1,
+    return question_losses(
+        posteriors.tree, posteriors.votes, posteriors.values, posteriors.kind, posteriors.weights
     )
 
 
@@ -91,7 +92,8 @@ def coverage(posteriors):
     for start in range(0, len(posteriors.votes), BLOCK):
         rows = slice(start, start + BLOCK)
         values, votes, true = posteriors.values[rows], posteriors.votes[rows], posteriors.true[rows]
-        found.append(calibration.measure(values, votes, true, posteriors.tree, posteriors.kind))
+        weights = None if posteriors.weights is None else posteriors.weights[rows]
+        found.append(calibration.measure(values, votes, true, posteriors.tree, posteriors.kind, weights))
     return calibration.summarise(found)
 
 
@@ -110,13 +112,15 @@ def fitted_factors(posteriors, spreads):
         {question: seven factors}.
     """
     found = {}
-    for question in posteriors.tree.questions:
+    for number, question in enumerate(posteriors.tree.questions):
         asked = posteriors.votes[:, question.slice].sum(axis=1) > 0
         votes, values = (
             posteriors.votes[asked][:, question.slice],
             posteriors.values[asked][:, question.slice],
         )
-        table = np.stack([log_predictive(votes, values * np.exp(factor)) for factor in FACTORS], axis=1)
+        weights = None if posteriors.weights is None else posteriors.weights[asked, number]
+        tried = [log_predictive(votes, values * np.exp(factor), weights=weights) for factor in FACTORS]
+        table = np.stack(tried, axis=1)
 
         def likelihood(tried, table=table):
             place = np.clip((tried - FACTORS[0]) / (FACTORS[1] - FACTORS[0]), 0, len(FACTORS) - 1)
@@ -136,13 +140,20 @@ def multiplied(posteriors, factors):
     samples = posteriors.values.shape[2]
     for question in posteriors.tree.questions:
         values[:, question.slice] *= np.repeat(factors[question.name][:several], samples)
-    return replace(posteriors, values=values)
+    if posteriors.weights is None:
+        return replace(posteriors, values=values)
+    weights = np.concatenate([posteriors.weights / several] * several, axis=2)
+    return replace(posteriors, values=values, weights=weights)
 
 
 def first_member(posteriors):
     """Posteriors of one member of the ensemble."""
-    samples = posteriors.values.shape[2] // posteriors.members
-    return replace(posteriors, values=posteriors.values[:, :, :samples], members=1)
+    here = slice(0, posteriors.values.shape[2] // posteriors.members)
+    weights = posteriors.weights
+    if weights is not None:
+        # Those of each member have the same sum.
+        weights = weights[:, :, here] * posteriors.members
+    return replace(posteriors, values=posteriors.values[:, :, here], weights=weights, members=1)
 
 
 def mean_concentrations(posteriors):
@@ -157,6 +168,8 @@ def remedies(val, test):
         for name, spreads in (("one factor", [0.0]), ("spread factors", SPREADS)):
             factors = fitted_factors(val, spreads)
             found[name] = multiplied(val, factors), multiplied(test, factors)
+    # The components of different samples of a mixture are not one another's.
+    if val.kind == "concentrations" and val.weights is None:
         val, test = mean_concentrations(val), mean_concentrations(test)
         factors = fitted_factors(val, SPREADS)
         found["mean concentrations"] = val, test

@@ -232,6 +232,26 @@ def test_the_studys_factors_undo_what_is_too_sure(survey):
     assert study.judge(study.coverage(sure)[0])["right"] < 6
 
 
+def test_the_studys_posteriors_may_be_weighted(survey):
+    values, votes, true = (numbers[:300] for numbers in survey)
+    weights = some_shares(300, TREE)
+    mixed = study.Posteriors(values, "concentrations", 1, TREE, votes, true, weights)
+    many = study.Posteriors(duplicated(values, TREE, weights), "concentrations", 1, TREE, votes, true)
+    factors = study.fitted_factors(mixed, [0.0, 0.5])
+    for found, expected in (
+        (mixed, many),
+        (study.multiplied(mixed, factors), study.multiplied(many, factors)),
+    ):
+        np.testing.assert_allclose(study.losses(found), study.losses(expected), rtol=1e-8, atol=1e-12)
+        pd.testing.assert_frame_equal(study.coverage(found)[0], study.coverage(expected)[0])
+    both = np.concatenate([weights, weights[:, :, ::-1]], axis=2) / 2
+    pair = study.Posteriors(
+        np.concatenate([values] * 2, axis=2), "concentrations", 2, TREE, votes, true, both
+    )
+    np.testing.assert_allclose(study.first_member(pair).weights, weights)
+    assert "mean concentrations" not in study.remedies(pair, pair)
+
+
 @pytest.fixture
 def files(survey, tmp_path):
     """The survey as files, the predictions in another order than the catalogue."""
