@@ -258,7 +258,8 @@ def collect_and_rank(step, folder, parts):
     """
     chunks = [folder / "chunks" / f"{part}.hdf5" for part in range(parts)]
     rejected = [chunk.with_suffix(".rejected.csv") for chunk in chunks]
-    output = SimpleNamespace(predictions=folder / "predictions.hdf5", rejected=folder / "rejected.csv")
+    names = {"predictions": "predictions.hdf5", "rejected": "rejected.csv", "unfamiliar": "unfamiliar.csv"}
+    output = SimpleNamespace(**{name: folder / file for name, file in names.items()})
     arguments = chunks, rejected, output
     step("collect all chunks", parts * PART, "posteriors.collect", "collect_predictions", *arguments)
     arguments = chunks, folder / "label_next.csv"

@@ -87,6 +87,7 @@ rule collect_predictions:
     output:
         predictions="results/{run}/predict/{target}/predictions.hdf5",
         rejected="results/{run}/predict/{target}/rejected.csv",
+        unfamiliar="results/{run}/predict/{target}/unfamiliar.csv",
     log:
         "logs/{run}/collect_predictions/{target}.log",
     benchmark:

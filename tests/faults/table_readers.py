@@ -190,7 +190,11 @@ def collected_of():
             place = {"models": "one", "first": first, "last": last, "of": len(GALAXIES)}
             _write_predictions(part, first, last, place)
             part.with_suffix(".rejected.csv").write_text("id_str,reason\n")
-        output = SimpleNamespace(predictions=top / "predictions.hdf5", rejected=top / "rejected.csv")
+        output = SimpleNamespace(
+            predictions=top / "predictions.hdf5",
+            rejected=top / "rejected.csv",
+            unfamiliar=top / "unfamiliar.csv",
+        )
         collect_predictions(parts, [part.with_suffix(".rejected.csv") for part in parts], 0, output)
         return {str(path.relative_to(top)): path.read_bytes() for path in top.rglob("*.hdf5")}
 

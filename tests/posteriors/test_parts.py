@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import h5py
@@ -56,9 +57,8 @@ class Target:
 
     def collect(self, *parts, max_rejected=0.01):
         """Collect the parts; returns the virtual file."""
-        output = SimpleNamespace(
-            predictions=self.folder / "predictions.hdf5", rejected=self.folder / "rejected.csv"
-        )
+        names = ("predictions.hdf5", "rejected.csv", "unfamiliar.csv")
+        output = SimpleNamespace(**{Path(name).stem: self.folder / name for name in names})
         rejected = [path.with_suffix(".rejected.csv") for path in parts]
         collect_predictions(list(map(str, parts)), rejected, max_rejected, output)
         return output.predictions

@@ -195,7 +195,8 @@ def test_collecting_reads_names_a_chunk_at_a_time_and_no_numbers(parts, tmp_path
         at_once.append((self.name, np.size(found)))
         return found
 
-    output = SimpleNamespace(predictions=tmp_path / "all.hdf5", rejected=tmp_path / "rejected.csv")
+    names = {"predictions": "all.hdf5", "rejected": "rejected.csv", "unfamiliar": "unfamiliar.csv"}
+    output = SimpleNamespace(**{name: tmp_path / file for name, file in names.items()})
     with monkeypatch.context() as patch:
         patch.setattr(h5py.Dataset, "__getitem__", counted)
         collect_predictions(parts, [path.with_suffix(".csv") for path in parts], 0.1, output)

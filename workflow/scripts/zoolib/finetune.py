@@ -19,6 +19,7 @@ from zoolib.job.provenance import hash_of, hash_of_file
 from zoolib.learning import datasets, fitting, models
 from zoolib.learning.augment import augmentation_of
 from zoolib.learning.blocks import blocks_of, nested_layers, set_trainable
+from zoolib.learning.familiar import FAMILIAR, familiar_galaxies
 from zoolib.learning.label_heads import Accuracy, LabelsLoss, labels_head
 from zoolib.learning.optimizers import OPTIMIZER_KEYS
 
@@ -77,10 +78,13 @@ def finetune_task(galaxies, model, task, seed, job, scratch=False):
         loss = LabelsLoss(labels, statistics, task["smoothing"], _class_weights(labels, catalogs["train"]))
         with datasets.images_read(*stores.values()):
             history = _Stages(network, loss, labels, stores, identity).run(stages, progress)
+            seen = [stores["train"], stores["validation"], identity["augmentation"]]
+            known = familiar_galaxies(network.get_layer("backbone"), *seen)
         galaxies = len(catalogs["train"].table)
         about = _describe(identity, labels, start, model, galaxies, history)
         ids = [name for catalog in catalogs.values() for name in catalog.table["id_str"]]
         about["learned_from"] = learned_from(ids, None if scratch else start.about)
+        about[FAMILIAR] = known
         return network, history, about
 
     fitting.run_training(job, identity, learn)

@@ -28,6 +28,7 @@ RESERVED = (
     "fit",
     "information",
     "rank",
+    "unfamiliar",
 )
 # What is added to the names of a label's outputs in tables of posteriors and scores.
 ENDINGS = ("_low", "_high", "_hd_low", "_hd_high", "_predicted", "_spread", "_rank_low", "_rank_high")

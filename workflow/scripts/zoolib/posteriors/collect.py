@@ -10,9 +10,11 @@ import pandas as pd
 from zoolib.job.logs import UserError, log, whole
 from zoolib.job.provenance import hash_of
 from zoolib.posteriors.parts import (
+    DISTANCE,
     FORMAT,
     POSITION,
     STAMP,
+    VALIDATION,
     attributes,
     check_together,
     is_sealed,
@@ -23,6 +25,7 @@ from zoolib.posteriors.parts import (
     text,
     write_checked,
 )
+from zoolib.posteriors.unfamiliar import count_unlike, message, read_unfamiliar
 
 # The files of a part, and the temporary ones of a job that was killed.
 OWN = re.compile(r"(\.\d+\..+\.)?(?P<chunk>0|[1-9]\d*)\.(hdf5|parquet|rejected\.csv)")
@@ -37,12 +40,14 @@ def collect_predictions(parts, rejected_parts, max_rejected, output):
         parts: HDF5 files of the chunks, in order.
         rejected_parts: the tables of the chunks of images that could not be read.
         max_rejected: the largest share of all images of the target that may be unreadable.
-        output: attributes predictions (HDF5, in the folder above that of the parts) and rejected (CSV).
+        output: attributes predictions (HDF5, in the folder above that of the parts), rejected (CSV) and
+            unfamiliar (CSV: galaxies, known, unlike, share; how many look unlike the training set, and of how
+            many it is known).
 
     Raises:
         UserError: a part is damaged, the parts do not belong together, or too many images are unreadable.
     """
-    sizes, lengths, found = [], [], {}
+    sizes, lengths, found, counts = [], [], {}, []
     for part in parts:
         with reading_part(part, output.predictions) as file:
             if not is_sealed(file):
@@ -50,6 +55,7 @@ def collect_predictions(parts, rejected_parts, max_rejected, output):
             sizes.append(len(file["id_str"]))
             lengths.append(_longest(file["id_str"]))
             found[part], about = part_of(file), attributes(file)
+            counts.append(count_unlike(read_unfamiliar(file)))
     check_together(found)
     rejected = pd.concat([pd.read_csv(part, dtype=str) for part in rejected_parts], ignore_index=True)
     _check_rejected(rejected, sum(sizes) + len(rejected), max_rejected, Path(parts[0]).parent)
@@ -57,9 +63,15 @@ def collect_predictions(parts, rejected_parts, max_rejected, output):
     _write_joined(found, sizes, max(lengths), about, output.predictions)
     with whole(output.rejected) as partial:
         rejected.to_csv(partial, index=False)
+    known, unlike = np.sum(counts, axis=0)
+    with whole(output.unfamiliar) as partial:
+        row = {"galaxies": sum(sizes), "known": known, "unlike": unlike}
+        row["share"] = unlike / known if known else None
+        pd.DataFrame([row]).to_csv(partial, index=False, float_format="%.4f")
     folder = Path(parts[0]).parent
     _remove_stale([folder, folder.parent / "catalog"], len(parts))
     log.info("%s galaxies in %d parts, %d images rejected", f"{sum(sizes):,}", len(parts), len(rejected))
+    log.info(message(known, unlike))
 
 
 def _check_rejected(rejected, total, max_rejected, folder):
@@ -83,7 +95,7 @@ def _write_joined(found, sizes, length, about, output):
     first, ends = next(iter(found.values())), np.cumsum(sizes)
     answers = first["answers"]
     shapes = {"predictions": (len(answers), first["samples"])}
-    shapes |= {"weights": tuple(first["weights"])} if "weights" in first else {}
+    shapes |= {name: tuple(first[name]) for name in ("weights", DISTANCE) if name in first}
     # Relative, so that the folder can be moved or copied to another machine.
     names = {part: str(Path(part).relative_to(Path(output).parent)) for part in found}
     with whole(output) as partial:
@@ -104,6 +116,8 @@ def _write_joined(found, sizes, length, about, output):
             for part, size, end in zip(found, sizes, ends, strict=True):
                 with reading_part(part, output) as opened:
                     some = text(opened["id_str"].asstr()[:])
+                    if DISTANCE in opened and VALIDATION not in file:
+                        write_checked(file, VALIDATION, data=opened[VALIDATION][:])
                 ids[end - size : end] = some
         stamp(partial)
 

@@ -31,6 +31,7 @@ from zoolib.posteriors.parts import (
     write_checked,
 )
 from zoolib.posteriors.summary import describe
+from zoolib.posteriors.unfamiliar import read_unfamiliar
 from zoolib.posteriors.with_votes import describe_with_votes, votes_to_use
 
 # Galaxies in memory at once, for each thread.
@@ -250,7 +251,7 @@ def _read_about(path, file):
 def describe_posteriors(
     predictions, output, credible_level, cuts=(), threads=1, recalibrations=None, votes=()
 ):
-    """Write the flat catalogue: `summary.describe`, and the columns of `with_votes`.
+    """Write the flat catalogue: `summary.describe`, `unfamiliar`, and the columns of `with_votes`.
 
     Args:
         predictions: HDF5 of predictions.
@@ -269,10 +270,11 @@ def describe_posteriors(
         if cuts and opened.tree and not any(set(cut.answers) <= set(opened.columns) for cut in cuts):
             log.info("no suggested cut is on answers of '%s', so the table has none", opened.tree.name)
 
-        votes = votes_to_use(opened, votes)
+        strange, votes = read_unfamiliar(opened.values.file), votes_to_use(opened, votes)
 
         def table_of(rows, values, weights):
             described = describe(opened.id_str[rows], values, opened, credible_level, cuts, weights)
+            described = described.assign(unfamiliar=strange[rows])
             table = pa.Table.from_pandas(described, preserve_index=False)
             if votes is not None:
                 updated = describe_with_votes(votes[rows], values, opened.tree, credible_level, weights)

@@ -19,6 +19,8 @@ PART = ("models", "of", "first", "last")
 FORMAT = "v110"
 # The bytes with which HDF5 begins, and those before them that HDF5 leaves to others if it is told so.
 SIGNATURE, STAMP = b"\x89HDF\r\n\x1a\n", 512
+# The datasets of distances from the training galaxies (see `posteriors.unfamiliar`).
+DISTANCE, VALIDATION = "distance", "validation_distances"
 # Rows in a compressed piece of a dataset.
 PIECE = 16384
 # What h5py and JSON raise at damaged bytes.
@@ -179,7 +181,7 @@ def part_of(file):
     answers, samples = list(file["label_cols"].asstr()), file["predictions"].shape[2]
     found = attributes(file) | {"answers": answers, "samples": samples}
     # Others have no such entry, so that the checksums of older files stay what they are.
-    return found | ({"weights": list(file["weights"].shape[1:])} if "weights" in file else {})
+    return found | {name: list(file[name].shape[1:]) for name in ("weights", DISTANCE) if name in file}
 
 
 def check_together(parts):
