@@ -10,8 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from finetuned import BRIGHT, run_finetuning, write_labelled
+from scipy.special import logsumexp
+from scipy.stats import dirichlet_multinomial
 from stored import IMAGE, SETTINGS, TREE, files, train_member
 from zoolib import predict, train
+from zoolib.evaluate import evaluate
 from zoolib.job.logs import UserError
 from zoolib.learning import models
 from zoolib.posteriors.files import describe_posteriors, open_predictions
@@ -86,13 +89,35 @@ def chain(stored, mixture, tmp_path_factory):
     (unmarked / "model.json").write_text(json.dumps(about))
     catalog = stored / "train.parquet"
     path, values, weights = predicted([str(catalog)], [unmarked], folder, samples=4)
+    names = {"scores": "csv", "losses": "csv", "confusion": "csv", "metrics": "json"}
+    output = SimpleNamespace(**{name: folder / f"{name}.{suffix}" for name, suffix in names.items()})
+    evaluate(path, catalog, stored / "val.parquet", 5, 0.8, output)
     return SimpleNamespace(
         folder=unmarked,
         path=path,
         values=values,
         weights=weights,
         table=pd.read_parquet(catalog),
+        losses=pd.read_csv(output.losses).set_index("question")["model"],
     )
+
+
+def test_the_loss_of_predictions_is_that_of_their_mixture(chain):
+    np.testing.assert_allclose(chain.weights.reshape(40, 2, 4, 2).sum(axis=3), 1 / 4, rtol=1e-5)
+    votes = chain.table[TREE.columns].to_numpy(int)
+    total = 0
+    for number, question in enumerate(TREE.questions):
+        counted = votes[:, question.slice]
+        each = [
+            dirichlet_multinomial.logpmf(
+                counted, chain.values[:, question.slice, component], counted.sum(axis=1)
+            )
+            for component in range(8)
+        ]
+        expected = -logsumexp(np.transpose(each), b=chain.weights[:, number], axis=1).mean()
+        assert chain.losses[question.name] == pytest.approx(expected, rel=1e-4)
+        total += expected
+    assert chain.losses["total"] == pytest.approx(total, rel=1e-4)
 
 
 def test_python_users_get_the_flat_catalogue_of_a_mixture(chain, tmp_path):
