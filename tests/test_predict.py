@@ -10,13 +10,16 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from stored import IMAGE, TREE, files, train_member
 from zoolib import predict
 from zoolib.data.images import BadImage
 from zoolib.data.listing import list_galaxies
-from zoolib.job.logs import MachineError, UserError
+from zoolib.job.logs import MachineError, UserError, log
 from zoolib.learning import datasets, models
 from zoolib.learning.augment import PAPER
+from zoolib.learning.familiar import Familiar
+from zoolib.posteriors.unfamiliar import read_unfamiliar
 
 
 def predict_all(stored, folder, out, of=1, samples=3, views=0, galaxies=None):
@@ -193,3 +196,57 @@ def test_a_table_in_zoobots_convention_is_predicted(stored, model_folder, tmp_pa
     values, ids = predict_all(stored, model_folder, tmp_path, galaxies=[tmp_path / "list.parquet"], of=3)
     assert ids == ["a", "b"]
     assert values.shape == (2, len(TREE.columns), 3)
+
+
+def test_galaxies_unlike_the_training_are_found(stored, model_folder, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(log, "propagate", True)
+    caplog.set_level("INFO", "zoolib")
+    rng = np.random.default_rng(1)
+    for number in range(4):
+        Image.fromarray((rng.random((24, 24)) < 0.5).astype("uint8") * 255).save(
+            tmp_path / f"bad{number}.png"
+        )
+    images = [*(stored / f"{number}.png" for number in range(40, 52)), *sorted(tmp_path.glob("bad*.png"))]
+    shares = predict.load(model_folder).predict(images, samples=1)["unfamiliar"]
+    # The validation galaxies themselves have all ranks, and what is no galaxy is farther than all of them.
+    np.testing.assert_allclose(np.sort(shares[:12]), np.arange(12) / 12, atol=1e-6)
+    assert (shares[12:] == 1).all()
+    # An older member says nothing; two that are the same say the same.
+    old = tmp_path / "old"
+    old.mkdir()
+    about = json.loads((model_folder / "model.json").read_text())
+    del about["familiar"], about["checksums"]
+    (old / "model.json").write_text(json.dumps(about))
+    (old / "model.keras").write_bytes((model_folder / "model.keras").read_bytes())
+    for folders, expected in (([old], np.full(16, np.nan)), ([model_folder, old, model_folder], shares)):
+        found = predict.load(*folders).predict(images, samples=1)["unfamiliar"]
+        np.testing.assert_array_equal(found, expected)
+    # The file of predictions, for any number of chunks, and the last line of its log.
+    table = pd.DataFrame({"id_str": [path.stem for path in images], "file_loc": list(map(str, images))})
+    table.to_csv(tmp_path / "mine.csv", index=False)
+    list_galaxies("catalog", [tmp_path / "mine.csv"], tmp_path / "list.parquet")
+    monkeypatch.setattr(predict, "BLOCK", 8)
+    for of in (1, 2):
+        predict_all(stored, model_folder, tmp_path / str(of), of=of, galaxies=[tmp_path / "list.parquet"])
+        assert caplog.messages[-1].startswith("25 % of these" if of == 1 else "50 % of these")
+        parts = [tmp_path / str(of) / f"{chunk}.hdf5" for chunk in range(of)]
+        found = []
+        for part in parts:
+            with h5py.File(part) as file:
+                found.append(read_unfamiliar(file))
+        np.testing.assert_allclose(np.concatenate(found), shares, atol=1e-6)
+
+
+def test_the_distance_is_the_mean_of_the_views(stored, model_folder, tmp_path):
+    predict_all(stored, model_folder, tmp_path, samples=1, views=2, galaxies=files(stored, "val")[1])
+    with h5py.File(tmp_path / "0.hdf5") as file:
+        found = file["distance"][:]
+    batches, _, _, _ = predict.open_galaxies(files(stored, "val")[1], IMAGE, 0, 1, None)
+    names, pixels, _ = next(iter(batches))
+    model = models.load_model(model_folder)
+    features = [
+        model.backbone.predict(datasets.cut_views(pixels, names, PAPER, IMAGE, 3, view), verbose=0)
+        for view in range(2)
+    ]
+    expected = np.mean([Familiar(model.about).distances(one) for one in features], axis=0)
+    np.testing.assert_allclose(found[:, 0], expected, rtol=1e-4)

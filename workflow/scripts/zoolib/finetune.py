@@ -78,8 +78,7 @@ def finetune_task(galaxies, model, task, seed, job, scratch=False):
         loss = LabelsLoss(labels, statistics, task["smoothing"], _class_weights(labels, catalogs["train"]))
         with datasets.images_read(*stores.values()):
             history = _Stages(network, loss, labels, stores, identity).run(stages, progress)
-            seen = [stores["train"], stores["validation"], identity["augmentation"]]
-            known = familiar_galaxies(network.get_layer("backbone"), *seen)
+            known = familiar_galaxies(backbone, *stores.values(), identity["augmentation"])
         galaxies = len(catalogs["train"].table)
         about = _describe(identity, labels, start, model, galaxies, history)
         ids = [name for catalog in catalogs.values() for name in catalog.table["id_str"]]

@@ -21,8 +21,10 @@ from zoolib.job.logs import UserError, log, progress, whole
 from zoolib.job.provenance import hash_of, hash_of_file
 from zoolib.learning import datasets, models
 from zoolib.learning.augment import augmentation_of
+from zoolib.learning.familiar import Familiar
 from zoolib.posteriors.files import predictions_file
 from zoolib.posteriors.summary import describe
+from zoolib.posteriors.unfamiliar import count_unlike, keeping_distances, message, together, unfamiliar
 from zoolib.posteriors.unseen import marking_learned
 
 # Dropout has one seed per block of this many galaxies, so the number of chunks does not change results.
@@ -171,7 +173,7 @@ def predict_chunk(galaxies, folders, chunk, of, samples, views, seed, output):
     check_gpus()
     members = load_members(folders)
     about = members[0].about
-    rejected = {}
+    rejected, bad_rows, kept, done = {}, [], 0, 0
 
     def on_bad(row, reason):
         rejected[row["id_str"]] = reason
@@ -182,35 +184,39 @@ def predict_chunk(galaxies, folders, chunk, of, samples, views, seed, output):
     part["model_files"] = json.dumps([hash_of_file(Path(folder) / "model.keras") for folder in folders])
     log.info("Chunk %d of %d: %s galaxies", chunk + 1, of, f"{end - begin:,}")
     abouts = [(folder, member.about) for folder, member in zip(folders, members, strict=True)]
-    kept, done, bad_rows = 0, 0, []
+    known = [Familiar(member.about) for member in members]
     with (
         whole(output.predictions) as partial,
-        # It writes after the file below has been closed.
+        # These write after the file below has been closed.
         marking_learned(partial, abouts) as mark,
+        keeping_distances(partial, [one.validation for one in known]) as (keep, strange),
         predictions_file(partial, end - begin, about, len(members), samples, views, seed, part) as append,
         progress(None, "predicting", total=end - begin) as meter,
     ):
         for names, pixels, _ in batches:
-            values, weights = _draw_block(members, names, pixels, begin + done, samples, views, seed)
+            drawn = _draw_block(members, known, names, pixels, begin + done, samples, views, seed)
             ids = [name.decode() for name in names.numpy()]
             # All images of the block have been read by now, so its rejected ones are known.
             good = [name not in rejected for name in ids]
             # In the order of the galaxies, not in the order in which threads have read them.
             bad_rows += [(name, rejected[name]) for name in ids if name in rejected]
-            weights = None if weights is None else weights[good]
-            kept += append(itertools.compress(ids, good), values[good], weights)
+            values, weights, away = (found if found is None else found[good] for found in drawn)
+            kept += append(itertools.compress(ids, good), values, weights)
             mark(list(itertools.compress(ids, good)))
+            keep(away)
             done += len(ids)
             meter.update(len(ids))
     with whole(output.rejected) as partial:
         pd.DataFrame(bad_rows, columns=["id_str", "reason"]).to_csv(partial, index=False)
     log.info("%s galaxies predicted, %s images could not be read", f"{kept:,}", f"{len(bad_rows):,}")
+    log.info(message(*count_unlike(strange())))
 
 
-def _draw_block(members, names, pixels, start, samples, views, seed):
+def _draw_block(members, known, names, pixels, start, samples, views, seed):
     """Concentrations of one block, (galaxies, answers, members * views * samples * components), and weights.
 
-    The weights of mixtures are (galaxies, questions, as many), and sum to 1; None if all are equal.
+    The weights of mixtures are (galaxies, questions, as many), and sum to 1; None if all are equal. The third
+    result is how far the galaxies are from those of the training, the mean of the views (galaxies, members).
     """
     count = len(names)
     sight = augmentation_of(members[0].about), members[0].about["image"]
@@ -219,17 +225,18 @@ def _draw_block(members, names, pixels, start, samples, views, seed):
     views = [
         np.pad(datasets.cut_views(pixels, names, *sight, seed, view), fill) for view in range(views) or [None]
     ]
-    drawn = []
+    drawn, away = [], np.zeros((len(views), count, len(members)), np.float32)
     for number, member in enumerate(members):
         for view, batch in enumerate(views):
             features = member.backbone.predict_on_batch(batch)
+            away[view, :, number] = known[number].distances(features[:count])
             reseed(member.head, hash_of([seed, number, view, start]))
             tiled = np.repeat(features[None], samples, axis=0).reshape(samples * BLOCK, -1)
             draws = keras.ops.convert_to_numpy(member.head(tiled, training=True))
             drawn.append(_components(draws, member, samples, count))
     values, weights = zip(*drawn, strict=True)
     mixed = None if weights[0] is None else np.concatenate(weights, axis=2) / len(weights)
-    return np.concatenate(values, axis=2), mixed
+    return np.concatenate(values, axis=2), mixed, away.mean(axis=0)
 
 
 def _components(draws, member, samples, count):
@@ -276,6 +283,7 @@ class Predictor:
     def __init__(self, folders):
         self.members = load_members(folders)
         self.about = self.members[0].about
+        self.known = [Familiar(member.about) for member in self.members]
 
     def predict(self, images, samples=30, views=0, seed=42, credible_level=0.9):
         """Posteriors of some galaxies.
@@ -303,16 +311,18 @@ class Predictor:
         store = datasets.from_catalog([table], [], self.about["image"])
         with datasets.images_read(store):
             blocks = [
-                _draw_block(self.members, names, pixels, number * BLOCK, samples, views, seed)
+                _draw_block(self.members, self.known, names, pixels, number * BLOCK, samples, views, seed)
                 for number, (names, pixels, _) in enumerate(datasets.stored_batches(store, BLOCK))
             ]
-        values, weights = zip(*blocks, strict=True)
+        values, weights, away = zip(*blocks, strict=True)
         weights = None if weights[0] is None else np.concatenate(weights)
         first = self.members[0]
         # The numbers of a mixture are concentrations and weights, as in files of predictions.
         kind = "concentrations" if first.kind == "mixtures" else first.kind
         about = SimpleNamespace(kind=kind, tree=first.tree, columns=first.columns)
-        return describe(table["id_str"], np.concatenate(values), about, credible_level, weights=weights)
+        strange = unfamiliar(np.concatenate(away), together([one.validation for one in self.known]))
+        described = describe(table["id_str"], np.concatenate(values), about, credible_level, weights=weights)
+        return described.assign(unfamiliar=strange)
 
 
 def load(*folders):
