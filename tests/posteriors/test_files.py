@@ -32,6 +32,8 @@ def test_the_flat_catalogue_is_the_description_of_all_galaxies(tmp_path, kind, t
     with open_predictions(path) as opened:
         assert (opened.kind, opened.tree) == (kind, SMALL)
         expected = describe(table["id_str"], values, opened, 0.8, SMALL.cuts)
+    # The file does not have it.
+    expected = expected.assign(unfamiliar=np.nan)
     pd.testing.assert_frame_equal(table, expected, check_dtype=False, rtol=1e-5, atol=1e-6)
     assert table["cut_disk"].dtype == bool
     assert [path.name for path in tmp_path.glob("*.parquet")] == ["part.parquet"]
@@ -50,7 +52,7 @@ def test_labels_have_their_mean_and_quantiles(tmp_path):
     describe_posteriors(path, tmp_path / "part.parquet", 0.9)
     table, about = read_described([tmp_path / "part.parquet"])
     ends = ["ring_low", "ring_high", "ring_hd_low", "ring_hd_high"]
-    assert list(table.columns) == ["id_str", "ring", *ends]
+    assert list(table.columns) == ["id_str", "ring", *ends, "unfamiliar"]
     assert about["tree"] is None
     np.testing.assert_allclose(table["ring"], values.mean(axis=(1, 2)), atol=1e-6)
     np.testing.assert_allclose(table["ring_low"], np.quantile(values[:, 0], 0.05, axis=1), atol=1e-6)
@@ -123,6 +125,18 @@ def test_predictions_without_weights_are_written_and_read_as_before(tmp_path):
             [(_, found, weights)] = opened.blocks()
             assert weights is None and opened.weights is None and opened.per_sample == 1
             np.testing.assert_array_equal(found, values)
+
+
+def test_the_flat_catalogue_of_mixtures_uses_their_weights(tmp_path):
+    values, weights = some_concentrations(5, SMALL, 6).astype("float32"), some_weights(5, SMALL, 2, 3)
+    path = write_mixture(tmp_path / "p.hdf5", values, weights)
+    describe_posteriors(path, tmp_path / "p.parquet", 0.8)
+    table, _ = read_described([tmp_path / "p.parquet"])
+    with open_predictions(path) as opened:
+        names, expected = opened.id_str, describe(opened.id_str, values, opened, 0.8, weights=weights)
+        equal = describe(names, values, opened, 0.8)
+    np.testing.assert_allclose(table[expected.columns[1:]], expected[expected.columns[1:]], atol=1e-4)
+    assert (np.abs(equal["edge_yes_fraction"] - table["edge_yes_fraction"]) > 1e-3).any()
 
 
 @pytest.mark.parametrize(("bad", "says"), [(np.nan, "nan"), (0.5, "1.4"), (-0.1, "0.8")])
