@@ -2,6 +2,7 @@
 
 EVALUATED = config["evaluate"]["target"]
 EVALUATED_SPLIT = TARGETS[EVALUATED]["split"] if EVALUATED else None
+RECALIBRATIONS = FILES.recalibrations(EVALUATED) if EVALUATED else []
 QUESTIONS = [question.name for question in THIS.tree.questions]
 
 
@@ -9,6 +10,7 @@ rule evaluate_predictions:
     input:
         predictions=f"results/{{run}}/predict/{EVALUATED}/predictions.hdf5",
         parts=FILES.chunks(EVALUATED, "chunks/{chunk}.hdf5"),
+        recalibrations=RECALIBRATIONS,
         test=f"results/{{run}}/catalog/{EVALUATED_SPLIT}.parquet",
         train="results/{run}/catalog/train.parquet",
     output:
@@ -68,12 +70,22 @@ rule calibrate:
     input:
         predictions=rules.evaluate_predictions.input.predictions,
         parts=rules.evaluate_predictions.input.parts,
+        recalibrations=RECALIBRATIONS,
         test=rules.evaluate_predictions.input.test,
         # Only a simulated survey knows the probabilities that its votes were drawn from.
         truth=rules.simulate_record.output.truth if SIMULATED else [],
     output:
         coverage="results/{run}/evaluate/coverage.csv",
         calibration="results/{run}/evaluate/calibration.csv",
+        # The same before the recalibration.
+        as_trained=(
+            [
+                "results/{run}/evaluate/coverage_as_trained.csv",
+                "results/{run}/evaluate/calibration_as_trained.csv",
+            ]
+            if RECALIBRATIONS
+            else []
+        ),
     log:
         "logs/{run}/calibrate.log",
     benchmark:
@@ -94,6 +106,7 @@ rule draw_calibration:
     input:
         coverage=rules.calibrate.output.coverage,
         calibration=rules.calibrate.output.calibration,
+        as_trained=rules.calibrate.output.as_trained,
     output:
         svg=report(
             "results/{run}/evaluate/calibration.svg",

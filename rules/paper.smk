@@ -135,6 +135,7 @@ if COMPARED:
         input:
             predictions=rules.evaluate_predictions.input.predictions,
             parts=rules.evaluate_predictions.input.parts,
+            recalibrations=RECALIBRATIONS,
             catalog=rules.evaluate_predictions.input.test,
             descriptions=rules.draw_gallery.input.descriptions,
             archives=FILES.catalog_archives(),

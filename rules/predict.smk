@@ -110,6 +110,7 @@ rule collect_predictions:
 rule rank_galaxies:
     input:
         parts=FILES.chunks("{target}", "chunks/{chunk}.hdf5"),
+        recalibrations=by("target", FILES.recalibrations),
     output:
         ranked="results/{run}/predict/{target}/label_next.csv",
     log:

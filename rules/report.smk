@@ -12,6 +12,9 @@ if EVALUATED:
     TABLES["evaluate/scores"] = ("scores", "Scores", None, "scores of each question")
     TABLES["evaluate/losses"] = ("losses", "Scores", None, "test loss beside a constant predictor's")
     TABLES["evaluate/coverage"] = ("coverage", "Calibration", None, "coverage of truth and votes")
+if RECALIBRATIONS:
+    before = "the same before the recalibration"
+    TABLES["evaluate/coverage_as_trained"] = ("coverage", "Calibration", None, before)
 if EVALUATED and SIMULATED:
     TABLES["evaluate/learning"] = ("learning", "Scores", None, "what was learned, between trivial and true")
 for task in TASKS:

@@ -10,12 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 from drawn import SMALL, mixtures, some_concentrations, some_weights
 from stored import files
-from zoolib import predict, recalibrate
+from zoolib import evaluate, predict, recalibrate
+from zoolib.figures.calibration import draw_calibration
 from zoolib.job.logs import UserError
 from zoolib.job.provenance import hash_of_file
 from zoolib.posteriors import recalibration
 from zoolib.posteriors.files import describe_posteriors, open_predictions, predictions_file, read_described
 from zoolib.posteriors.summary import log_predictive
+from zoolib.scores import calibration
 
 SETTINGS = {"samples": 2, "views": 0, "seed": 3}
 
@@ -45,7 +47,8 @@ def survey(tmp_path):
     about = {"kind": "concentrations", "tree": SMALL.to_dict(), "columns": SMALL.columns}
 
     def written(path, members, about=about, values=values, weights=None):
-        part = {"model_files": json.dumps([hash_of_file(models[member]) for member in members])}
+        each = [hash_of_file(models[member])[:32] for member in members]
+        part = {"models": each[0] if len(each) == 1 else "both", "each_model": json.dumps(each)}
         with predictions_file(path, 900, about, len(members), 2, 0, 3, part) as append:
             append(names, values, weights)
         return path
@@ -79,7 +82,7 @@ def all_blocks(path, recalibrations=None):
 def test_what_is_fitted_is_found_beside_the_model_and_improves_the_votes(survey):
     output = recalibrated(survey)
     about = json.loads(output.read_text())
-    assert about["model"] == hash_of_file(survey.models[0])
+    assert about["checksum"] == hash_of_file(survey.models[0])
     assert {name: about[name] for name in SETTINGS} == SETTINGS and about["galaxies"] == 900
     assert list(about["questions"]) == [question.name for question in SMALL.questions]
     expected = recalibration.fit(survey.votes, survey.values[:, :, :2].astype("float32"), SMALL, 3)
@@ -109,7 +112,7 @@ def test_each_member_gets_its_own_recalibration_by_the_checksum_of_its_model(sur
     one = {"kind": "spread", "factors": [0.5, 1, 2], "added": [], "before": 2.0, "after": 1.9}
     alone = {**one, "kind": "leave", "factors": [1.0]}
     questions = {"shape": one, "edge": alone, "bulge": alone}
-    second.write_text(json.dumps({"model": hash_of_file(survey.models[1]), "questions": questions}))
+    second.write_text(json.dumps({"model": hash_of_file(survey.models[1])[:32], "questions": questions}))
     before, _, _ = all_blocks(survey.both)
     after, _, opened = all_blocks(survey.both, [second])
     # The first member has none: its components become three equal ones.
@@ -177,7 +180,7 @@ def test_predictions_that_no_recalibration_can_be_for_are_refused(survey):
         for name in new:
             new.copy(name, file)
         file.attrs.update(kind="concentrations", tree=json.dumps(SMALL.to_dict()))
-    with pytest.raises(UserError, match="old.hdf5: does not say which files its models are"):
+    with pytest.raises(UserError, match="old.hdf5: does not say which models it is of"):
         all_blocks(survey.folder / "old.hdf5", [output])
     about = {"kind": "probabilities", "tree": SMALL.to_dict(), "columns": SMALL.columns}
     path = survey.written(survey.folder / "shares.hdf5", [0], about, survey.values[:, :, :2] / 1000)
@@ -198,9 +201,52 @@ def test_a_trained_model_from_shards_and_from_lists(stored, model_folder, tmp_pa
         output.predictions, model_folder / "model.keras", stored / "val.parquet", SETTINGS, path
     )
     found = json.loads(path.read_text())
-    assert found["model"] == hash_of_file(model_folder / "model.keras") and found["galaxies"] == 12
+    assert found["checksum"] == hash_of_file(model_folder / "model.keras") and found["galaxies"] == 12
     # Twelve galaxies are too few to change anything.
     assert [one["kind"] for one in found["questions"].values()] == ["leave", "leave"]
     np.testing.assert_array_equal(
         all_blocks(output.predictions)[0], all_blocks(output.predictions, [path])[0]
     )
+
+
+def test_python_users_get_the_recalibration_of_the_folder(stored, model_folder, tmp_path):
+    for name in ("model.keras", "model.json"):
+        (tmp_path / name).write_bytes((model_folder / name).read_bytes())
+    before = predict.load(tmp_path).predict(stored / "3.png")
+    model = predict.identity_of(predict.load(tmp_path).members)
+    one = {"kind": "factor", "factors": [0.1], "added": []}
+    text = json.dumps({"model": model, "questions": {"a": one, "b": one}})
+    (tmp_path / "recalibration.json").write_text(text)
+    after = predict.load(tmp_path).predict(stored / "3.png")
+    assert after["a_x_fraction"][0] == pytest.approx(before["a_x_fraction"][0])
+    widths = [table["a_x_high"][0] - table["a_x_low"][0] for table in (before, after)]
+    assert widths[1] > 1.5 * widths[0]
+    (tmp_path / "recalibration.json").write_text(text.replace(model, "0" * 32))
+    with pytest.raises(UserError, match="recalibration.json: belongs to another model.keras"):
+        predict.load(tmp_path)
+
+
+def test_scores_and_coverage_say_what_was_before(survey):
+    path, output = survey.folder / "val.parquet", recalibrated(survey)
+    outputs = {name: survey.folder / name for name in ("scores", "losses", "confusion", "metrics")}
+    evaluate.evaluate(*(survey.one, path, path, 5, 0.8, SimpleNamespace(**outputs)), recalibrations=[output])
+    losses = pd.read_csv(outputs["losses"]).set_index("question")
+    assert list(losses) == ["galaxies", "model", "as_trained", "constant"]
+    found = json.loads(output.read_text())["questions"]
+    for name, one in found.items():
+        assert losses.loc[name, "as_trained"] == pytest.approx(one["before"], abs=1e-3)
+        assert losses.loc[name, "model"] < losses.loc[name, "as_trained"]
+    metrics = json.loads(outputs["metrics"].read_text())["loss"]
+    assert metrics["as_trained"] == pytest.approx(losses.loc["total", "as_trained"], abs=1e-4)
+    tables = []
+    for name, paths in (("before", None), ("after", [output])):
+        files = [survey.folder / f"{name}-{file}.csv" for file in ("coverage", "calibration")]
+        about = SimpleNamespace(coverage=files[0], calibration=files[1])
+        calibration.calibrate(survey.one, path, None, about, recalibrations=paths)
+        tables.append(pd.read_csv(files[0]))
+    together = [table[(table["answer"] == "all") & (table["galaxies"] > 200)] for table in tables]
+    worst = [(table["actual"] - table["expected"]).abs().max() for table in together]
+    assert worst[0] > 0.1 and worst[1] < worst[0] / 2
+    pictures = [survey.folder / "calibration.png"]
+    draw_calibration(files[0], files[1], pictures, as_trained=survey.folder / "before-coverage.csv")
+    assert pictures[0].stat().st_size > 10_000

@@ -44,6 +44,10 @@ JOBS = {
         ["finetune/chained/model.keras", "finetune/chained/model.json", "finetune/chained/history.csv"],
         ["finetune/chained/galaxies.parquet", PARTS, "finetune/ring/model.keras"],
     ),
+    "recalibrate": (
+        ["train/metrics/0/recalibration.json"],
+        ["shards/val/0.tfrecord", "catalog/val.parquet", "train/metrics/0/model.keras"],
+    ),
     "predict_chunk": (
         ["predict/test/chunks/0.hdf5", "predict/test/chunks/0.rejected.csv"],
         ["shards/test/0.tfrecord", "train/metrics/0/model.keras", "train/metrics/0/model.json"],

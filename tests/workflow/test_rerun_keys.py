@@ -77,7 +77,7 @@ FIRST = {
         "zenodo.simulate.galaxies": {"zenodo.simulate": {"galaxies": 60}},
         "zenodo.simulate.size": {"zenodo.simulate": {"size": 60}},
     },
-    "build_catalog build_task_catalog_* predict_chunk": {"seed": 7},
+    "build_catalog build_task_catalog_* predict_chunk recalibrate": {"seed": 7},
     "write_shard": {
         "image.size": 200,
         "image.color": True,
@@ -88,7 +88,7 @@ FIRST = {
     },
     "draw_augmentations train_member write_shard": {"shards.enabled": False},
     "build_task_catalog_* check_rejected collect_predictions": {"shards.max_rejected": 0.5},
-    "build_task_catalog_* predict_chunk write_shard": {"shards.max_pixels": 1000},
+    "build_task_catalog_* predict_chunk recalibrate write_shard": {"shards.max_pixels": 1000},
     "draw_augmentations train_member": {
         "image.crop": 0.5,
         "image.final_size": 100,
@@ -114,7 +114,7 @@ FIRST = {
         "train.start_from": "mine/a",
         "train.ensembles[].splits": {"train.ensembles[1].splits": ["train"]},
     },
-    "draw_learning_curves predict_chunk train_member": {
+    "draw_learning_curves predict_chunk recalibrate train_member": {
         "train.ensembles[].members": 2,
         "train.ensembles[].name": {
             "train.ensembles[1].name": "third",
@@ -125,16 +125,21 @@ FIRST = {
         # Galaxies that decide when a training stops are not scored.
         "predict.targets[].split": {"predict.targets[0].split": "val", "evaluate.target": None},
     },
-    "predict_chunk": {
+    "predict_chunk recalibrate": {
         # As many samples as chunks: Snakemake compares values without their names.
         "predict.samples": 1,
         "predict.views": 2,
+    },
+    "predict_chunk": {
         "predict.targets[].ensemble": {"predict.targets[1].ensemble": "other"},
         "predict.targets[].models": {"predict.targets[4].models": ["mine/b"]},
     },
     "describe_posteriors predict_chunk": {"predict.chunks": 2},
     "describe_posteriors": {"predict.posterior_with_votes": True, "predict.credible_level": 0.5},
     "rank_galaxies": {"predict.acquisition": "paper"},
+    "calibrate describe_posteriors draw_paper_predictions evaluate_predictions rank_galaxies": {
+        "predict.recalibrate": False
+    },
     "list_galaxies": {
         "predict.targets[].catalog": {"predict.targets[1].catalog": "mine/b.csv"},
         "predict.targets[].images": {"predict.targets[2].images": "mine/b"},

@@ -148,6 +148,7 @@ CHANGES = {
     "another number of `predict.chunks`: 2": [{"predict": {"chunks": 2}}],
     "another target": [{"predict": {"targets": [TARGET, {**TARGET, "name": "val", "split": "val"}]}}],
     "another `predict.acquisition`": [{"predict": {"acquisition": "paper"}}],
+    "`predict.recalibrate: false`": [{"predict": {"recalibrate": False}}],
     "another `predict.credible_level`": [{"predict": {"credible_level": 0.5}}],
     "a new task": [{"finetune": {"tasks": [TASK, {**TASK, "name": "again"}]}}],
     "a task's strategy, head or learning rate": [

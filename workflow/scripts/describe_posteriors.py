@@ -7,6 +7,7 @@ from zoolib.posteriors.files import describe_posteriors
 with log_to(snakemake.log[0]):
     describe_posteriors(
         predictions=snakemake.input.predictions,
+        recalibrations=snakemake.input.recalibrations,
         output=snakemake.output.catalog,
         credible_level=snakemake.params.credible_level,
         cuts=DecisionTree.from_dict(snakemake.params.tree).cuts,

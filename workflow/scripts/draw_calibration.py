@@ -7,5 +7,6 @@ with log_to(snakemake.log[0]):
     draw_calibration(
         coverage=snakemake.input.coverage,
         calibration=snakemake.input.calibration,
+        as_trained=(snakemake.input.as_trained or [None])[0],
         outputs=[snakemake.output.svg, snakemake.output.png],
     )

@@ -7,6 +7,7 @@ from zoolib.job.logs import log_to
 with log_to(snakemake.log[0]):
     draw_predictions(
         predictions=snakemake.input.predictions,
+        recalibrations=snakemake.input.recalibrations,
         catalog=snakemake.input.catalog,
         descriptions=list(snakemake.input.descriptions),
         min_votes=snakemake.params.min_votes,

@@ -6,6 +6,7 @@ from zoolib.job.logs import log_to
 with log_to(snakemake.log[0]):
     evaluate(
         predictions=snakemake.input.predictions,
+        recalibrations=snakemake.input.recalibrations,
         test=snakemake.input.test,
         train=snakemake.input.train,
         **snakemake.params.limits,

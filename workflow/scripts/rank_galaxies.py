@@ -6,6 +6,7 @@ from zoolib.posteriors.ranking import rank_galaxies
 with log_to(snakemake.log[0]):
     rank_galaxies(
         parts=snakemake.input.parts,
+        recalibrations=snakemake.input.recalibrations,
         output=snakemake.output.ranked,
         acquisition=snakemake.params.acquisition,
         seed=snakemake.params.seed,

@@ -15,7 +15,7 @@ from zoolib.scores.confusion import confusion_rows, weighted_scores
 from zoolib.scores.questions import matching_rows, question_losses, relevant, votes_of
 
 
-def evaluate(predictions, test, train, min_votes, confident, output, rule=RELEVANCE[0]):
+def evaluate(predictions, test, train, min_votes, confident, output, rule=RELEVANCE[0], recalibrations=None):
     """Compare posteriors with the volunteers' votes, by the rules of Walmsley et al. 2022, section 5.2.
 
     Args:
@@ -29,16 +29,18 @@ def evaluate(predictions, test, train, min_votes, confident, output, rule=RELEVA
             scores: CSV of question, subset (all, confident), count, accuracy, precision, recall, f1, and
             the count by each rule of `RELEVANCE` (count_product, count_asked).
             losses: CSV of question, galaxies that were asked it, and the mean loss over all galaxies in
-            nats, of the model and of the best single Dirichlet (constant); the last row is `total`.
+            nats, of the model, of the same before its recalibration (as_trained, if it has one), and of the
+            best single Dirichlet (constant); the last row is `total`.
             confusion: CSV of question, subset, true, predicted, count.
             metrics: JSON, a summary of the three.
         rule: which galaxies a question counts for, one of `RELEVANCE` (`scores.questions.relevant`).
+        recalibrations: files of the members to correct the predictions by.
 
     Raises:
         UserError: predictions and catalogue have no galaxy or no tree in common, or a model has learned from
             some of the galaxies.
     """
-    with open_predictions(predictions) as opened:
+    with open_predictions(predictions, recalibrations) as opened:
         if opened.tree is None:
             raise UserError(
                 f"{predictions}: holds {opened.kind} of labels, expected those of a tree's answers; finetuned"
@@ -63,6 +65,8 @@ def evaluate(predictions, test, train, min_votes, confident, output, rule=RELEVA
                 of_constant = np.broadcast_to(constant[None, :, None], (len(here), len(constant), 1))
                 nats["constant"][here] = question_losses(tree, votes[here], of_constant, "concentrations")
                 meter.update(len(values))
+    if recalibrations:
+        nats = {"model": nats["model"], "as_trained": _as_trained(predictions, rows, votes), **nats}
     loss_table = _loss_table(tree, votes, nats)
     scored = _scored(tree, votes, min_votes, confident, test)
     score_table, confusion_table = _compare(tree, votes, fractions, scored, rule)
@@ -70,6 +74,18 @@ def evaluate(predictions, test, train, min_votes, confident, output, rule=RELEVA
     _write_csv(score_table, output.scores)
     _write_csv(confusion_table, output.confusion)
     _write_metrics(_summary(loss_table, score_table, len(rows)), output.metrics)
+
+
+def _as_trained(predictions, rows, votes):
+    """The losses of the same galaxies before a recalibration, (galaxies, questions)."""
+    with open_predictions(predictions) as opened:
+        nats = np.zeros((len(rows), len(opened.tree.questions)))
+        for block, values, weights in opened.blocks():
+            here = np.flatnonzero((rows >= block.start) & (rows < block.stop))
+            shares = None if weights is None else weights[rows[here] - block.start]
+            of_block = values[rows[here] - block.start]
+            nats[here] = question_losses(opened.tree, votes[here], of_block, opened.kind, shares)
+    return nats
 
 
 def _loss_table(tree, votes, nats):
@@ -134,7 +150,7 @@ def _summary(losses, scores, galaxies):
         }
     return {
         "galaxies": galaxies,
-        "loss": {"model": float(total["model"]), "constant": float(total["constant"])},
+        "loss": {name: float(total[name]) for name in losses.columns[2:]},
         **by_subset,
     }
 
@@ -151,5 +167,7 @@ def _write_metrics(summary, path):
         summary["loss"]["model"],
         summary["loss"]["constant"],
     )
+    if "as_trained" in summary["loss"]:
+        log.info("before the recalibration: %.4f nats", summary["loss"]["as_trained"])
     with whole(path) as partial:
         partial.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")

@@ -18,10 +18,11 @@ from zoolib.data.locations import stem
 from zoolib.data.tfrecords import read_sidecar
 from zoolib.job.gpus import check_gpus
 from zoolib.job.logs import UserError, log, progress, whole
-from zoolib.job.provenance import hash_of, hash_of_file
+from zoolib.job.provenance import hash_of
 from zoolib.learning import datasets, models
 from zoolib.learning.augment import augmentation_of
 from zoolib.learning.familiar import Familiar
+from zoolib.posteriors import recalibration
 from zoolib.posteriors.files import predictions_file
 from zoolib.posteriors.summary import describe
 from zoolib.posteriors.unfamiliar import count_unlike, keeping_distances, message, together, unfamiliar
@@ -180,8 +181,8 @@ def predict_chunk(galaxies, folders, chunk, of, samples, views, seed, output):
 
     batches, begin, end, count = open_galaxies(galaxies, about["image"], chunk, of, on_bad)
     part = {"models": identity_of(members), "first": begin, "last": end, "of": count}
-    # A recalibration belongs to one file of a model.
-    part["model_files"] = json.dumps([hash_of_file(Path(folder) / "model.keras") for folder in folders])
+    # A recalibration belongs to one member.
+    part["each_model"] = json.dumps([identity_of([member]) for member in members])
     log.info("Chunk %d of %d: %s galaxies", chunk + 1, of, f"{end - begin:,}")
     abouts = [(folder, member.about) for folder, member in zip(folders, members, strict=True)]
     known = [Familiar(member.about) for member in members]
@@ -284,6 +285,13 @@ class Predictor:
         self.members = load_members(folders)
         self.about = self.members[0].about
         self.known = [Familiar(member.about) for member in self.members]
+        paths = [Path(folder) / "recalibration.json" for folder in folders]
+        self.recalibrations = recalibration.of_members(
+            [path for path in paths if path.is_file()],
+            [identity_of([member]) for member in self.members],
+            self.members[0].tree,
+            " and ".join(map(str, folders)),
+        )
 
     def predict(self, images, samples=30, views=0, seed=42, credible_level=0.9):
         """Posteriors of some galaxies.
@@ -315,13 +323,17 @@ class Predictor:
                 for number, (names, pixels, _) in enumerate(datasets.stored_batches(store, BLOCK))
             ]
         values, weights, away = zip(*blocks, strict=True)
-        weights = None if weights[0] is None else np.concatenate(weights)
+        values, weights = np.concatenate(values), None if weights[0] is None else np.concatenate(weights)
         first = self.members[0]
+        if self.recalibrations:
+            values, weights, _ = recalibration.apply(
+                self.recalibrations, values, weights, first.tree, first.components
+            )
         # The numbers of a mixture are concentrations and weights, as in files of predictions.
         kind = "concentrations" if first.kind == "mixtures" else first.kind
         about = SimpleNamespace(kind=kind, tree=first.tree, columns=first.columns)
         strange = unfamiliar(np.concatenate(away), together([one.validation for one in self.known]))
-        described = describe(table["id_str"], np.concatenate(values), about, credible_level, weights=weights)
+        described = describe(table["id_str"], values, about, credible_level, weights=weights)
         return described.assign(unfamiliar=strange)
 
 
@@ -329,7 +341,7 @@ def load(*folders):
     """Load a model folder, or several as one ensemble.
 
     Args:
-        folders: each holds `model.keras` and `model.json`.
+        folders: each holds `model.keras` and `model.json`; a `recalibration.json` beside them is applied.
 
     Returns:
         A `Predictor`.

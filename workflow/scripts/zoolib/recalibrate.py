@@ -8,6 +8,7 @@ from zoolib.job.logs import UserError, log, whole
 from zoolib.job.provenance import hash_of_file
 from zoolib.posteriors import recalibration
 from zoolib.posteriors.files import open_predictions
+from zoolib.posteriors.parts import attributes
 from zoolib.scores.questions import matching_rows, votes_of
 
 # Galaxies that are enough for every fit: their numbers are in memory at once (85 MB for 25,000 galaxies with
@@ -27,7 +28,8 @@ def recalibrate(predictions, model, catalog, settings, output):
         model: the member's `model.keras`.
         catalog: of the validation galaxies (Parquet), with their votes.
         settings: samples, views and seed.
-        output: JSON to write, beside the model: `model` (checksum of `model.keras`), `samples`, `views`,
+        output: JSON to write, beside the model: `model` (hash of its weights and of how it sees an image, by
+            which it is recognised), `checksum` (SHA-256 of `model.keras`), `samples`, `views`,
             `seed`, `galaxies`, and `questions` (see `recalibration.fit`).
 
     Raises:
@@ -47,9 +49,10 @@ def recalibrate(predictions, model, catalog, settings, output):
         values, weights = _read(opened, rows)
         log.info("%s galaxies with %d components", f"{len(rows):,}", values.shape[2])
         found = recalibration.fit(votes, values, opened.tree, settings["seed"], weights, opened.per_sample)
+        about = {"model": attributes(opened.values.file)["models"], "checksum": hash_of_file(model)}
     for name, one in found.items():
         log.info("%s: %s", name, _in_words(one))
-    about = {"model": hash_of_file(model), **settings, "galaxies": len(rows), "questions": found}
+    about |= {**settings, "galaxies": len(rows), "questions": found}
     with whole(output) as partial:
         partial.write_text(json.dumps(about, indent=1, allow_nan=False) + "\n")
 

@@ -177,6 +177,18 @@ class Files:
         """`model.json` of each model that a target is predicted with."""
         return [f"{folder}/model.json" for folder in self.models(target)]
 
+    def recalibrations(self, target):
+        """The `recalibration.json` of each model of a target; models of other runs need not have one."""
+        if not self.config["predict"]["recalibrate"] or self.run.task_of(target):
+            return []
+        own = [folder for name in self.run.ensembles for folder in self.members(name)]
+        paths = {folder: f"{folder}/recalibration.json" for folder in self.models(target)}
+        return [
+            path
+            for folder, path in paths.items()
+            if (self.run.recalibrates if folder in own else Path(path).is_file())
+        ]
+
     def listed(self, target):
         """The files that a target's galaxies are listed from; a folder of images is none."""
         entry = self.run.targets[target]
@@ -192,17 +204,27 @@ class Files:
             # All of them: scores are about every split, and this pass takes less time than an epoch did.
             return [self.task_galaxies(target)]
         if split := self.run.targets[target].get("split"):
-            return self.shards(".json" if self.config["shards"]["enabled"] else ".parquet", split)
+            return self.galaxies_of(split)
         return [f"{self.results}/predict/{target}/galaxies.parquet"]
+
+    def galaxies_of(self, split):
+        """What the galaxies of a split are predicted from: sidecars of its shards, or the lists instead."""
+        return self.shards(".json" if self.config["shards"]["enabled"] else ".parquet", split)
 
     def pixels(self, target):
         """The files that hold a target's pixels, where a rule makes or downloads them."""
         if self.run.task_of(target):
             return self.task_archives(target)
         entry = self.run.targets[target]
-        if entry.get("split") and self.config["shards"]["enabled"]:
-            return self.shards(".tfrecord", entry["split"])
+        if entry.get("split"):
+            return self.pixels_of(entry["split"])
         return [] if {"images", "catalog", "shards"} & set(entry) else self.catalog_archives()
+
+    def pixels_of(self, split):
+        """The files that hold the pixels of a split, where a rule makes or downloads them."""
+        if self.config["shards"]["enabled"]:
+            return self.shards(".tfrecord", split)
+        return self.catalog_archives()
 
 
 def model_files(folder):

@@ -131,6 +131,11 @@ class Run:
         used = {entry["ensemble"] for entry in [*self.targets.values(), *self.tasks.values()]}
         return {name: entry for name, entry in self.ensembles.items() if name in used}
 
+    @property
+    def recalibrates(self):
+        """Whether the run makes recalibrations of its members, which only concentrations can have."""
+        return self.config["predict"]["recalibrate"] and self.config["train"]["head"] != "multinomial"
+
     @cached_property
     def fits(self):
         """The finetunings whose models are to be used: each task itself, or its folds."""

@@ -15,49 +15,53 @@ PANELS = {
 MARKERS = "osD^"
 
 
-def draw_calibration(coverage, calibration, outputs):
+def draw_calibration(coverage, calibration, outputs, as_trained=None):
     """Draw the deviations of all questions, and figure 19 of Walmsley et al. 2022.
 
     Args:
         coverage: CSV of `calibrate`.
         calibration: the other CSV of `calibrate`.
         outputs: paths to write the figure to.
+        as_trained: CSV like `coverage`, of the same posteriors before their recalibration; None without one.
     """
     covered, intervals = pd.read_csv(coverage), pd.read_csv(calibration)
     covered = judged(covered)
+    before = None if as_trained is None else judged(pd.read_csv(as_trained))
     questions = list(covered["question"].unique())
     measures = [measure for measure in PANELS if measure in set(covered["measure"])]
     height = max(6.5, 2.2 + 0.5 * len(questions))
     with drawing(outputs, figsize=(5.6 * len(measures) + 7.4, height), layout="constrained") as figure:
         panels = figure.subplots(1, len(measures) + 1)
         for panel, measure in zip(panels[:-1], measures, strict=True):
-            deviations(panel, covered[covered["measure"] == measure], *PANELS[measure])
+            of_measure = None if before is None else before[before["measure"] == measure]
+            deviations(panel, covered[covered["measure"] == measure], *PANELS[measure], of_measure)
         for panel in panels[1:-1]:
             panel.set_yticklabels([])
         figure_19(panels[-1], intervals)
         panels[-1].set_title("Predictive intervals as in\nfigure 19 of Walmsley et al. 2022")
-        name_marks(figure, panels[0])
+        name_marks(figure, panels[0], "" if before is None else " Crosses: before the recalibration.")
 
 
-def name_marks(figure, panel):
+def name_marks(figure, panel, more=""):
     """Write a legend of the marks below a figure.
 
     Args:
         figure: matplotlib figure.
         panel: one that `deviations` drew.
+        more: another sentence.
     """
     figure.legend(
         *panel.get_legend_handles_labels(),
         loc="outside lower left",
         ncols=len(MARKERS),
         title=f"Stated mass of the intervals. Open marks: fewer than {ENOUGH} galaxies."
-        " Shaded: accepted deviations.",
+        f" Shaded: accepted deviations.{more}",
         title_fontsize=12,
         alignment="left",
     )
 
 
-def deviations(panel, covered, title, band):
+def deviations(panel, covered, title, band, before=None):
     """Draw how far the share inside is from the mass: one row for each question, one mark for each mass.
 
     Args:
@@ -65,8 +69,10 @@ def deviations(panel, covered, title, band):
         covered: rows of one measure of the table of coverage, one for each question and stated mass.
         title: of the panel.
         band: accepted deviation in percentage points; it is shaded.
+        before: the same rows before a recalibration, which get crosses; None for none.
     """
     questions = list(covered["question"].unique())
+    before = covered[:0] if before is None else before
     panel.axvspan(-band, band, color="#e8e8e8", lw=0)
     panel.axvline(0, color=FAINT, lw=1)
     levels = covered.groupby("stated")
@@ -81,11 +87,21 @@ def deviations(panel, covered, title, band):
                 ms=8,
                 clip_on=False,
             )
+        trained = before[before["stated"] == stated]
+        panel.plot(
+            100 * (trained["actual"] - trained["expected"]),
+            [questions.index(name) + 0.16 * (number - 1.5) for name in trained["question"]],
+            "x",
+            color=COLORS[number],
+            ms=7,
+            clip_on=False,
+        )
         panel.plot([], [], MARKERS[number], color=COLORS[number], ms=8, label=f"{stated:.0%}")
     sizes = covered.groupby("question")["galaxies"].first()
     panel.set_yticks(range(len(questions)), [f"{in_words(name)} ({sizes[name]:,})" for name in questions])
     panel.set_ylim(len(questions) - 0.4, -0.6)
-    reach = 1.05 * max(2 * band, (100 * (covered["actual"] - covered["expected"])).abs().max())
+    drawn = pd.concat([covered, before])
+    reach = 1.05 * max(2 * band, (100 * (drawn["actual"] - drawn["expected"])).abs().max())
     panel.set_xlim(-reach, reach)
     panel.tick_params(axis="y", length=0)
     panel.grid(axis="x")

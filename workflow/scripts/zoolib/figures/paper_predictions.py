@@ -16,7 +16,9 @@ SUREST = {
 }
 
 
-def draw_predictions(predictions, catalog, descriptions, min_votes, rule, published, outputs):
+def draw_predictions(
+    predictions, catalog, descriptions, min_votes, rule, published, outputs, recalibrations=None
+):
     """Draw figures 11, 12 and 15 to 18 of Walmsley et al. 2022, and the galleries of its supplement.
 
     Args:
@@ -28,8 +30,9 @@ def draw_predictions(predictions, catalog, descriptions, min_votes, rule, publis
         published: published numbers of the figures, {"figure_15", "figure_16"}.
         outputs: {"figure_11", "figure_12", "figure_15", "figure_16", "figure_17", "figure_18",
             "galleries": paths to write}; svg for 15 and 16, png for all.
+        recalibrations: files of the members to correct the predictions by.
     """
-    held = held_out(predictions, catalog, min_votes, rule)
+    held = held_out(predictions, catalog, min_votes, rule, recalibrations)
     draw_posteriors(held, "has-spiral-arms", ["yes"], outputs["figure_11"])
     draw_posteriors(held, "bar", ["strong", "weak", "no"], outputs["figure_12"], count=5)
     draw_deviations(held, published["figure_15"], outputs["figure_15"])

@@ -188,20 +188,11 @@ def open_predictions(path, recalibrations=None):
             check_machine(error, path)
             reason = " ".join(str(error).split())
             raise UserError(f"{path}: the predictions are damaged ({reason}); predict again.") from None
-        yield _recalibrated(opened, recalibrations) if recalibrations else opened
-
-
-def _recalibrated(opened, paths):
-    """Predictions that are corrected by the recalibrations of their members."""
-    models = json.loads(attributes(opened.values.file).get("model_files", "null"))
-    if models is None or opened.kind != "concentrations":
-        what = "does not say which files its models are" if models is None else f"has {opened.kind}"
-        raise UserError(
-            f"{opened.path}: {what}, so {paths[0]} cannot be applied to it; predict again with this version"
-            " and a model of a tree, or set predict.recalibrate to false."
-        )
-    found = recalibration.of_members(paths, models, opened.tree, opened.path)
-    return replace(opened, recalibrations=found, per_sample=opened.per_sample * recalibration.pieces(found))
+        if recalibrations:
+            found = recalibration.of_predictions(recalibrations, opened, attributes(file))
+            several = opened.per_sample * recalibration.pieces(found)
+            opened = replace(opened, recalibrations=found, per_sample=several)
+        yield opened
 
 
 def _read_about(path, file):

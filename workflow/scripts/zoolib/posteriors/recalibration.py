@@ -240,12 +240,36 @@ def pieces(recalibrations):
     return max((len(one["factors"]) for found in recalibrations for one in (found or {}).values()), default=1)
 
 
+def of_predictions(paths, opened, about):
+    """Read the recalibrations of the members that predictions are of.
+
+    Args:
+        paths: as for `of_members`.
+        opened: `files.Predictions`.
+        about: the attributes of its file.
+
+    Returns:
+        See `of_members`.
+
+    Raises:
+        UserError: see `of_members`; or the predictions are no concentrations, or do not name their models.
+    """
+    models = json.loads(about.get("each_model", "null"))
+    if models is None or opened.kind != "concentrations":
+        what = "does not say which models it is of" if models is None else f"has {opened.kind}"
+        raise UserError(
+            f"{opened.path}: {what}, so {paths[0]} cannot be applied to it; predict again with this version"
+            " and a model of a tree, or set predict.recalibrate to false."
+        )
+    return of_members(paths, models, opened.tree, opened.path)
+
+
 def of_members(paths, models, tree, origin):
     """Read the recalibrations of an ensemble, and find the member that each one belongs to.
 
     Args:
         paths: files `recalibration.json`, in any order; members without one stay as they are.
-        models: the checksum of each member's `model.keras`.
+        models: the hash of each member, `predict.identity_of`.
         tree: the `DecisionTree` of the members.
         origin: what the members are, in messages.
 
@@ -260,8 +284,8 @@ def of_members(paths, models, tree, origin):
         about = _read(path, tree)
         if about["model"] not in models:
             raise UserError(
-                f"{path}: belongs to another model.keras (checksum {about['model'][:12]}…) than"
-                f" {origin} ({', '.join(str(model)[:12] for model in models)}); if this run trains the"
+                f"{path}: belongs to another model.keras (its hash is {about['model']}) than {origin}"
+                f" ({', '.join(map(str, models))}); if this run trains the"
                 " model, type the same command with --forcerun recalibrate; if not, delete this file or copy"
                 " the one that belongs to the model, or set predict.recalibrate to false."
             )

@@ -28,7 +28,7 @@ BINS = 10
 MEASUREMENTS = 100
 
 
-def calibrate(predictions, test, truth, output):
+def calibrate(predictions, test, truth, output, recalibrations=None):
     """Compare the mass of intervals with how often they hold what they should.
 
     A question counts for a galaxy if the model expects at least half of the volunteers to be asked it
@@ -53,13 +53,14 @@ def calibrate(predictions, test, truth, output):
             (share of them that hold what they should), galaxies.
             calibration, figure 19 of Walmsley et al. 2022: question, votes (group of galaxies), expected
             (mean mass of the intervals of a bin), actual (share of them that hold the votes), intervals.
+        recalibrations: files of the members to correct the predictions by.
 
     Raises:
         UserError: predictions and catalogue have no galaxy or no tree in common, or a model has learned from
             some of the galaxies.
     """
     of_blocks = []
-    with open_predictions(predictions) as opened:
+    with open_predictions(predictions, recalibrations) as opened:
         catalog, rows = matching_rows(opened, test)
         check_unseen(opened, rows)
         votes = votes_of(catalog, opened.tree, test)

@@ -61,7 +61,7 @@ class HeldOut:
         return relevant(self.votes, question, self.tree, self.rule)
 
 
-def held_out(predictions, catalog, min_votes, rule=RELEVANCE[0]):
+def held_out(predictions, catalog, min_votes, rule=RELEVANCE[0], recalibrations=None):
     """Read the galaxies on which predictions and volunteers are compared.
 
     Args:
@@ -69,6 +69,7 @@ def held_out(predictions, catalog, min_votes, rule=RELEVANCE[0]):
         catalog: catalogue (Parquet) with the votes and the places of the images.
         min_votes: fewest votes on the first question.
         rule: which galaxies a question counts for, one of `RELEVANCE`.
+        recalibrations: files of the members to correct the predictions by.
 
     Returns:
         `HeldOut`, in the order of the catalogue.
@@ -78,7 +79,7 @@ def held_out(predictions, catalog, min_votes, rule=RELEVANCE[0]):
             from some of them.
     """
     table = pd.read_parquet(catalog)
-    with open_predictions(predictions) as opened:
+    with open_predictions(predictions, recalibrations) as opened:
         tree = opened.tree
         if tree is None or not set(tree.columns) <= set(table):
             raise UserError(
