@@ -129,7 +129,10 @@ def test_an_error_of_the_machine_is_a_sentence_and_leaves_no_mark(tmp_path, call
     log, number = tmp_path / "job.log", getattr(errno, name)
     for raised in (
         OSError(number, os.strerror(number), "/sky/a.png"),
-        OSError(f"Can't read data (file read failed: filename = '/sky/a.png', errno = {number}, error …)"),
+        *(
+            kind(f"Can't read data (file read failed: filename = '/sky/a.png', errno = {number}, error …)")
+            for kind in (OSError, KeyError, RuntimeError)
+        ),
         pytest.raises(MachineError, read_through, number).value,
         pytest.raises(UserError, hidden, number).value,
     ):

@@ -72,11 +72,11 @@ def _of_the_system(error):
     if type(error).__module__.startswith("tensorflow."):
         found = OF_TENSORFLOW.search(str(error))
         return (WORDS[found[2]], found[1]) if found else (None, None)
-    if not isinstance(error, OSError):
-        return None, None
-    # HDF5 writes the number into its message. Errors of HTTP and of compression have none.
-    found = OF_HDF5.search(str(error))
-    return (int(found[2]), found[1]) if found else (error.errno, None)
+    # HDF5 writes the number into its message, which h5py raises as an OSError, KeyError or RuntimeError.
+    if found := OF_HDF5.search(" ".join(map(str, error.args))):
+        return int(found[2]), found[1]
+    # Errors of HTTP and of compression have no number.
+    return (error.errno if isinstance(error, OSError) else None), None
 
 
 def _may_pass(error):
