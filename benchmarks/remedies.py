@@ -4,7 +4,6 @@ A run of the study has one training for each member. So its predictions are thos
 ensembles of them.
 """
 
-import json
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,13 +13,15 @@ from zoolib.config.trees import DecisionTree
 from zoolib.posteriors import recalibration
 from zoolib.posteriors.files import open_predictions
 from zoolib.posteriors.intervals import beta_mixture_quantile, marginals
-from zoolib.posteriors.summary import log_predictive, mean_fractions, probability_asked
+from zoolib.posteriors.summary import mean_fractions, probability_asked
 from zoolib.scores import calibration
-from zoolib.scores.questions import matching_rows, votes_of
+from zoolib.scores.questions import matching_rows, question_losses, votes_of
 
 BLOCK = 512
 # Parts of equal mass into which a map of the probability integral transform divides a posterior.
-PARTS, ROUNDS = 20, 200
+PARTS = 20
+# Many more rounds fit the noise of the votes.
+ROUNDS = 30
 
 
 @dataclass(frozen=True)
@@ -136,12 +137,8 @@ def recalibrated(val, *others):
 
 def losses(posteriors):
     """Negative log likelihood of the votes, (galaxies, questions) in nats."""
-    found = []
-    for number, question in enumerate(posteriors.tree.questions):
-        weights = None if posteriors.weights is None else posteriors.weights[:, number]
-        votes, values = posteriors.votes[:, question.slice], posteriors.values[:, question.slice]
-        found.append(-log_predictive(votes, values, posteriors.kind, weights))
-    return np.stack(found, axis=1)
+    about = (posteriors.values, posteriors.kind, posteriors.weights)
+    return question_losses(posteriors.tree, posteriors.votes, *about)
 
 
 def blocks(posteriors):
@@ -257,9 +254,3 @@ def seconds_of(results, runs):
     """{job: seconds} of all jobs of some runs, from the benchmarks that Snakemake wrote."""
     tables = [table for run in runs for table in (results.parent / "benchmarks" / run).rglob("*.tsv")]
     return {table: float(table.read_text().splitlines()[1].split("\t")[0]) for table in tables}
-
-
-def settings_of(run):
-    """What `model.json` of a run's first member says of its training."""
-    path = next((run / "train" / "metrics").glob("*/model.json"))
-    return json.loads(path.read_text())["training"]

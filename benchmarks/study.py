@@ -1,241 +1,219 @@
-"""The studies of heads and calibration on the simulated survey of config/study.yaml.
+"""The studies of heads and calibration on the simulated surveys of config/study.yaml.
 
 `heads` writes the last section of docs/heads.md and docs/heads.png, `calibration` that of
-docs/calibration.md and docs/calibration.png, from the runs results/study_<head>/.
+docs/calibration.md and docs/calibration.png. The runs results/study_<head>/ have three trainings of each head
+(one of multinomial). The runs results/study_identical_<head>/ have one, on the survey whose volunteers all
+have the same share of clicks at random. All rows are kept in results/study/.
 """
 
 import argparse
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from pages import REPO, machine, write_section
-from scipy import special, stats
-from zoolib.config.trees import DecisionTree
+from remedies import (
+    coverage,
+    linear_pool,
+    load,
+    log_linear_pool,
+    losses,
+    mapped_coverage,
+    members,
+    recalibrated,
+    seconds_of,
+)
 from zoolib.figures.calibration import PANELS, deviations, figure_19, name_marks
 from zoolib.figures.style import COLORS, FAINT, drawing
 from zoolib.job.words import in_words
-from zoolib.posteriors.files import open_predictions
-from zoolib.posteriors.summary import log_predictive
 from zoolib.scores import calibration
 from zoolib.scores.baselines import constant_concentrations
-from zoolib.scores.questions import matching_rows, question_losses, votes_of
+from zoolib.scores.questions import votes_of
 
-HEADS = ("dirichlet", "dirichlet_wide", "multinomial")
-BLOCK = 512
-# The likelihood is tabulated at these logarithms of factors. Then these middles and spreads are tried.
-FACTORS = np.arange(-4, 6.01, 0.25)
-MIDDLES, SPREADS = np.arange(-1.5, 2.01, 0.125), np.arange(0, 2.01, 0.25)
-# Seven equally probable parts of a normal distribution.
-NODES = stats.norm.ppf((np.arange(7) + 0.5) / 7)
-
-
-@dataclass
-class Posteriors:
-    """Predictions for some galaxies of a simulated survey, with their votes and the truth.
-
-    Attributes:
-        values: (galaxies, answers of all questions, components).
-        kind: `concentrations` or `probabilities`.
-        members: of the ensemble; the samples of one member are neighbours.
-        tree: the `DecisionTree`.
-        votes: (galaxies, answers of all questions).
-        true: (galaxies, answers of all questions), probabilities.
-        weights: (galaxies, questions, components); None if all components are equal.
-    """
-
-    values: np.ndarray
-    kind: str
-    members: int
-    tree: DecisionTree
-    votes: np.ndarray
-    true: np.ndarray
-    weights: np.ndarray | None = None
-
-
-def load(results, head, target):
-    """Read one target of one head's run.
-
-    Args:
-        results: folder of the runs.
-        head: a name in `HEADS`.
-        target: `test` or `val`.
-
-    Returns:
-        `Posteriors`.
-    """
-    run = results / f"study_{head}"
-    with open_predictions(run / "predict" / target / "predictions.hdf5") as opened:
-        catalog, rows = matching_rows(opened, run / "catalog" / f"{target}.parquet")
-        blocks = [(values, weights) for _, values, weights in opened.blocks()]
-        values = np.concatenate([values for values, _ in blocks])[rows]
-        weighted = blocks[0][1] is not None
-        weights = np.concatenate([weights for _, weights in blocks])[rows] if weighted else None
-        votes = votes_of(catalog, opened.tree, target)
-        truth = run / "download" / "truth.parquet"
-        true = calibration.true_probabilities(truth, catalog["id_str"], opened.tree)
-        members = int(opened.values.file.attrs["members"])
-        return Posteriors(values, opened.kind, members, opened.tree, votes, true, weights)
-
-
-def losses(posteriors):
-    """Negative log likelihood of the votes, (galaxies, questions) in nats."""
-    return question_losses(
-        posteriors.tree, posteriors.votes, posteriors.values, posteriors.kind, posteriors.weights
-    )
-
-
-def coverage(posteriors):
-    """The two tables of `calibration.calibrate`: coverage, and figure 19."""
-    found = []
-    for start in range(0, len(posteriors.votes), BLOCK):
-        rows = slice(start, start + BLOCK)
-        values, votes, true = posteriors.values[rows], posteriors.votes[rows], posteriors.true[rows]
-        weights = None if posteriors.weights is None else posteriors.weights[rows]
-        found.append(calibration.measure(values, votes, true, posteriors.tree, posteriors.kind, weights))
-    return calibration.summarise(found)
-
-
-def fitted_factors(posteriors, spreads):
-    """Factors for the concentrations of each question, by maximum likelihood of the votes.
-
-    Seven samples will replace every sample, with concentrations multiplied by exp(m + s z). Here z are
-    the middles of seven equally probable parts of a normal distribution, m is the logarithm of the middle
-    factor, and s is the spread. A spread of 0 is one factor, an inverse temperature.
-
-    Args:
-        posteriors: of validation galaxies.
-        spreads: values of s to choose from.
-
-    Returns:
-        {question: seven factors}.
-    """
-    found = {}
-    for number, question in enumerate(posteriors.tree.questions):
-        asked = posteriors.votes[:, question.slice].sum(axis=1) > 0
-        votes, values = (
-            posteriors.votes[asked][:, question.slice],
-            posteriors.values[asked][:, question.slice],
-        )
-        weights = None if posteriors.weights is None else posteriors.weights[asked, number]
-        tried = [log_predictive(votes, values * np.exp(factor), weights=weights) for factor in FACTORS]
-        table = np.stack(tried, axis=1)
-
-        def likelihood(tried, table=table):
-            place = np.clip((tried - FACTORS[0]) / (FACTORS[1] - FACTORS[0]), 0, len(FACTORS) - 1)
-            left = np.minimum(place.astype(int), len(FACTORS) - 2)
-            between = table[:, left] * (1 - place + left) + table[:, left + 1] * (place - left)
-            return special.logsumexp(between, axis=1).sum()
-
-        tried = [middle + spread * NODES for middle in MIDDLES for spread in spreads]
-        found[question.name] = np.exp(max(tried, key=likelihood))
-    return found
-
-
-def multiplied(posteriors, factors):
-    """Posteriors with one sample for each sample and each different factor of a question."""
-    several = len(NODES) if any(len(np.unique(of_question)) > 1 for of_question in factors.values()) else 1
-    values = np.concatenate([posteriors.values] * several, axis=2)
-    samples = posteriors.values.shape[2]
-    for question in posteriors.tree.questions:
-        values[:, question.slice] *= np.repeat(factors[question.name][:several], samples)
-    if posteriors.weights is None:
-        return replace(posteriors, values=values)
-    weights = np.concatenate([posteriors.weights / several] * several, axis=2)
-    return replace(posteriors, values=values, weights=weights)
-
-
-def first_member(posteriors):
-    """Posteriors of one member of the ensemble."""
-    here = slice(0, posteriors.values.shape[2] // posteriors.members)
-    weights = posteriors.weights
-    if weights is not None:
-        # Those of each member have the same sum.
-        weights = weights[:, :, here] * posteriors.members
-    return replace(posteriors, values=posteriors.values[:, :, here], weights=weights, members=1)
-
-
-def mean_concentrations(posteriors):
-    """Posteriors of one Dirichlet, whose concentrations are the means of the samples'."""
-    return replace(posteriors, values=posteriors.values.mean(axis=2, keepdims=True))
+HEADS = ("dirichlet", "dirichlet_wide", "dirichlet_mixture", "multinomial")
+# Before the name of the head, and what the survey is.
+SURVEYS = {"": "the survey", "identical_": "the survey with identical volunteers"}
+ONE, CORRECTED = "one member", "one member, recalibrated"
+POOLED = "{} members, recalibrated, linear pool"
+NUMBERS = {2: "two", 3: "three"}
+# The posteriors of the figure.
+SHOWN = [
+    ("dirichlet", ONE),
+    ("dirichlet", CORRECTED),
+    ("dirichlet_mixture", ONE),
+    ("dirichlet_mixture", CORRECTED),
+    ("dirichlet_mixture", POOLED.format("three")),
+]
 
 
 def remedies(val, test):
-    """The remedies for the posteriors of a head: {name: (validation, test) posteriors}."""
-    found = {"one member": (first_member(val), first_member(test)), "the ensemble": (val, test)}
-    if val.kind == "concentrations":
-        for name, spreads in (("one factor", [0.0]), ("spread factors", SPREADS)):
-            factors = fitted_factors(val, spreads)
-            found[name] = multiplied(val, factors), multiplied(test, factors)
-    # The components of different samples of a mixture are not one another's.
-    if val.kind == "concentrations" and val.weights is None:
-        val, test = mean_concentrations(val), mean_concentrations(test)
-        factors = fitted_factors(val, SPREADS)
-        found["mean concentrations"] = val, test
-        found["mean concentrations, spread factors"] = multiplied(val, factors), multiplied(test, factors)
-    return found
+    """What can be done with the trainings of one head.
+
+    Args:
+        val: `Posteriors` of the validation galaxies, of all trainings; on these everything is fitted.
+        test: of the test galaxies.
+
+    Yields:
+        (name, test `Posteriors` of each training, or of each ensemble that can be formed of so many).
+    """
+    of_val, of_test = members(val), members(test)
+    yield ONE, of_test
+    if val.kind != "concentrations":
+        return
+    corrected = [recalibrated(*pair)[0] for pair in zip(of_val, of_test, strict=True)]
+    yield CORRECTED, corrected
+    for size in range(2, len(of_test) + 1):
+        name, chosen = f"{NUMBERS[size]} members", list(combinations(range(len(of_test)), size))
+        pools = [
+            (linear_pool([of_val[n] for n in some]), linear_pool([of_test[n] for n in some]))
+            for some in chosen
+        ]
+        yield f"{name}, linear pool", [pool for _, pool in pools]
+        yield f"{name}, linear pool, recalibrated", [recalibrated(*pool)[0] for pool in pools]
+        yield POOLED.format(NUMBERS[size]), [linear_pool([corrected[n] for n in some]) for some in chosen]
+        if test.weights is None:
+            pools = [tuple(map(log_linear_pool, pool)) for pool in pools]
+            yield f"{name}, log-linear pool", [pool for _, pool in pools]
+            yield f"{name}, log-linear pool, recalibrated", [recalibrated(*pool)[0] for pool in pools]
 
 
-def judge(covered):
-    """How many pairs of question and level deviate by an accepted amount, and the greatest deviations."""
-    chosen = calibration.judged(covered)
+def deviating(covered, selected=calibration.SELECTED[0]):
+    """The rows of a table of coverage that are judged, with their deviations in points."""
+    chosen = covered[(covered["answer"] == "all") & (covered["selected"] == selected)]
     chosen = chosen[chosen["galaxies"] >= calibration.ENOUGH]
-    chosen = chosen.assign(deviation=100 * (chosen["actual"] - chosen["expected"]))
-    truth, votes = (chosen[chosen["measure"] == measure] for measure in PANELS)
-    greatest = truth.groupby("stated")["deviation"].agg(
-        lambda of_level: of_level.loc[of_level.abs().idxmax()]
-    )
-    return {
-        "right": int((truth["deviation"].abs() <= PANELS["truth"][1]).sum()),
-        "of": len(truth),
-        "mean": truth["deviation"].abs().mean(),
-        "greatest": list(greatest),
-        "votes": votes["deviation"].loc[votes["deviation"].abs().idxmax()],
+    return chosen.assign(deviation=100 * (chosen["actual"] - chosen["expected"]))
+
+
+def greatest(deviations):
+    """The deviation that is farthest from 0."""
+    return deviations.iloc[deviations.abs().argmax()] if len(deviations) else np.nan
+
+
+def judge(tables):
+    """What one posterior reaches in several trainings.
+
+    Args:
+        tables: of coverage, one a training.
+
+    Returns:
+        A dict: `right`, pairs of question and mass within the limit, and `by_votes`, the same of the galaxies
+        that the votes choose, each a list with one number a training; `of` pairs; `mean` size of the
+        deviations, a list; `greatest` of each mass and `votes`, the greatest deviations of any training.
+    """
+    limit, found = PANELS["truth"][1], {"right": [], "by_votes": [], "mean": []}
+    for table in tables:
+        truth = deviating(table).query("measure == 'truth'")
+        by_votes = deviating(table, calibration.SELECTED[1]).query("measure == 'truth'")
+        found["right"].append(int((truth["deviation"].abs() <= limit).sum()))
+        found["by_votes"].append(int((by_votes["deviation"].abs() <= limit).sum()))
+        found["mean"].append(truth["deviation"].abs().mean())
+    together = deviating(pd.concat(tables))
+    truth, votes = (together[together["measure"] == measure] for measure in PANELS)
+    of_levels = [greatest(truth.loc[truth["stated"] == level, "deviation"]) for level in calibration.LEVELS]
+    pairs = len(truth) // len(tables)
+    return found | {"of": pairs, "greatest": of_levels, "votes": greatest(votes["deviation"])}
+
+
+def spread(numbers, digits):
+    """The mean of the numbers of several trainings, with their standard deviation."""
+    text = f"{np.mean(numbers):.{digits}f}"
+    return f"{text} ± {np.std(numbers, ddof=1):.{digits}f}" if len(numbers) > 1 else text
+
+
+def row_of(survey, head, name, tables, nats=None):
+    """One row of the table of posteriors, as {heading: text or number}."""
+    found = judge(tables)
+    levels = {
+        f"{level:.0%}": f"{points:+.1f}"
+        for level, points in zip(calibration.LEVELS, found["greatest"], strict=True)
     }
+    return {
+        "survey": SURVEYS[survey],
+        "head": head,
+        "posterior": name,
+        "trainings": len(tables),
+        "within": f"{spread(found['right'], 1)} of {found['of']}",
+        "by votes": spread(found["by_votes"], 1),
+        **levels,
+        "mean": spread(found["mean"], 1),
+        "votes": f"{found['votes']:+.1f}" if np.isfinite(found["votes"]) else "–",
+        "loss": spread(nats, 3) if nats else "–",
+    }
+
+
+def mapped_tables(val, test, by_truth):
+    """Tables of coverage after maps of the probability integral transform, one a training."""
+    tables = []
+    for pair in zip(members(val), members(test), strict=True):
+        rows = mapped_coverage(*pair, by_truth)
+        table = pd.DataFrame(rows, columns=["question", "stated", "actual", "galaxies"])
+        same = {"expected": table["stated"], "measure": "truth", "answer": "all"}
+        tables.append(table.assign(**same, selected=calibration.SELECTED[0]))
+    return tables
 
 
 def study_calibration(results):
     """Measure the coverage of each head and remedy; write the section and the figure."""
-    rows, tables, chosen = [], {}, None
-    for head in HEADS:
-        val, test = load(results, head, "val"), load(results, head, "test")
-        for remedy, (of_val, of_test) in remedies(val, test).items():
-            on_val, measured = judge(coverage(of_val)[0]), coverage(of_test)
-            found = judge(measured[0])
-            tables[head, remedy] = measured
-            rows.append(
-                f"| {head} | {remedy} | {found['right']} of {found['of']} |"
-                f" {' | '.join(f'{points:+.1f}' for points in found['greatest'])} | {found['mean']:.1f} |"
-                f" {on_val['mean']:.1f} | {found['votes']:+.1f} | {losses(of_test).sum(axis=1).mean():.3f} |"
-            )
-            print(rows[-1], flush=True)
-            if chosen is None or on_val["mean"] < chosen[0]:
-                chosen = on_val["mean"], (head, remedy)
-    shown = [(head, "the ensemble") for head in HEADS]
-    shown += [chosen[1]] if chosen[1] not in shown else []
-    levels = " | ".join(f"{level:.0%}" for level in calibration.LEVELS)
-    section = [
-        about(results, "study-calibration"),
-        "",
-        "Greatest deviations of the share of true probabilities inside the central credible intervals, in"
-        " points, over the questions asked often enough; how many pairs of question and mass are within"
-        f" ±{PANELS['truth'][1]}; means of the deviations' sizes on the test galaxies and on the validation"
-        " galaxies; the greatest deviation of the votes; and the test loss.",
-        "",
-        f"| head | posterior | within ±{PANELS['truth'][1]} | {levels} | mean | mean, validation | votes |"
-        " loss (nats) |",
-        f"| --- | --- | ---: |{' ---: |' * (len(calibration.LEVELS) + 4)}",
-        *rows,
-        "",
-        f"Least on the validation galaxies: **{chosen[1][0]}, {chosen[1][1]}**.",
-        "",
-        "![Coverage of each head](calibration.png)",
-    ]
+    rows, tables = [], {}
+    for survey, head in ((survey, head) for survey in SURVEYS for head in HEADS):
+        run = results / f"study_{survey}{head}"
+        # The survey of identical volunteers has fewer heads.
+        if not run.is_dir():
+            continue
+        val, test = load(run, "val"), load(run, "test")
+        for name, trainings in remedies(val, test):
+            measured = [coverage(posteriors) for posteriors in trainings]
+            if not survey:
+                tables[head, name] = measured[0]
+            nats = [losses(posteriors).sum(axis=1).mean() for posteriors in trainings]
+            rows.append(row_of(survey, head, name, [covered for covered, _ in measured], nats))
+            print(*rows[-1].values(), sep=" | ", flush=True)
+        for by_truth in (False, True) if test.kind == "concentrations" and not survey else ():
+            name = f"one member, maps fitted to {'the true probabilities' if by_truth else 'votes'}"
+            rows.append(row_of(survey, head, name, mapped_tables(val, test, by_truth)))
+            print(*rows[-1].values(), sep=" | ", flush=True)
+    keep(results, "calibration", rows)
+    section = [about(results, "study-calibration"), "", *explained(rows)]
+    shown = [key for key in SHOWN if key in tables]
     for key in shown:
         section += ["", f"### {key[0]}, {key[1]}", "", *question_table(tables[key][0])]
     write_section("calibration.md", "Results", section)
     draw_coverages({", ".join(key).replace(", ", ",\n"): tables[key] for key in shown})
+
+
+def explained(rows):
+    """Lines of the table of all posteriors, with what it shows."""
+    limit = PANELS["truth"][1]
+    headings = {"within": f"within ±{limit}", "by votes": f"within ±{limit}, chosen by votes"}
+    columns = [name for name in rows[0] if name != "survey"]
+    lines = [
+        "How many pairs of question and mass hold the true probabilities within"
+        f" ±{limit} points, of the questions asked often enough; the same if votes choose the galaxies; the"
+        " greatest deviation of each mass and of the votes in any training, in points; the mean size of the"
+        " deviations; and the test loss in nats. Where there are several trainings, or ensembles formed of"
+        " them, a number is their mean ± their standard deviation. Ensembles that share members are not"
+        " independent. Maps of the probability integral transform correct the intervals of single answers, so"
+        " they have no loss; those fitted to the true probabilities of the validation galaxies show what"
+        " could be reached.",
+        "",
+        "![Coverage before and after](calibration.png)",
+    ]
+    for survey in SURVEYS.values():
+        some = [row for row in rows if row["survey"] == survey]
+        if some:
+            lines += ["", f"On {survey}:", "", f"| {' | '.join(headings.get(c, c) for c in columns)} |"]
+            lines.append(f"| --- | --- |{' ---: |' * (len(columns) - 2)}")
+            lines += [f"| {' | '.join(str(row[column]) for column in columns)} |" for row in some]
+    return lines
+
+
+def keep(results, name, rows):
+    """Keep the rows of a study in a file of the results."""
+    folder = results / "study"
+    folder.mkdir(exist_ok=True)
+    pd.DataFrame(rows).to_csv(folder / f"{name}.csv", index=False)
 
 
 def question_table(covered):
@@ -280,91 +258,125 @@ def draw_coverages(tables):
 
 def study_heads(results):
     """Compare the heads by test loss and calibration; write the section and the figure."""
-    test = {head: load(results, head, "test") for head in HEADS}
-    found = {head: losses(posteriors) for head, posteriors in test.items()}
-    known, tree = test[HEADS[0]], test[HEADS[0]].tree
+    rows, nats, pooled = [], {}, {}
+    for head in HEADS:
+        test = load(results / f"study_{head}", "test")
+        trainings = members(test)
+        # (trainings, questions)
+        nats[head] = np.stack([losses(posteriors).mean(axis=0) for posteriors in trainings])
+        pooled[head] = losses(test).sum(axis=1).mean() if len(trainings) > 1 else None
+        found = judge([coverage(posteriors)[0] for posteriors in trainings])
+        total = "–" if pooled[head] is None else f"{pooled[head]:.3f}"
+        rows.append(
+            f"| {head} | {len(trainings)} | {spread(found['right'], 1)} of {found['of']} |"
+            f" {spread(found['mean'], 1)} | {found['votes']:+.1f} | {spread(nats[head].sum(axis=1), 3)} |"
+            f" {total} |"
+        )
+        print(rows[-1], flush=True)
+    ends = baselines(results, test)
+    names = [question.name for question in test.tree.questions]
+    keep(results, "heads", [
+        {"head": head, "training": number, **dict(zip(names, of_training, strict=True))}
+        for head, of_head in nats.items()
+        for number, of_training in enumerate(of_head)
+    ])  # fmt: skip
+    section = [
+        about(results, "study-heads"),
+        "",
+        f"Mean test loss of {len(test.votes):,} galaxies and one member, nats; lower is better: the mean of"
+        f" the trainings ± their standard deviation. In brackets: the difference from {HEADS[0]}, with its"
+        " standard error over trainings.",
+        "",
+        *loss_table(nats, ends, names),
+        "",
+        "Calibration of one member as trained, as [calibration.md](calibration.md) measures it: pairs of"
+        " question and mass of which the credible intervals hold the true probability within ±5 points, the"
+        " mean size of the deviations, and the greatest deviation of the votes. Then the loss of one member"
+        " and of all trainings as an ensemble.",
+        "",
+        "| head | trainings | within ±5 | mean deviation | votes, greatest deviation | loss | ensemble |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        *rows,
+        "",
+        "![Test loss of each head](heads.png)",
+    ]
+    write_section("heads.md", "Results", section)
+    draw_losses(nats, names)
+
+
+def baselines(results, test):
+    """(questions,) test losses of a constant predictor and of the truth."""
     train = pd.read_parquet(results / f"study_{HEADS[0]}" / "catalog" / "train.parquet")
-    constant = constant_concentrations(tree, votes_of(train, tree, "train"))
-    constant = np.broadcast_to(constant[None, :, None], (*known.votes.shape, 1))
-    ends = {
-        "constant": losses(replace(known, values=constant, kind="concentrations")),
-        "truth": losses(replace(known, values=known.true[:, :, None], kind="probabilities")),
-    }
-    names = [question.name for question in tree.questions]
+    constant = constant_concentrations(test.tree, votes_of(train, test.tree, "train"))
+    constant = np.broadcast_to(constant[None, :, None], (*test.votes.shape, 1))
+    ends = {"concentrations": constant, "probabilities": test.true[:, :, None]}
+    return [
+        losses(replace(test, values=values, weights=None, kind=kind)).mean(axis=0)
+        for kind, values in ends.items()
+    ]
+
+
+def difference(one, other):
+    """Mean difference of trainings' numbers, and its standard error; NaN with a single training."""
+    errors = [np.var(numbers, axis=0, ddof=1) / len(numbers) for numbers in (one, other) if len(numbers) > 1]
+    error = np.sqrt(sum(errors)) if len(errors) == 2 else np.full(np.shape(one)[1:], np.nan)
+    return one.mean(axis=0) - other.mean(axis=0), error
+
+
+def loss_table(nats, ends, names):
+    """Lines of a table of losses, a row for each question.
+
+    Args:
+        nats: {head: (trainings, questions)}.
+        ends: (questions,) of the constant predictor, and of the truth.
+        names: of the questions.
+    """
     lines = [
         f"| question | constant | {' | '.join(HEADS)} | truth |",
         f"| --- | ---: |{' ---: |' * (len(HEADS) + 1)}",
     ]
     for name, columns in [*((name, [number]) for number, name in enumerate(names)), ("total", slice(None))]:
-        of_heads = {head: table[:, columns].sum(axis=1) for head, table in found.items()}
-        cells = [f"{of_heads[HEADS[0]].mean():.3f}"]
+        of_heads = {head: table[:, columns].sum(axis=1) for head, table in nats.items()}
+        cells = [spread(of_heads[HEADS[0]], 3)]
         for head in HEADS[1:]:
-            difference = of_heads[head] - of_heads[HEADS[0]]
-            error = difference.std() / np.sqrt(len(difference))
-            cells.append(f"{of_heads[head].mean():.3f} ({difference.mean():+.3f} ± {error:.3f})")
-        constant, truth = (table[:, columns].sum(axis=1).mean() for table in ends.values())
+            points, error = difference(of_heads[head], of_heads[HEADS[0]])
+            sure = f" ± {error:.3f}" if np.isfinite(error) else ""
+            cells.append(f"{spread(of_heads[head], 3)} ({points:+.3f}{sure})")
+        constant, truth = (end[columns].sum() for end in ends)
         lines.append(f"| {name} | {constant:.3f} | {' | '.join(cells)} | {truth:.3f} |")
-    judged = []
-    for head in HEADS:
-        of_head = judge(coverage(test[head])[0])
-        judged.append(
-            f"| {head} | {of_head['right']} of {of_head['of']} | {of_head['mean']:.1f} |"
-            f" {of_head['votes']:+.1f} |"
-        )
-    section = [
-        about(results, "study-heads"),
-        "",
-        f"Mean test loss of {len(known.votes):,} galaxies, nats; lower is better. In brackets: the difference"
-        f" from {HEADS[0]}, with its standard error over galaxies.",
-        "",
-        *lines,
-        "",
-        "Calibration, as [calibration.md](calibration.md) measures it: pairs of question and mass of which"
-        " the credible intervals hold the true probability within ±5 points, the mean size of the deviations,"
-        " and the greatest deviation of the votes.",
-        "",
-        "| head | within ±5 | mean deviation | votes, greatest deviation |",
-        "| --- | ---: | ---: | ---: |",
-        *judged,
-        "",
-        "![Test loss of each head](heads.png)",
-    ]
-    write_section("heads.md", "Results", section)
-    draw_losses(found, names)
+    return lines
 
 
-def draw_losses(found, names):
+def draw_losses(nats, names):
     """Draw docs/heads.png: how much better or worse than the published head, question by question.
 
     Args:
-        found: {head: (galaxies, questions) losses}.
+        nats: {head: (trainings, questions) losses}.
         names: of the questions.
     """
     with drawing([REPO / "docs" / "heads.png"], figsize=(10, 7), layout="constrained") as figure:
         panel = figure.subplots()
         for number, head in enumerate(HEADS[1:], start=1):
-            difference = found[head] - found[HEADS[0]]
-            error = difference.std(axis=0) / np.sqrt(len(difference))
-            height = np.arange(len(names)) + 0.2 * (number - 1.5)
+            points, error = difference(nats[head], nats[HEADS[0]])
+            height = np.arange(len(names)) + 0.2 * (number - 2)
             style = {"color": COLORS[number], "ms": 9, "lw": 2, "label": head}
-            panel.errorbar(difference.mean(axis=0), height, xerr=error, fmt="os"[number - 1], **style)
+            panel.errorbar(points, height, xerr=np.nan_to_num(error), fmt="osD"[number - 1], **style)
         panel.axvline(0, color=FAINT, lw=1)
         panel.set_yticks(range(len(names)), [in_words(name) for name in names])
         panel.invert_yaxis()
         panel.grid(axis="x")
-        panel.set_xlabel(f"test loss − that of {HEADS[0]} (nats a galaxy, one standard error; better: left)")
+        label = f"test loss − that of {HEADS[0]} (nats a galaxy, standard error over trainings; better: left)"
+        panel.set_xlabel(label)
         panel.legend()
 
 
 def about(results, target):
     """One paragraph: the command, the date, the machine, the time that all jobs took."""
-    jobs = [
-        table for head in HEADS for table in (results.parent / "benchmarks" / f"study_{head}").rglob("*.tsv")
-    ]
-    seconds = {job: pd.read_csv(job, sep="\t")["s"].iloc[0] for job in jobs}
+    runs = [f"study_{survey}{head}" for survey in SURVEYS for head in HEADS]
+    seconds = seconds_of(results, runs)
     training = [time for job, time in seconds.items() if job.parent.name == "train_member"]
     return (
-        f"{machine(target)} The jobs of the {len(HEADS)} runs took {sum(seconds.values()) / 60:.0f} minutes,"
+        f"{machine(target)} The jobs of all runs took {sum(seconds.values()) / 60:.0f} minutes,"
         f" {sum(training) / 60:.0f} of them to train {len(training)} members."
     )
 

@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import remedies
 import study
 from drawn import SHARES, duplicated, some_shares
 from matplotlib import pyplot as plt
@@ -221,35 +222,78 @@ def test_a_question_that_nobody_was_asked(survey):
     assert "bar" not in set(intervals["question"])
 
 
-def test_the_studys_factors_undo_what_is_too_sure(survey):
-    values, votes, true = survey
-    sure = study.Posteriors(4 * values, "concentrations", 1, TREE, votes, true)
-    factors = study.fitted_factors(sure, [0.0])
-    for question in TREE.questions:
-        np.testing.assert_allclose(factors[question.name], 0.25, rtol=0.2)
-    fixed = study.judge(study.coverage(study.multiplied(sure, factors))[0])
-    assert fixed["right"] == fixed["of"] == 12
-    assert study.judge(study.coverage(sure)[0])["right"] < 6
+def posteriors_of(values, votes, true, members=1, weights=None, kind="concentrations"):
+    """As the study has them, each component a sample."""
+    return remedies.Posteriors(values, weights, 1, kind, members, TREE, votes.astype(float), true)
+
+
+def test_the_studys_remedies_undo_what_is_too_sure(survey):
+    values, votes, true = (numbers[:3000] for numbers in survey)
+    sure = posteriors_of(4 * values, votes, true)
+    assert study.judge([remedies.coverage(sure)[0]])["right"][0] < 6
+    (fixed,) = remedies.recalibrated(sure, sure)
+    found = study.judge([remedies.coverage(fixed)[0]] * 2)
+    assert found["right"] == [12, 12] and found["of"] == 12 and np.abs(found["greatest"]).max() < 5
+
+
+@pytest.mark.parametrize(("by_truth", "limit"), [(False, 6), (True, 2)])
+def test_the_studys_maps_undo_what_is_too_modest(survey, by_truth, limit):
+    values, votes, true = (numbers[:2000] for numbers in survey)
+    modest = posteriors_of(values / 2, votes, true)
+    before = study.deviating(remedies.coverage(modest)[0]).query("measure == 'truth'")["deviation"]
+    (table,) = study.mapped_tables(modest, modest, by_truth)
+    deviations = 100 * (table["actual"] - table["stated"])
+    assert len(table) == 12 and deviations.abs().max() < limit < before.abs().max() / 2
 
 
 def test_the_studys_posteriors_may_be_weighted(survey):
     values, votes, true = (numbers[:300] for numbers in survey)
     weights = some_shares(300, TREE)
-    mixed = study.Posteriors(values, "concentrations", 1, TREE, votes, true, weights)
-    many = study.Posteriors(duplicated(values, TREE, weights), "concentrations", 1, TREE, votes, true)
-    factors = study.fitted_factors(mixed, [0.0, 0.5])
-    for found, expected in (
+    mixed = posteriors_of(values, votes, true, weights=weights)
+    many = posteriors_of(duplicated(values, TREE, weights), votes, true)
+    np.testing.assert_allclose(remedies.losses(mixed), remedies.losses(many), rtol=1e-8, atol=1e-12)
+    np.testing.assert_allclose(remedies.transform(mixed), remedies.transform(many), rtol=1e-6, atol=1e-9)
+    for pool, other in (
         (mixed, many),
-        (study.multiplied(mixed, factors), study.multiplied(many, factors)),
+        *zip(*map(study_pools, ((mixed, values), (many, values))), strict=True),
     ):
-        np.testing.assert_allclose(study.losses(found), study.losses(expected), rtol=1e-8, atol=1e-12)
-        pd.testing.assert_frame_equal(study.coverage(found)[0], study.coverage(expected)[0])
-    both = np.concatenate([weights, weights[:, :, ::-1]], axis=2) / 2
-    pair = study.Posteriors(
-        np.concatenate([values] * 2, axis=2), "concentrations", 2, TREE, votes, true, both
-    )
-    np.testing.assert_allclose(study.first_member(pair).weights, weights)
-    assert "mean concentrations" not in study.remedies(pair, pair)
+        pd.testing.assert_frame_equal(remedies.coverage(pool)[0], remedies.coverage(other)[0])
+    maps = [remedies.transform_map(one, TREE.questions[0]) for one in (mixed, many)]
+    np.testing.assert_allclose(*maps, atol=1e-3)
+
+
+def study_pools(given):
+    """Pools of a posterior and of another one with fewer components, and the first of them again."""
+    posteriors, values = given
+    other = posteriors_of(values[:, :, :1], posteriors.votes, posteriors.true)
+    pool = remedies.linear_pool([posteriors, other])
+    return pool, remedies.linear_pool([pool, pool])
+
+
+def test_the_studys_ensembles_are_formed_of_trainings(survey):
+    values, votes, true = (numbers[:60] for numbers in survey)
+    three = posteriors_of(values, votes, true, members=3)
+    trainings = remedies.members(three)
+    np.testing.assert_array_equal(remedies.linear_pool(trainings).values, values)
+    found = dict(study.remedies(three, three))
+    assert {name: len(some) for name, some in found.items() if "log" not in name} == {
+        "one member": 3,
+        "one member, recalibrated": 3,
+        "two members, linear pool": 3,
+        "two members, linear pool, recalibrated": 3,
+        "two members, recalibrated, linear pool": 3,
+        "three members, linear pool": 1,
+        "three members, linear pool, recalibrated": 1,
+        "three members, recalibrated, linear pool": 1,
+    }
+    (pool,) = found["three members, log-linear pool"]
+    np.testing.assert_allclose(pool.values, values.mean(axis=2, keepdims=True))
+    weighted = posteriors_of(values, votes, true, members=3, weights=np.full((60, 3, 3), 1 / 3))
+    np.testing.assert_allclose(remedies.member(weighted, 1).weights, 1)
+    assert not any("log" in name for name, _ in study.remedies(weighted, weighted))
+    assert study.spread([1.0, 2.0, 3.0], 1) == "2.0 ± 1.0" and study.spread([1.0], 1) == "1.0"
+    points, error = study.difference(np.array([[1.0], [3.0]]), np.array([[0.0], [0.0]]))
+    assert points == pytest.approx(2) and error == pytest.approx(1)
 
 
 @pytest.fixture
