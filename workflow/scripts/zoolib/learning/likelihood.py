@@ -94,8 +94,8 @@ def dirichlet_mixture_loss(votes, outputs, add=_over_answers):
     log_weights = ops.reshape(outputs[:, split:], (-1, components, *questions))
     of_components = _loss_of_one_order(votes[:, None], concentrations, add)
     mixture = ops.logsumexp(log_weights - of_components, axis=1)
-    # The weights sum to 1 except for rounding. With their sum, a question without votes is exactly 0.
-    return ops.logsumexp(log_weights, axis=1) - mixture - coefficient
+    # Without votes the sum over the weights is 1 only up to rounding.
+    return ops.where(add(votes) > 0, -mixture - coefficient, 0.0)
 
 
 def multinomial_loss(votes, probabilities, add=_over_answers):
