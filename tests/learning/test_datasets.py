@@ -2,13 +2,17 @@
 
 import errno
 import os
+import shutil
 import tracemalloc
 
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 from PIL import Image
 from stored import IMAGE
+from zoolib.data.tfrecords import read_sidecar
+from zoolib.job.logs import MachineError
 from zoolib.learning import datasets, decoded
 from zoolib.learning.augment import PAPER
 
@@ -107,3 +111,19 @@ def test_a_model_of_luma_is_shown_luma(tmp_path):
         shown[grey] = np.asarray(pixels)[0, :, :, 0].astype(int)
     assert np.abs(shown["luma"] - np.asarray(Image.fromarray(colours).convert("L"))).max() <= 1
     assert np.array_equal(shown["mean"], np.rint(colours.mean(axis=2)))
+
+
+def test_a_shard_that_goes_away_is_a_message_with_its_name(stored, tmp_path):
+    shard = tmp_path / "0.tfrecord"
+    shutil.copy(stored / "train" / "0.tfrecord", shard)
+    about = read_sidecar(stored / "train" / "0.json")
+    store = datasets.from_shards([shard], [about], IMAGE)
+    with datasets.images_read(store):
+        assert sum(len(batch[0]) for batch in datasets.stored_batches(store, 16)) == about["count"]
+    # It is away at the first look only, and then for good.
+    away = f"{{{{node}}}} {shard}; No such file or directory [Op:IteratorGetNext] name: "
+    with pytest.raises(MachineError, match=f"^{shard}: the shard is gone"), datasets.images_read(store):
+        raise tf.errors.NotFoundError(None, None, away)
+    shard.unlink()
+    with pytest.raises(MachineError, match=f"^{shard}: the shard is gone"), datasets.images_read(store):
+        list(datasets.stored_batches(store, 16))

@@ -1,6 +1,7 @@
 """Batches of galaxies for training and prediction, a function of seed and epoch alone."""
 
 import contextlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -12,12 +13,13 @@ import tensorflow as tf
 from zoolib.data.images import BadImage, load_row
 from zoolib.data.locations import PLACES
 from zoolib.data.tfrecords import check_shard, damaged, parse
-from zoolib.job.logs import UserError, check_machine
+from zoolib.job.logs import MachineError, UserError, check_machine
 from zoolib.learning.augment import apply_views, augment, central_view, draw_numbers, edges_of, random_views
 from zoolib.learning.decoded import Decoded
 
 # How TensorFlow says that a shard is damaged. Other errors are of the system: a retry may succeed.
 DAMAGE = (tf.errors.DataLossError, tf.errors.FailedPreconditionError, tf.errors.InvalidArgumentError)
+MISSING = re.compile("([^ ;]+); No such file")
 
 
 @dataclass(frozen=True)
@@ -184,17 +186,24 @@ def images_read(*stores):
 
     Raises:
         BadImage: an image cannot be read.
-        MachineError: the file system does not answer, or an image is gone.
+        MachineError: the file system does not answer, or an image or a shard is gone.
         UserError: a shard is damaged.
     """
     try:
         yield
-    except tf.errors.OpError:
-        for store in stores:
-            if not store.problems:
-                store.search()
-            for problem in store.problems:
-                raise problem from None
+    except tf.errors.OpError as error:
+        # The search for a damaged shard may meet the same missing file.
+        with contextlib.suppress(tf.errors.NotFoundError):
+            for store in stores:
+                if not store.problems:
+                    store.search()
+                for problem in store.problems:
+                    raise problem from None
+        if isinstance(error, tf.errors.NotFoundError) and (missing := MISSING.search(str(error))):
+            raise MachineError(
+                f"{missing[1]}: the shard is gone, but it was there when the job started; if its folder is"
+                " away, type the same command again when it is back."
+            ) from None
         raise
 
 
