@@ -12,5 +12,5 @@ with log_to(snakemake.log[0]):
         credible_level=snakemake.params.credible_level,
         cuts=DecisionTree.from_dict(snakemake.params.tree).cuts,
         threads=snakemake.threads,
-    )
         votes=snakemake.input.votes,
+    )

@@ -211,6 +211,18 @@ class Files:
         """What the galaxies of a split are predicted from: sidecars of its shards, or the lists instead."""
         return self.shards(".json" if self.config["shards"]["enabled"] else ".parquet", split)
 
+    def votes(self, target):
+        """The tables whose votes may update a target's posteriors; none for images that nobody classified."""
+        if not self.config["predict"]["posterior_with_votes"]:
+            return []
+        if task := self.run.task_of(target):
+            return [self.task_galaxies(target)] if task["tree"] else []
+        entry = self.run.targets[target]
+        if "catalog" in entry:
+            return self.listed(target)
+        splits = ("train", "val", "test") if "archives" in entry else filter(None, [entry.get("split")])
+        return [f"{self.results}/catalog/{split}.parquet" for split in splits]
+
     def pixels(self, target):
         """The files that hold a target's pixels, where a rule makes or downloads them."""
         if self.run.task_of(target):
@@ -229,20 +241,4 @@ class Files:
 
 def model_files(folder):
     """The two files of a model folder."""
-    def galaxies_of(self, split):
-        """What the galaxies of a split are predicted from: sidecars of its shards, or the lists instead."""
-        return self.shards(".json" if self.config["shards"]["enabled"] else ".parquet", split)
-
-    def votes(self, target):
-        """The tables whose votes may update a target's posteriors; none for images that nobody classified."""
-        if not self.config["predict"]["posterior_with_votes"]:
-            return []
-        if task := self.run.task_of(target):
-            return [self.task_galaxies(target)] if task["tree"] else []
-        entry = self.run.targets[target]
-        if "catalog" in entry:
-            return self.listed(target)
-        splits = ("train", "val", "test") if "archives" in entry else filter(None, [entry.get("split")])
-        return [f"{self.results}/catalog/{split}.parquet" for split in splits]
-
     return [f"{folder}/model.keras", f"{folder}/model.json"]
