@@ -122,15 +122,85 @@ def test_probabilities_are_smooth_in_strength(tree):
     faint = faint.assign(disc=1.0, axis_ratio=0.9, bulge_share=0.1, ring_strength=0.0, spiral_strength=0.0)
     for name, column in (("bar_strength", "bar_strong"), ("spiral_strength", "has-spiral-arms_yes")):
         raised = faint.assign(bar_strength=0.0).assign(**{name: np.linspace(0, 1, 101)})
-        found = volunteers.answer_probabilities(tree, raised)[:, tree.columns.index(column)]
+        found = volunteers.smooth_probabilities(tree, raised)[:, tree.columns.index(column)]
         assert np.all(np.diff(found) >= 0)
         assert np.diff(found).max() < 0.04
         assert found[-1] - found[0] > 0.4
 
 
-def test_votes_go_down_the_tree_and_follow_the_probabilities(tree, population):
+@pytest.fixture(scope="module")
+def drawn(tree, population):
+    """The probabilities of varied volunteers, the smooth ones, and the shares of random clicks."""
+    return volunteers.draw_probabilities(tree, population, "varied", np.random.default_rng(6))
+
+
+def without_lapses(tree, probabilities, lapses):
+    """The probabilities before the random clicks were mixed in."""
+    at_random = np.concatenate([np.full(len(q.answers), 1 / len(q.answers)) for q in tree.questions])
+    return (probabilities - lapses[:, None] * at_random) / (1 - lapses[:, None])
+
+
+def test_random_clicks_are_a_beta_of_each_galaxy_and_the_same_for_all_questions(tree, drawn):
+    probabilities, _, lapses = drawn
+    assert scipy.stats.kstest(lapses, scipy.stats.beta(2, 23).cdf).pvalue > 1e-3
+    assert lapses.mean() == pytest.approx(volunteers.LAPSES, abs=0.002)
+    # No answer is rarer than random clicks make it, and the share of all questions is that of the galaxy.
+    for question in tree.questions:
+        floor = lapses / len(question.answers)
+        rarest = probabilities[:, question.slice].min(axis=1)
+        assert (rarest >= floor - 1e-12).all()
+        assert (rarest - floor).min() < 5e-3
+
+
+def test_answers_scatter_around_what_a_galaxy_looks_like_as_a_dirichlet(tree, drawn):
+    probabilities, smooth, lapses = drawn
+    scattered = without_lapses(tree, probabilities, lapses)
+    for column in ("smooth-or-featured_smooth", "bar_no", "bulge-size_small", "has-spiral-arms_yes"):
+        expected, found = (table[:, tree.columns.index(column)] for table in (smooth, scattered))
+        middle = (expected > 0.02) & (expected < 0.98)
+        # The marginal of a Dirichlet is a Beta; its cumulative probabilities are uniform.
+        marginal = scipy.stats.beta(100 * expected[middle], 100 * (1 - expected[middle]))
+        assert scipy.stats.kstest(marginal.cdf(found[middle]), "uniform").pvalue > 1e-3, column
+    for question in tree.questions:
+        np.testing.assert_allclose(probabilities[:, question.slice].sum(axis=1), 1)
+
+
+def test_truths_do_not_pile_up_at_their_ends(tree, population, drawn):
+    column = tree.columns.index("disk-edge-on_yes")
+    identical, smooth, lapses = volunteers.draw_probabilities(tree, population, "identical", None)
+    np.testing.assert_allclose(without_lapses(tree, identical, lapses), smooth, atol=1e-12)
+    assert (lapses == 0.08).all()
+
+    def fullest_point(truths):
+        """The largest share of the truths in an interval of one hundredth."""
+        truths = np.sort(truths)
+        return (np.searchsorted(truths, truths + 0.01) - np.arange(len(truths))).max() / len(truths)
+
+    assert fullest_point(identical[:, column]) > 0.6
+    assert fullest_point(drawn[0][:, column]) < 0.2
+
+
+def test_the_truth_is_what_the_votes_were_drawn_from(tmp_path, tree):
+    for kind in volunteers.KINDS:
+        survey.write_record(tmp_path / kind, galaxies=60, size=16, seed=4, kind=kind)
+    varied, identical = (
+        pd.read_parquet(tmp_path / kind / survey.FILES["truth"]) for kind in volunteers.KINDS
+    )
+    smooth = [f"{column}_smooth" for column in tree.columns]
+    for truth in (varied, identical):
+        expected = without_lapses(tree, truth[tree.columns].to_numpy(), truth["lapses"].to_numpy())
+        same = np.abs(expected - truth[smooth].to_numpy()).max() < 1e-9
+        assert same == (truth is identical)
+    # Galaxies and their images are the same; only the volunteers differ.
+    own = [*tree.columns, "lapses"]
+    pd.testing.assert_frame_equal(varied.drop(columns=own), identical.drop(columns=own))
+    assert read_images(tmp_path / "varied") == read_images(tmp_path / "identical")
+
+
+@pytest.mark.parametrize("kind", volunteers.KINDS)
+def test_votes_go_down_the_tree_and_follow_the_probabilities(tree, population, kind):
     rng = np.random.default_rng(5)
-    probabilities = volunteers.answer_probabilities(tree, population)
+    probabilities, _, _ = volunteers.draw_probabilities(tree, population, kind, rng)
     totals = volunteers.draw_totals(len(population), rng)
     votes = volunteers.draw_votes(tree, probabilities, totals, rng)
     artifact = votes[:, tree.columns.index("smooth-or-featured_artifact")]

@@ -76,6 +76,7 @@ FIRST = {
     "build_catalog compare_with_truth list_galaxies simulate_record": {
         "zenodo.simulate.galaxies": {"zenodo.simulate": {"galaxies": 60}},
         "zenodo.simulate.size": {"zenodo.simulate": {"size": 60}},
+        "zenodo.simulate.volunteers": {"zenodo.simulate": {"volunteers": "identical"}},
     },
     "build_catalog build_task_catalog_* predict_chunk recalibrate": {"seed": 7},
     "write_shard": {

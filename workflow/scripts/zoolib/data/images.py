@@ -17,8 +17,8 @@ from zoolib.zenodo.archives import LARGEST, BadMember, read_member
 INTERPOLATIONS = tuple(name.lower() for name in Image.Resampling.__members__)
 # Quality 95 keeps faint arms. No subsampling: the colour of a galaxy changes within a few pixels.
 JPEG = {"quality": 95, "subsampling": 0}
-# How grey is made of red, green and blue: by their mean (Walmsley et al. 2022, section 5.1), or by luma (BT.601),
-# as Pillow and the Grayscale of torchvision make it.
+# How grey is made of red, green and blue: by their mean (Walmsley et al. 2022, section 5.1), or by luma, as
+# Pillow and the Grayscale of torchvision make it (ITU-R BT.601).
 GREY = {"mean": (1 / 3, 1 / 3, 1 / 3), "luma": (0.299, 0.587, 0.114)}
 
 

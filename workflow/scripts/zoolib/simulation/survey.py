@@ -62,7 +62,7 @@ def ring_labels(galaxies, labels, rng):
     return pd.DataFrame({"id_str": galaxies["id_str"].to_numpy()[chosen], "ring": ring})
 
 
-def write_record(output, galaxies, size, seed, threads=1, labels=1200):
+def write_record(output, galaxies, size, seed, threads=1, labels=1200, kind=volunteers.KINDS[0]):
     """Write a simulated record: a folder that the pipeline cannot tell from the downloaded one.
 
     Args:
@@ -72,6 +72,7 @@ def write_record(output, galaxies, size, seed, threads=1, labels=1200):
         seed: all bytes follow from it, whatever the number of threads.
         threads: number of processes that draw.
         labels: most galaxies that are labelled in `rings.csv`.
+        kind: how volunteers differ, one of `volunteers.KINDS`. Galaxies and images are the same for all.
 
     Raises:
         UserError: fewer than 10 galaxies, or images under 16 pixels.
@@ -86,11 +87,20 @@ def write_record(output, galaxies, size, seed, threads=1, labels=1200):
     tree = DecisionTree.load(TREE)
     rng = np.random.default_rng(seed)
     population = draw_galaxies(galaxies, rng)
-    probabilities = volunteers.answer_probabilities(tree, population)
+    # A generator of its own: the survey is otherwise the same, whatever the volunteers are like.
+    of_galaxies = np.random.default_rng([seed, galaxies])
+    probabilities, smooth, lapses = volunteers.draw_probabilities(tree, population, kind, of_galaxies)
     totals = volunteers.draw_totals(galaxies, rng)
     votes = volunteers.draw_votes(tree, probabilities, totals, rng)
     table = volunteers.volunteers_table(tree, population, votes, rng)
-    truth = pd.concat([population, pd.DataFrame(probabilities, columns=tree.columns)], axis=1)
+    truth = pd.concat(
+        [
+            population.assign(lapses=lapses),
+            pd.DataFrame(probabilities, columns=tree.columns),
+            pd.DataFrame(smooth, columns=tree.columns).add_suffix("_smooth"),
+        ],
+        axis=1,
+    )
     for path, frame in ((output.table_csv, table), (output.rings, ring_labels(population, labels, rng))):
         with whole(path) as partial:
             frame.to_csv(partial, index=False)

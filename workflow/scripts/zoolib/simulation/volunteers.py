@@ -1,5 +1,7 @@
 """Simulated volunteers: the probabilities of their answers, their votes, and the table of the votes.
 
+docs/simulation.md says what is drawn how, and why the numbers below are what they are.
+
 The columns are those of `gz_decals_volunteers_5` in Zenodo record 4573248 (127 of them; Walmsley
 et al. 2022, arXiv:2102.08414, tables B1 and B2).
 """
@@ -8,8 +10,15 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, softmax
 
-# Share of the clicks that have nothing to do with the galaxy.
+# Values of zenodo.simulate.volunteers, the default first.
+KINDS = ("varied", "identical")
+# Share of the clicks that have nothing to do with the galaxy, if it is the same for all galaxies.
 LAPSES = 0.08
+# Otherwise the share of each galaxy is drawn from this Beta distribution, whose mean is the same.
+LAPSES_OF_GALAXIES = (2.0, 23.0)
+# Sum of the concentrations of the Dirichlet that scatters the answers around what the galaxy looks like: a
+# probability of one half gets a standard deviation of 5 points.
+SCATTER = 100.0
 # Share of the galaxies that have no votes on mergers: the question was another one when they were shown
 # (section 3.2).
 WITHOUT_MERGING = 0.027
@@ -50,15 +59,44 @@ def visible_strengths(galaxies):
     return {name: np.asarray(strength, float) for name, strength in visible.items()}
 
 
-def answer_probabilities(tree, galaxies):
-    """Probability of every answer, given that its question is asked; smooth in all parameters.
+def draw_probabilities(tree, galaxies, kind, rng):
+    """The probabilities that the votes on each galaxy are drawn from.
+
+    `identical` volunteers: the smooth probabilities, with a share of `LAPSES` random clicks. `varied`: each
+    galaxy has its own probabilities, from a Dirichlet around the smooth ones, and its own share of random
+    clicks; no image says what they are.
+
+    Args:
+        tree: the `gz_decals_5` tree.
+        galaxies: the table of `galaxies.draw_galaxies`.
+        kind: one of `KINDS`.
+        rng: a numpy `Generator`.
+
+    Returns:
+        Three arrays: (galaxies, answers) what the votes are drawn from, all > 0; (galaxies, answers) the
+        smooth probabilities without random clicks; (galaxies,) the shares of random clicks. Probabilities
+        of one question sum to 1.
+    """
+    smooth = smooth_probabilities(tree, galaxies)
+    if kind == "identical":
+        lapses = np.full(len(smooth), LAPSES)
+        return _with_lapses(tree, smooth, lapses), smooth, lapses
+    lapses = rng.beta(*LAPSES_OF_GALAXIES, len(smooth))
+    scattered = rng.standard_gamma(SCATTER * smooth)
+    for question in tree.questions:
+        scattered[:, question.slice] /= scattered[:, question.slice].sum(1, keepdims=True)
+    return _with_lapses(tree, scattered, lapses), smooth, lapses
+
+
+def smooth_probabilities(tree, galaxies):
+    """Probability of every answer of an attentive volunteer who is asked; smooth in all parameters.
 
     Args:
         tree: the `gz_decals_5` tree.
         galaxies: the table of `galaxies.draw_galaxies`.
 
     Returns:
-        (galaxies, answers) in the order of `tree.columns`, all > 0; those of one question sum to 1.
+        (galaxies, answers) in the order of `tree.columns`; those of one question sum to 1.
     """
     visible = visible_strengths(galaxies)
     spiral, ring, bar, edge_on = (visible[name] for name in ("spiral", "ring", "bar", "edge_on"))
@@ -105,14 +143,17 @@ def answer_probabilities(tree, galaxies):
             "merger": merger,
         },
     }
-    return np.concatenate([_with_lapses(answers[question.name], question) for question in tree.questions], 1)
+    chosen = [
+        np.column_stack([answers[question.name][answer] for answer in question.answers])
+        for question in tree.questions
+    ]
+    return np.concatenate([of_question / of_question.sum(1, keepdims=True) for of_question in chosen], 1)
 
 
-def _with_lapses(answers, question):
-    """Probabilities of the answers of one question, (galaxies, answers), a few clicks being at random."""
-    chosen = np.column_stack([answers[answer] for answer in question.answers])
-    chosen = chosen / chosen.sum(1, keepdims=True)
-    return (1 - LAPSES) * chosen + LAPSES / len(question.answers)
+def _with_lapses(tree, probabilities, lapses):
+    """Probabilities of the answers, (galaxies, answers), with a share (galaxies,) of random clicks."""
+    at_random = np.concatenate([np.full(len(q.answers), 1 / len(q.answers)) for q in tree.questions])
+    return (1 - lapses[:, None]) * probabilities + lapses[:, None] * at_random
 
 
 def _nearest(value, width, centres):
@@ -156,7 +197,7 @@ def draw_votes(tree, probabilities, totals, rng):
 
     Args:
         tree: the `gz_decals_5` tree.
-        probabilities: (galaxies, answers) of `answer_probabilities`.
+        probabilities: (galaxies, answers) of `draw_probabilities`.
         totals: (galaxies,) volunteers.
         rng: a numpy `Generator`.
 
