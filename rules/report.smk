@@ -17,6 +17,9 @@ if RECALIBRATIONS:
     TABLES["evaluate/coverage_as_trained"] = ("coverage", "Calibration", None, before)
 if EVALUATED and SIMULATED:
     TABLES["evaluate/learning"] = ("learning", "Scores", None, "what was learned, between trivial and true")
+for target in TARGETS:
+    unlike = ("unfamiliar", "Predictions", target, "galaxies unlike the training set")
+    TABLES[f"predict/{target}/unfamiliar"] = unlike
 for task in TASKS:
     summary = ("catalog_summary", "Finetuning", task, "galaxies left after each cut")
     TABLES[f"finetune/{task}/summary"] = summary

@@ -1,9 +1,12 @@
 """How far galaxies are from those of a training: the distance by brute force, and what models keep of it."""
 
+import json
+
 import numpy as np
 import pytest
-from stored import IMAGE, files
+from stored import IMAGE, files, train_member
 from zoolib import train
+from zoolib.job.logs import UserError, log
 from zoolib.learning import datasets, familiar, models
 from zoolib.learning.augment import PAPER
 from zoolib.learning.familiar import FAMILIAR, Familiar, summarize
@@ -111,3 +114,32 @@ def test_a_model_keeps_its_training_galaxies(stored, model_folder, monkeypatch):
     np.testing.assert_allclose(
         again.center, Familiar({FAMILIAR: summarize(every, checked)}).center, rtol=1e-4
     )
+
+
+def test_a_killed_pass_is_repeated_and_the_training_is_not(stored, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(log, "propagate", True)
+    caplog.set_level("INFO", "zoolib")
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "familiar_galaxies", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train_member(stored, tmp_path, epochs=2)
+    assert not (tmp_path / "model.json").exists()
+    caplog.clear()
+    about = train_member(stored, tmp_path, epochs=2).about
+    assert about[FAMILIAR]["galaxies"] == 40 and about["scores"]["epochs"] == 2
+    assert not [line for line in caplog.messages if line.startswith("epoch")]
+
+
+def test_a_damaged_description_is_one_sentence(model_folder, tmp_path):
+    text = (model_folder / "model.json").read_text()
+    center = json.loads(text)[FAMILIAR]["center"]
+    other = center[:9] + ("A" if center[9] != "A" else "B") + center[10:]
+    (tmp_path / "model.json").write_text(text.replace(center, other))
+    (tmp_path / "model.keras").write_bytes((model_folder / "model.keras").read_bytes())
+    with pytest.raises(UserError, match="model.json: is damaged or was edited") as caught:
+        models.load_model(tmp_path)
+    assert "\n" not in str(caught.value)

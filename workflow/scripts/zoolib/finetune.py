@@ -19,7 +19,7 @@ from zoolib.job.provenance import hash_of, hash_of_file
 from zoolib.learning import datasets, fitting, models
 from zoolib.learning.augment import augmentation_of
 from zoolib.learning.blocks import blocks_of, nested_layers, set_trainable
-from zoolib.learning.familiar import FAMILIAR, familiar_galaxies
+from zoolib.learning.familiar import FAMILIAR, familiar_galaxies, summarize
 from zoolib.learning.label_heads import Accuracy, LabelsLoss, labels_head
 from zoolib.learning.optimizers import OPTIMIZER_KEYS
 
@@ -77,8 +77,8 @@ def finetune_task(galaxies, model, task, seed, job, scratch=False):
         stores = _open_stores(catalogs, labels, start.about["image"], task["name"], job.folder)
         loss = LabelsLoss(labels, statistics, task["smoothing"], _class_weights(labels, catalogs["train"]))
         with datasets.images_read(*stores.values()):
-            history = _Stages(network, loss, labels, stores, identity).run(stages, progress)
-            known = familiar_galaxies(backbone, *stores.values(), identity["augmentation"])
+            run = _Stages(network, loss, labels, stores, identity)
+            history, known = run.run(stages, progress), run.familiar(stages)
         galaxies = len(catalogs["train"].table)
         about = _describe(identity, labels, start, model, galaxies, history)
         ids = [name for catalog in catalogs.values() for name in catalog.table["id_str"]]
@@ -142,6 +142,16 @@ class _Stages:
         history = pd.concat(histories, ignore_index=True)
         history["epoch"] = range(1, len(history) + 1)
         return history
+
+    def familiar(self, stages):
+        """Describe the galaxies (see `familiar.summarize`); a backbone that never trained has seen them all.
+
+        Args:
+            stages: those that have run.
+        """
+        if self.features is None or self.train_bn or any(stage.layers for stage in stages):
+            return familiar_galaxies(self.backbone, *self.stores.values(), self.augmentation)
+        return summarize(*(self.features[name][0] for name in ("train", "validation")))
 
     def _train(self, stage, progress):
         """Train one stage; returns the network that was trained, its history and its last weights."""

@@ -78,8 +78,8 @@ def summarize(learned, checked):
     center = seen.mean(axis=0)
     # The variances of few galaxies are known along few axes only.
     count = min(AXES, size - 1, (galaxies - 1) // 2)
-    _, lengths, axes = np.linalg.svd(seen - center, full_matrices=False)
-    variances = lengths**2 / (galaxies - 1)
+    variances, axes = np.linalg.eigh((seen - center).T @ (seen - center) / (galaxies - 1))
+    variances, axes = np.maximum(variances[::-1], 0), axes.T[::-1]
     rest = variances[count:].sum() / (size - count)
     variances = np.maximum([*variances[:count], rest], SMALLEST * max(variances.sum() / size, SMALLEST))
     about = {"galaxies": galaxies}
