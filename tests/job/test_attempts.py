@@ -146,6 +146,15 @@ def test_an_error_of_the_machine_is_a_sentence_and_leaves_no_mark(tmp_path, call
     assert ends(log) == (True, 0, "")
 
 
+def test_a_file_that_goes_away_after_snakemake_has_seen_it_is_a_sentence(tmp_path, call):
+    log, away = tmp_path / "job.log", tmp_path / "0.rejected.csv"
+    with pytest.raises(FileNotFoundError) as raised:
+        away.read_text()
+    ran, status, last = ends(log, raised.value)
+    assert ran and status == 1 and last.startswith(f"{away}: is not there, but Snakemake has seen all files")
+    assert ends(log) == (True, 0, "")
+
+
 def test_an_error_of_the_machine_that_tensorflow_meets_is_the_same_sentence(tmp_path, call):
     import tensorflow as tf
 

@@ -147,6 +147,12 @@ def _message_of(error, trace):
         check_machine(error, getattr(error, "filename", None) or "a file of this job")
     except MachineError as found:
         return str(found)
+    for one in _chain(error):
+        if isinstance(one, FileNotFoundError) and one.filename:
+            return (
+                f"{one.filename}: is not there, but Snakemake has seen all files that this job needs; if the"
+                f" folder is away, type the same command again when it is back (traceback in {trace})"
+            )
     message = " ".join(str(error).split())[:300]
     return f"unexpected {type(error).__name__}: {message} (traceback in {trace})"
 
