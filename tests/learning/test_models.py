@@ -108,14 +108,16 @@ def test_extreme_mixtures_stay_finite_and_their_weights_sum_to_1():
     np.testing.assert_array_equal(weights[0], [[1, 0], [1, 0]])
 
 
-def test_the_components_of_a_mixture_start_apart_and_around_the_wide_head():
-    for components in (1, 2, 3, 5):
+def test_the_components_of_a_mixture_start_apart_each_with_another_answer():
+    # The numbers of components, and what each starts from for the two answers of a question.
+    high, low, half_high, half_low = 0.01 + 10 * np.logaddexp(0, [0.75, -0.65, 0.25, -0.45])
+    starts = [[high, low], [low, high], [half_high, half_low], [half_low, half_high]]
+    for components in (1, 2, 3, 4):
         network = models.tree_head(3, TREE, 0.2, "dirichlet_mixture", components)
         outputs = keras.ops.convert_to_numpy(network(np.zeros((1, 3), "float32")))
         values, _ = models.split_mixtures(outputs, TREE, components)
-        # From a third of the wide head's to three times as much.
-        expected = 5.76 * 3 ** np.linspace(-1, 1, components) if components > 1 else [5.76]
-        np.testing.assert_allclose(values[0], np.tile(expected, (4, 1)), rtol=0.01)
+        expected = np.transpose(starts[:components] if components > 1 else [[5.7694, 5.7694]])
+        np.testing.assert_allclose(values[0], np.tile(expected, (2, 1)), rtol=1e-4)
 
 
 def test_a_mixture_of_one_component_is_the_wide_head():

@@ -5,7 +5,6 @@ without any code of this project.
 """
 
 import json
-import math
 import zipfile
 import zlib
 from dataclasses import dataclass, field
@@ -30,9 +29,8 @@ WIDE_SCALE = 10.0
 # sigmoid would start at 51, and the first epochs would only correct this.
 SIGMOID_BIAS = -3.0
 SOFTPLUS_BIAS = -0.25
-# The first component of a mixture starts from concentrations that are so many times smaller, the last from
-# concentrations that are so many times larger.
-START_SPREAD = 3.0
+# Added to the bias of the answer that a component of a mixture leans towards at first, and to the other ones.
+LEANING, OTHERS = 1.0, -0.4
 # How often a model is read again if another training replaces its files meanwhile.
 ATTEMPTS = 3
 # What Keras, h5py, zipfile and zlib raise at damaged files; too little memory is not among them.
@@ -138,9 +136,8 @@ def concentrations(x, tree, head="dirichlet"):
     return layers.Rescaling(CONCENTRATION_RANGE, offset=SMALLEST_CONCENTRATION, dtype="float32")(x)
 
 
-def _wide(x, tree, name, start=1.0):
-    """Concentrations without an upper limit, which start from `start` times the usual."""
-    bias = math.log(math.expm1(start * math.log1p(math.exp(SOFTPLUS_BIAS))))
+def _wide(x, tree, name, bias=SOFTPLUS_BIAS):
+    """Concentrations without an upper limit; `bias` is that of all answers, or a list of each one's."""
     x = layers.Activation("softplus", dtype="float32")(_dense(x, tree, bias, name))
     return layers.Rescaling(WIDE_SCALE, offset=WIDE_FLOOR, dtype="float32")(x)
 
@@ -153,15 +150,28 @@ def _dense(x, tree, bias, name):
 def _mixtures(x, tree, components):
     questions, found = len(tree.questions), []
     for number in range(components):
-        # Equal components would have equal gradients and stay equal. So they start apart.
-        place = (2 * number + 1 - components) / max(components - 1, 1)
-        found.append(_wide(x, tree, f"answers_{number + 1}", START_SPREAD**place))
+        bias = _leaning(tree, number) if components > 1 else SOFTPLUS_BIAS
+        found.append(_wide(x, tree, f"answers_{number + 1}", bias))
     # The softmax is over the last axis, which has the components of one question.
     weights = layers.Dense(questions * components, dtype="float32", name="weights")(x)
     weights = layers.Reshape((questions, components), dtype="float32")(weights)
     weights = layers.Activation("log_softmax", dtype="float32")(weights)
     weights = layers.Permute((2, 1), dtype="float32")(weights)
     return layers.Concatenate(dtype="float32")([*found, layers.Flatten(dtype="float32")(weights)])
+
+
+def _leaning(tree, number):
+    """The biases that a component of a mixture starts with; one answer of each question has a larger one.
+
+    Equal components would have equal gradients and stay equal. So each leans towards another answer. If there
+    are more components than answers, they go through the answers again, and lean half as much.
+    """
+    biases = []
+    for question in tree.questions:
+        earlier, chosen = divmod(number, len(question.answers))
+        added = (LEANING if answer == chosen else OTHERS for answer in range(len(question.answers)))
+        biases += [SOFTPLUS_BIAS + lean / 2**earlier for lean in added]
+    return biases
 
 
 def _probabilities(x, tree):
