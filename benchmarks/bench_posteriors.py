@@ -19,35 +19,42 @@ import pandas as pd
 from pages import REPO, machine, write_section
 from zoolib.config.trees import DecisionTree
 from zoolib.posteriors import information, intervals, summary
-from zoolib.posteriors.files import (
-    collect_predictions,
-    describe_posteriors,
-    open_predictions,
-    predictions_file,
-)
+from zoolib.posteriors.collect import collect_predictions
+from zoolib.posteriors.files import describe_posteriors, open_predictions, predictions_file
 
 SAMPLES, PARTS, THREADS, LEVEL = 25, 40, 2, 0.9
+# Each sample of a mixture has this many Dirichlets a question.
+COMPONENTS = 3
 
 
-def write_part(tree, folder, number, galaxies, wide):
+def write_part(tree, folder, name, number, galaxies):
     """Write one file of predictions, as `predict_chunk` does.
 
     Args:
         tree: the `DecisionTree` whose questions are answered.
         folder: where the file goes.
+        name: of the file; `wide` has concentrations from 0.01 to 1000 instead of from 1 to 101, and each
+            sample of `three` is a mixture.
         number: of the part; it is also the seed.
         galaxies: how many galaxies the part has.
-        wide: concentrations from 0.01 to 1000 instead of from 1 to 101.
     """
     random = np.random.default_rng(number)
     shape = (galaxies, len(tree.columns))
-    logits = random.normal(-2, 1.5, (*shape, 1)) + random.normal(0, 0.5, (*shape, SAMPLES))
+    components = SAMPLES * COMPONENTS if name == "three" else SAMPLES
+    logits = random.normal(-2, 1.5, (*shape, 1)) + random.normal(0, 0.5, (*shape, components))
+    wide = name == "wide"
     values = np.clip(np.exp(2 * logits + 4), 0.01, 1000) if wide else 1 + 100 / (1 + np.exp(-logits))
-    ids = [f"galaxy {number}-{index}" for index in range(galaxies)]
+    weights = None
     about = {"kind": "concentrations", "tree": tree.to_dict(), "columns": tree.columns}
-    path = Path(folder) / "chunks" / f"{'wide' if wide else number}.hdf5"
-    with predictions_file(path, len(ids), about, SAMPLES, 1, 1, number) as append:
-        append(ids, values.astype(np.float32))
+    if name == "three":
+        about |= {"kind": "mixtures", "training": {"components": COMPONENTS}}
+        shape = (galaxies, len(tree.questions), SAMPLES, COMPONENTS)
+        weights = random.dirichlet(np.ones(COMPONENTS), shape[:3]).reshape(*shape[:2], -1) / SAMPLES
+        weights = weights.astype(np.float32)
+    ids = [f"galaxy {number}-{index}" for index in range(galaxies)]
+    path = Path(folder) / "chunks" / f"{name}.hdf5"
+    with predictions_file(path, len(ids), about, SAMPLES, 1, 1, 1) as append:
+        append(ids, values.astype(np.float32), *([] if weights is None else [weights]))
 
 
 def summarise(opened):
@@ -61,24 +68,18 @@ def summarise(opened):
     return [sum(sums) for sums in zip(*opened.map(of_block, THREADS), strict=True)]
 
 
-def central(opened):
-    """Exact central intervals."""
-    for _ in opened.map(
-        lambda rows, values, _: intervals.credible_intervals(values, opened.tree, LEVEL), THREADS
-    ):
-        pass
+def both_intervals(opened):
+    """Central and highest-density intervals."""
 
+    def of_block(rows, values, weights):
+        intervals.both_intervals(values, opened.tree, LEVEL, opened.kind, weights)
 
-def highest_density(opened):
-    """Highest-density intervals."""
-    for _ in opened.map(
-        lambda rows, values, _: intervals.highest_density_intervals(values, opened.tree, LEVEL), THREADS
-    ):
+    for _ in opened.map(of_block, THREADS):
         pass
 
 
 def informed(opened):
-    """Mutual information between votes and model."""
+    """Mutual information between votes and model, for `label_next.csv`."""
 
     def measure(rows, values, weights):
         posterior = {"weights": weights, "per_sample": opened.per_sample}
@@ -103,6 +104,8 @@ def measure(function, path):
     Returns:
         (galaxies, seconds, seconds of processor time on all cores, peak memory of the process in bytes).
     """
+    # Compiled once for all jobs of a machine.
+    intervals.beta_mixture_intervals(*np.full((3, 1, 1), 1.0), LEVEL)
     start, start_of_work = time.perf_counter(), time.process_time()
     with open_predictions(path) as opened:
         galaxies = len(opened.id_str)
@@ -114,7 +117,7 @@ def measure(function, path):
 
 
 def write_survey(tree, folder, galaxies):
-    """Write the predictions of all galaxies, in parts, and one part with a wide range of concentrations.
+    """Write the predictions of all galaxies, in parts, and two parts of other kinds.
 
     Args:
         tree: the `DecisionTree` whose questions are answered.
@@ -128,13 +131,15 @@ def write_survey(tree, folder, galaxies):
     chunks.mkdir()
     of_part = galaxies // PARTS
     with ProcessPoolExecutor(THREADS, mp_context=multiprocessing.get_context("spawn")) as pool:
-        jobs = [pool.submit(write_part, tree, folder, n, of_part, False) for n in range(PARTS)]
-        jobs.append(pool.submit(write_part, tree, folder, PARTS, of_part, True))
+        parts = enumerate([*range(PARTS), "wide", "three"])
+        jobs = [pool.submit(write_part, tree, folder, name, number, of_part) for number, name in parts]
         for job in jobs:
             job.result()
     rejected = chunks / "rejected.csv"
     pd.DataFrame(columns=["id_str", "reason"]).to_csv(rejected, index=False)
-    output = SimpleNamespace(predictions=every, rejected=folder / "rejected.csv")
+    output = SimpleNamespace(
+        predictions=every, rejected=folder / "rejected.csv", unfamiliar=folder / "unfamiliar.json"
+    )
     collect_predictions([chunks / f"{n}.hdf5" for n in range(PARTS)], [rejected], 0, output)
     size = sum(path.stat().st_size for path in chunks.glob("*.hdf5"))
     print(f"{galaxies:,} galaxies written, {size / 1e9:.1f} GB", flush=True)
@@ -154,12 +159,12 @@ def main(galaxies, print_only):
         every, chunks = write_survey(tree, Path(folder), galaxies), Path(folder) / "chunks"
         for title, function, path in (
             ("mean fractions, probability asked, entropy", summarise, every),
-            ("exact central intervals, one level", central, chunks / "0.hdf5"),
-            ("the same, concentrations from 0.01 to 1000", central, chunks / "wide.hdf5"),
-            ("highest-density intervals, one level", highest_density, chunks / "0.hdf5"),
-            ("the same, concentrations from 0.01 to 1000", highest_density, chunks / "wide.hdf5"),
-            ("the complete flat catalogue, all of these", catalogue, chunks / "0.hdf5"),
-            ("information of `label_next.csv`", informed, chunks / "0.hdf5"),
+            ("both kinds of intervals, one level", both_intervals, chunks / "0.hdf5"),
+            ("the same, concentrations from 0.01 to 1000", both_intervals, chunks / "wide.hdf5"),
+            ("the same, each sample a mixture of three", both_intervals, chunks / "three.hdf5"),
+            ("the complete flat catalogue", catalogue, chunks / "0.hdf5"),
+            ("the same, each sample a mixture of three", catalogue, chunks / "three.hdf5"),
+            ("information for `label_next.csv`", informed, chunks / "0.hdf5"),
         ):
             with ProcessPoolExecutor(1, mp_context=spawn) as pool:
                 count, seconds, work, peak = pool.submit(measure, function, path).result()
@@ -168,7 +173,7 @@ def main(galaxies, print_only):
             print(rows[-1], flush=True)
     details = [f"{os.cpu_count()} cores", f"{THREADS} threads", f"Python {platform.python_version()}"]
     section = [
-        machine("bench-posteriors", ("numpy", "scipy", "h5py"), details),
+        machine("bench-posteriors", ("numpy", "scipy", "numba", "h5py"), details),
         f"{len(tree.columns)} answers × {SAMPLES} samples a galaxy, simulated concentrations from 1 to 101",
         "unless stated otherwise. The times include reading blocks of galaxies from compressed HDF5.",
         "",

@@ -15,6 +15,10 @@ def equal(a):
     return np.full(a.shape, 1 / a.shape[1])
 
 
+def shortest_intervals(a, b, level):
+    return intervals.beta_mixture_intervals(a, b, equal(a), level)[2:]
+
+
 def mass_between(a, b, low, high):
     return (stats.beta.cdf(high, a, b) - stats.beta.cdf(low, a, b)).mean()
 
@@ -65,7 +69,7 @@ def test_quantiles_of_wild_mixtures(scale):
 def test_highest_density_of_one_peak_is_scipys(level):
     # One Beta with a peak inside: the density is the same at both ends.
     a, b = np.array([[3.0], [40.0], [300.0]]), np.array([[9.0], [2.0], [800.0]])
-    low, high = intervals.shortest_beta_mixture_interval(a, b, equal(a), level)
+    low, high = shortest_intervals(a, b, level)
     for index in range(3):
         beta = stats.beta(a[index, 0], b[index, 0])
         best = optimize.minimize_scalar(
@@ -81,7 +85,7 @@ def test_highest_density_of_one_peak_is_scipys(level):
 def test_highest_density_of_wild_mixtures_by_brute_force(scale, level):
     random = np.random.default_rng(2)
     a, b = scale * random.uniform(0.01, 3, (2, 8, 5))
-    low, high = intervals.shortest_beta_mixture_interval(a, b, equal(a), level)
+    low, high = shortest_intervals(a, b, level)
     for index in range(len(a)):
         assert mass_between(a[index], b[index], low[index], high[index]) >= level - 1e-3
         assert high[index] - low[index] <= shortest_width(a[index], b[index], level) + 5e-4
@@ -90,7 +94,7 @@ def test_highest_density_of_wild_mixtures_by_brute_force(scale, level):
 def test_highest_density_where_the_density_piles_up():
     a = np.array([[0.2, 0.5], [8.0, 20.0], [1.0, 1.0], [0.05, 0.05]])
     b = np.array([[5.0, 9.0], [0.3, 0.9], [6.0, 7.0], [0.05, 0.05]])
-    low, high = intervals.shortest_beta_mixture_interval(a, b, equal(a), 0.9)
+    low, high = shortest_intervals(a, b, 0.9)
     np.testing.assert_array_equal(low[[0, 2, 3]], 0)
     np.testing.assert_array_equal(high[[1, 3]], 1)
     for index in range(3):
@@ -101,7 +105,7 @@ def test_highest_density_of_two_peaks_is_one_interval():
     # Samples that disagree: two peaks of mass 1/2 at 0.1 and 0.9, and the same with 4 to 1.
     a = np.array([[100.0, 900, 100, 900, 100], [100, 100, 100, 100, 900]])
     b = np.array([[900.0, 100, 900, 100, 900], [900, 900, 900, 900, 100]])
-    low, high = intervals.shortest_beta_mixture_interval(a, b, equal(a), 0.75)
+    low, high = shortest_intervals(a, b, 0.75)
     assert (low[0] < 0.1) and (high[0] > 0.9)
     assert 0.07 < low[1] < 0.1 < high[1] < 0.13
 
@@ -110,7 +114,7 @@ def test_highest_density_of_many_narrow_peaks_far_apart():
     random = np.random.default_rng(5)
     middle, total = random.uniform(0.02, 0.98, (4, 25)), 10 ** random.uniform(3, 5, (4, 25))
     a, b = middle * total, (1 - middle) * total
-    low, high = intervals.shortest_beta_mixture_interval(a, b, equal(a), 0.5)
+    low, high = shortest_intervals(a, b, 0.5)
     for index in range(4):
         assert high[index] - low[index] <= shortest_width(a[index], b[index], 0.5) + 5e-4
 

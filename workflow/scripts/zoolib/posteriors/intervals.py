@@ -9,14 +9,9 @@ from scipy import special
 
 # Greatest error of a quantile, as a vote fraction.
 TOLERANCE = 1e-4
-# The search for the shortest interval counts fractions closer than this to 0 or 1 as 0 or 1.
-EDGE = 1e-6
-# Points of the table of a mixture: for each standard deviation of its narrowest component, and at most.
-FINE, MOST = 8, 4096
-# Numbers of a table that are computed at once: more do not fit into the cache of a core.
-AT_ONCE = 2**17
-# Candidates for the mass below the shortest interval, in each of two rounds.
-CANDIDATES = 65
+# The masses in the tables of `mixtures` are wrong by up to 2e-6. Where the density at an end is below this,
+# or where a table lost more mass, the quantiles are searched for without a table.
+LOW_DENSITY, MASS_LOST = 0.05, 1e-5
 
 
 def marginals(concentrations, tree):
@@ -54,12 +49,9 @@ def credible_intervals(values, tree, level, kind="concentrations", weights=None)
     Returns:
         Two arrays (galaxies, answers of all questions), the lower and the upper ends.
     """
-    probabilities = ((1 - level) / 2, (1 + level) / 2)
     if kind != "concentrations":
-        return tuple(np.quantile(values, probabilities, axis=2))
-    mixtures = _mixtures(values, tree, weights)
-    ends = [beta_mixture_quantile(*mixtures, probability) for probability in probabilities]
-    return tuple(end.reshape(values.shape[:2]) for end in ends)
+        return tuple(np.quantile(values, ((1 - level) / 2, (1 + level) / 2), axis=2))
+    return _of_mixtures(values, tree, level, weights)[:2]
 
 
 def highest_density_intervals(values, tree, level, kind="concentrations", weights=None):
@@ -81,18 +73,30 @@ def highest_density_intervals(values, tree, level, kind="concentrations", weight
     """
     if kind != "concentrations":
         return shortest_window(values, level)
-    ends = shortest_beta_mixture_interval(*_mixtures(values, tree, weights), level)
-    return tuple(end.reshape(values.shape[:2]) for end in ends)
+    return _of_mixtures(values, tree, level, weights)[2:]
 
 
-def _mixtures(values, tree, weights):
-    """Parameters and weights of the mixture of each answer: three arrays (galaxies x answers, samples)."""
+def both_intervals(values, tree, level, kind="concentrations", weights=None):
+    """Central credible and highest-density intervals, in little more than the time of one of them.
+
+    Args and returns: see `credible_intervals` and `highest_density_intervals`; the arrays of the first, then
+    those of the second.
+    """
+    if kind == "concentrations":
+        return _of_mixtures(values, tree, level, weights)
+    central = credible_intervals(values, tree, level, kind)
+    return *central, *highest_density_intervals(values, tree, level, kind)
+
+
+def _of_mixtures(values, tree, level, weights):
+    """Both intervals of the vote fraction of each answer: four arrays (galaxies, answers)."""
     chosen, others = marginals(values, tree)
     if weights is None:
         weights = np.full_like(chosen, 1 / chosen.shape[2])
     else:
         weights = np.repeat(weights, [len(question.answers) for question in tree.questions], axis=1)
-    return [part.reshape(-1, part.shape[2]) for part in (chosen, others, weights)]
+    mixtures = (part.reshape(-1, part.shape[2]) for part in (chosen, others, weights))
+    return tuple(end.reshape(values.shape[:2]) for end in beta_mixture_intervals(*mixtures, level))
 
 
 def shortest_window(values, level):
@@ -112,6 +116,46 @@ def shortest_window(values, level):
     low, high = ordered[:, :, : samples - held + 1], ordered[:, :, held - 1 :]
     shortest = (high - low).argmin(axis=2)[:, :, None]
     return tuple(np.take_along_axis(ends, shortest, axis=2)[:, :, 0] for ends in (low, high))
+
+
+def beta_mixture_intervals(a, b, weights, level):
+    """Central and shortest intervals with the stated mass of mixtures of Beta distributions.
+
+    The ends of central intervals are within `TOLERANCE` of the quantiles. A shortest interval is at most
+    0.0005 longer than the shortest there is. If an end of it is within `TOLERANCE` of 0 or 1, it becomes 0
+    or 1.
+
+    - If the density is highest at 0 or 1, or infinite there (a parameter below 1), the shortest interval
+      begins exactly at 0 or ends exactly at 1.
+    - If it is infinite at both ends, because the samples are sure but disagree, the result is the shortest
+      *interval*, not two pieces of highest density. It then reaches nearly from 0 to 1.
+    - With several peaks it is the shortest single interval, which may hold several peaks. If two are
+      equally short, it is one of them.
+
+    Args:
+        a, b: (mixtures, components), the parameters of the components, > 0.
+        weights: (mixtures, components), >= 0, with the sum 1.
+        level: mass of the intervals, between 0 and 1.
+
+    Returns:
+        Four arrays (mixtures,): lower and upper ends of the central interval, then of the shortest one.
+    """
+    # Most processes that import this module need no intervals, and numba takes half a second.
+    from zoolib.posteriors.mixtures import intervals
+
+    *ends, below, density, lost = intervals(a, b, weights, level)
+    # Between narrow peaks, a small error of the mass moves a quantile far.
+    lossy = lost > MASS_LOST
+    doubtful = lossy | (density < LOW_DENSITY)
+    masses = ((1 - level) / 2, (1 + level) / 2, below, below + level)
+    for end, mass, some in zip(ends, masses, (doubtful, doubtful, lossy, lossy), strict=True):
+        mass = np.broadcast_to(mass, len(end))
+        some = some & (mass > 0) & (mass < 1)
+        end[some] = beta_mixture_quantile(a[some], b[some], weights[some], mass[some], guess=end[some])
+    # This close to 0 or 1, where much of the mass may be, a quantile cannot be told apart from 0 or 1.
+    ends[2][ends[2] < TOLERANCE] = 0
+    ends[3][ends[3] > 1 - TOLERANCE] = 1
+    return tuple(ends)
 
 
 def beta_mixture_quantile(a, b, weights, probability, tolerance=TOLERANCE, guess=None):
@@ -170,120 +214,6 @@ def _matched_beta(a, b, weights):
     mean = (weights * means).sum(axis=1)
     variance = (weights * (means * (1 - means) / (total + 1) + means**2)).sum(axis=1) - mean**2
     # If rounding leaves a mean of 0 or 1, there is no such Beta; a mean near it is close enough.
-    mean = np.clip(mean, EDGE, 1 - EDGE)
-    matched = np.maximum(mean * (1 - mean) / np.maximum(variance, EDGE**2) - 1, 1e-3)
+    mean = np.clip(mean, 1e-6, 1 - 1e-6)
+    matched = np.maximum(mean * (1 - mean) / np.maximum(variance, 1e-6**2) - 1, 1e-3)
     return mean * matched, (1 - mean) * matched
-
-
-def shortest_beta_mixture_interval(a, b, weights, level):
-    """Shortest interval with the stated mass of mixtures of Beta distributions.
-
-    A table of the distribution gives the mass below the shortest interval. The ends are then the exact
-    quantiles (`beta_mixture_quantile`). The width depends on this mass only in second order, so it is
-    within 0.0005 of the smallest possible width. An end within `TOLERANCE` of 0 or 1 becomes 0 or 1.
-
-    - If the density is highest at 0 or 1, or infinite there (a parameter below 1), the interval begins
-      exactly at 0 or ends exactly at 1.
-    - If it is infinite at both ends, because the samples are sure but disagree, the result is the shortest
-      *interval*, not two pieces of highest density. It then reaches nearly from 0 to 1.
-    - With several peaks it is the shortest single interval, which may hold several peaks. If two are
-      equally short, it is one of them.
-
-    Args:
-        a, b: (mixtures, components), the parameters of the components, > 0.
-        weights: (mixtures, components), >= 0, with the sum 1.
-        level: mass of the interval, between 0 and 1.
-
-    Returns:
-        Two arrays (mixtures,), the lower and the upper ends.
-    """
-    below, low, high = np.empty((3, len(a)))
-    begin, end, points = _grids(a, b)
-    for count in np.unique(points):
-        alike = np.flatnonzero(points == count)
-        size = max(AT_ONCE // (a.shape[1] * count), 1)
-        for start in range(0, len(alike), size):
-            some = alike[start : start + size]
-            fractions, cumulative = _tabulated(
-                [part[some] for part in (a, b, weights)], begin[some], end[some], count
-            )
-            below[some], low[some], high[some] = _shortest_of_table(fractions, cumulative, level)
-    for end, mass in ((low, below), (high, below + level)):
-        inside = (mass > 0) & (mass < 1)
-        end[inside] = beta_mixture_quantile(
-            a[inside], b[inside], weights[inside], mass[inside], guess=end[inside]
-        )
-    # This close to 0 or 1, where much of the mass may be, a quantile cannot be told apart from 0 or 1.
-    return np.where(low < TOLERANCE, 0.0, low), np.where(high > 1 - TOLERANCE, 1.0, high)
-
-
-def _grids(a, b):
-    """First and last log odds of the table of each mixture, and the number of points that it needs.
-
-    The log odds of a Beta have a smooth and finite density for any a and b, with mean ψ(a) - ψ(b) and
-    variance ψ'(a) + ψ'(b).
-    """
-    middle = special.digamma(a) - special.digamma(b)
-    spread = np.sqrt(special.polygamma(1, a) + special.polygamma(1, b))
-    edge = -special.logit(EDGE)
-    begin = np.clip((middle - 8 * spread).min(axis=1), -edge, edge - 1)
-    end = np.clip((middle + 8 * spread).max(axis=1), begin + 1, edge + 1)
-    wanted = FINE * (end - begin) / spread.min(axis=1)
-    # Powers of two, so that many mixtures have tables of equal size.
-    points = 2 ** np.ceil(np.log2(np.clip(wanted, 32, MOST))).astype(int)
-    return begin, end, points
-
-
-def _tabulated(mixtures, begin, end, count):
-    """Cumulative distributions of mixtures: two arrays (mixtures, count), fractions and masses below.
-
-    The first fraction is 0 and the last is 1, so that the mass outside the table belongs to its ends.
-    """
-    a, b, weights = mixtures
-    odds = np.linspace(begin, end, count, axis=1)
-    # log x and log(1 - x), without loss of digits where x is close to 1.
-    log_below, log_above = -np.logaddexp(0, -odds), -np.logaddexp(0, odds)
-    of_components = np.stack([a, b, -special.betaln(a, b)], axis=2) @ np.stack(
-        [log_below, log_above, np.ones_like(odds)], axis=1
-    )
-    density = (weights[:, None] @ np.exp(of_components, out=of_components))[:, 0]
-    steps = (density[:, 1:] + density[:, :-1]) / 2
-    fractions = np.exp(log_below)
-    tails = fractions[:, [0, -1]].T[:, :, None]
-    first, last = ((weights * special.betainc(a, b, tail)).sum(axis=1) for tail in tails)
-    summed = np.cumsum(steps, axis=1)
-    # The sums of the steps are the masses, except for a factor.
-    scale = (last - first) / np.maximum(summed[:, -1], np.finfo(float).tiny)
-    cumulative = np.zeros_like(density)
-    cumulative[:, 1:] = summed * scale[:, None]
-    cumulative += first[:, None]
-    fractions[:, 0], cumulative[:, 0] = 0, 0
-    fractions[:, -1], cumulative[:, -1] = 1, 1
-    return fractions, cumulative
-
-
-def _shortest_of_table(fractions, cumulative, level):
-    """Shortest intervals of tabulated distributions: mass below them, lower ends, upper ends."""
-    rows = np.arange(len(fractions))
-    # Dense at both ends, where the ends of an interval change fastest with the mass.
-    below = (1 - level) * np.sin(np.linspace(0, np.pi / 2, CANDIDATES)) ** 2
-    below = np.broadcast_to(below, (len(rows), CANDIDATES))
-    for _ in range(2):
-        low = _looked_up(below, cumulative, fractions)
-        high = _looked_up(below + level, cumulative, fractions)
-        best = (high - low).argmin(axis=1)
-        chosen = below[rows, best], low[rows, best], high[rows, best]
-        # The second round searches between the neighbours of the best candidate of the first.
-        around = below[rows, np.maximum(best - 1, 0)], below[rows, np.minimum(best + 1, CANDIDATES - 1)]
-        below = np.linspace(*around, CANDIDATES, axis=1)
-    return chosen
-
-
-def _looked_up(masses, cumulative, fractions):
-    """Fractions below which the masses lie, by linear interpolation in each row."""
-    # With an offset for each row, all rows together are one increasing table.
-    offset = 2.0 * np.arange(len(masses))[:, None]
-    found = np.interp(
-        (np.minimum(masses, 1) + offset).ravel(), (cumulative + offset).ravel(), fractions.ravel()
-    )
-    return found.reshape(masses.shape)

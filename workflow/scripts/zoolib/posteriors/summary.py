@@ -12,7 +12,7 @@ from scipy import special
 
 from zoolib.config.questions import SMALLEST_PROBABILITY
 from zoolib.config.trees import DecisionTree
-from zoolib.posteriors.intervals import credible_intervals, highest_density_intervals
+from zoolib.posteriors.intervals import both_intervals
 
 # A question counts for a galaxy if at least this share of its volunteers was asked it or, where only the
 # posterior is known, is expected to be asked it (Walmsley et al. 2022, section 5.2).
@@ -185,10 +185,10 @@ def describe(id_str, values, about, credible_level, cuts=(), weights=None):
     tree = DecisionTree.from_dict(about.tree) if isinstance(about.tree, dict) else about.tree
     values = np.asarray(values, dtype=float)
     fractions = mean_fractions(values, tree, weights) if tree else values.mean(axis=2)
+    ends = both_intervals(values, tree, credible_level, about.kind, weights)
     of_answers = {
         "_fraction" if tree else "": fractions,
-        **_ends("", credible_intervals(values, tree, credible_level, about.kind, weights)),
-        **_ends("_hd", highest_density_intervals(values, tree, credible_level, about.kind, weights)),
+        **dict(zip(("_low", "_high", "_hd_low", "_hd_high"), ends, strict=True)),
     }
     columns = _named(about.columns, of_answers)
     if tree:
@@ -200,10 +200,6 @@ def describe(id_str, values, about, credible_level, cuts=(), weights=None):
     if tree:
         columns |= {f"cut_{name}": passed for name, passed in suggested_cuts(fractions, tree, cuts).items()}
     return pd.DataFrame({"id_str": np.asarray(id_str, dtype=str), **columns})
-
-
-def _ends(interval, ends):
-    return {f"{interval}_low": ends[0], f"{interval}_high": ends[1]}
 
 
 def _named(names, blocks):
