@@ -240,7 +240,7 @@ def mapped_coverage(val, test, by_truth=False):
         rows = counts[:, number]
         if by_truth:
             known = np.sort(on_val[of_val[:, number]][:, question.slice].ravel())
-            place = known.searchsorted(on_test[rows][:, question.slice]) / len(known)
+            place = known.searchsorted(on_test[rows][:, question.slice]) / max(len(known), 1)
         else:
             steps = np.linspace(0, 1, PARTS + 1)
             place = np.interp(on_test[rows][:, question.slice], steps, transform_map(val, question))

@@ -118,8 +118,10 @@ def judge(tables):
 
 def spread(numbers, digits):
     """The mean of the numbers of several trainings, with their standard deviation."""
-    text = f"{np.mean(numbers):.{digits}f}"
-    return f"{text} ± {np.std(numbers, ddof=1):.{digits}f}" if len(numbers) > 1 else text
+    if len(numbers) == 1:
+        # Counts stay whole numbers.
+        return f"{numbers[0]:.{digits}f}" if isinstance(numbers[0], float) else str(numbers[0])
+    return f"{np.mean(numbers):.{digits}f} ± {np.std(numbers, ddof=1):.{digits}f}"
 
 
 def row_of(survey, head, name, tables, nats=None):
@@ -135,7 +137,8 @@ def row_of(survey, head, name, tables, nats=None):
         "posterior": name,
         "trainings": len(tables),
         "within": f"{spread(found['right'], 1)} of {found['of']}",
-        "by votes": spread(found["by_votes"], 1),
+        # Maps are measured on the galaxies of the predicted share alone.
+        "by votes": spread(found["by_votes"], 1) if nats else "–",
         **levels,
         "mean": spread(found["mean"], 1),
         "votes": f"{found['votes']:+.1f}" if np.isfinite(found["votes"]) else "–",
