@@ -97,24 +97,28 @@ def make_survey(folder, galaxies):
 
 
 def fill_in(folder, done, parts):
-    """Copy the numbers of the predicted chunk to all others, under their own names."""
+    """Write all other chunks, with the numbers of the predicted one under their own names."""
     import h5py
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    import numpy as np
+    from zoolib.posteriors.files import predictions_file
+    from zoolib.posteriors.parts import PART as POSITION
+    from zoolib.posteriors.parts import attributes
+    from zoolib.predict import bounds_of_chunk
 
+    with h5py.File(folder / "chunks" / f"{done}.hdf5") as file:
+        values, about = file["predictions"][:], attributes(file)
+        columns = list(file["label_cols"].asstr())
+    about |= {"columns": columns, "tree": json.loads(about["tree"])}
     for part in range(parts):
         if part == done:
             continue
-        chunk = folder / "chunks" / f"{part}.hdf5"
-        shutil.copyfile(folder / "chunks" / f"{done}.hdf5", chunk)
-        with h5py.File(chunk, "a") as file:
-            # A chunk has a block more or less than PART.
-            names = [name_of(2 * part * PART + number) for number in range(len(file["id_str"]))]
-            file["id_str"][:] = names
-        (folder / "chunks" / f"{part}.rejected.csv").write_text("id_str,reason\n")
-        table = pq.read_table(folder / "catalog" / f"{done}.parquet")
-        table = table.set_column(0, table.schema.field(0), pa.array(names))
-        pq.write_table(table, folder / "catalog" / f"{part}.parquet")
+        path = folder / "chunks" / f"{part}.hdf5"
+        first, last = bounds_of_chunk(parts * PART, part, parts)
+        position = {name: about[name] for name in (*POSITION, "each_model")} | {"first": first, "last": last}
+        with predictions_file(path, last - first, about, 1, SAMPLES, 0, 1, position) as append:
+            some = values[np.arange(last - first) % len(values)]
+            append([name_of(number) for number in range(first, last)], some)
+        path.with_suffix(".rejected.csv").write_text("id_str,reason\n")
 
 
 def make_record(folder, data):
@@ -260,7 +264,7 @@ def collect_and_rank(step, folder, parts):
     rejected = [chunk.with_suffix(".rejected.csv") for chunk in chunks]
     names = {"predictions": "predictions.hdf5", "rejected": "rejected.csv", "unfamiliar": "unfamiliar.csv"}
     output = SimpleNamespace(**{name: folder / file for name, file in names.items()})
-    arguments = chunks, rejected, output
+    arguments = chunks, rejected, 0.01, output
     step("collect all chunks", parts * PART, "posteriors.collect", "collect_predictions", *arguments)
     arguments = chunks, folder / "label_next.csv"
     step("rank all galaxies", parts * PART, "posteriors.ranking", "rank_galaxies", *arguments, threads=2)

@@ -119,13 +119,13 @@ def open_galaxies(galaxies, image, chunk, of, on_bad):
     shards = listing.shards_of(galaxies)
     if shards is None:
         count = listing.count_images(galaxies)
-        begin, end = _bounds(count, chunk, of)
+        begin, end = bounds_of_chunk(count, chunk, of)
         part = listing.read_images(galaxies, begin, end)
         store = datasets.from_catalog([part], [], image, on_bad=on_bad)
         return _blocks(store), begin, end, count
     paths, counts = list(shards), np.array(list(shards.values()))
     ends = np.cumsum(counts)
-    begin, end = _bounds(ends[-1], chunk, of)
+    begin, end = bounds_of_chunk(ends[-1], chunk, of)
     # Open only the shards that hold galaxies of this chunk.
     used = np.flatnonzero((ends > begin) & (ends - counts < end)) if end > begin else np.array([0])
     first = ends[used[0]] - counts[used[0]]
@@ -146,7 +146,17 @@ def _blocks(store, *part):
         yield from datasets.stored_batches(store, BLOCK, *part)
 
 
-def _bounds(count, chunk, of):
+def bounds_of_chunk(count, chunk, of):
+    """The galaxies of a chunk: chunks are cut between blocks, so each block is complete in one of them.
+
+    Args:
+        count: of all galaxies.
+        chunk: its number, from 0.
+        of: number of chunks.
+
+    Returns:
+        (position of the first galaxy, position after the last one).
+    """
     blocks = -(-count // BLOCK)
     return tuple(int(min(number * blocks // of * BLOCK, count)) for number in (chunk, chunk + 1))
 
