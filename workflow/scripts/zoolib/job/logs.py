@@ -151,7 +151,7 @@ def _message_of(error, trace):
         if isinstance(one, FileNotFoundError) and one.filename:
             return (
                 f"{one.filename}: is not there, but Snakemake has seen all files that this job needs; if the"
-                f" folder is away, type the same command again when it is back (traceback in {trace})"
+                " folder is away, type the same command again when it is back."
             )
     message = " ".join(str(error).split())[:300]
     return f"unexpected {type(error).__name__}: {message} (traceback in {trace})"
