@@ -108,7 +108,7 @@ def fill_in(folder, done, parts):
     with h5py.File(folder / "chunks" / f"{done}.hdf5") as file:
         values, about = file["predictions"][:], attributes(file)
         columns = list(file["label_cols"].asstr())
-    about |= {"columns": columns, "tree": json.loads(about["tree"])}
+    about |= {"columns": columns, **{name: json.loads(about[name]) for name in ("tree", "labels")}}
     for part in range(parts):
         if part == done:
             continue
