@@ -2,8 +2,8 @@
 
 A mixture of Dirichlets is conjugate to votes. After the votes k on a question each component has the
 concentrations α + k, and its weight is multiplied by the probability that it gave to the votes, the
-Dirichlet-multinomial DM(k | α). Votes must not count twice: if a model has learned from a galaxy, its posterior
-is not updated.
+Dirichlet-multinomial DM(k | α). Votes must not count twice: if a model has learned from a galaxy, its
+posterior is not updated.
 """
 
 import numpy as np
