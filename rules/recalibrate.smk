@@ -1,7 +1,7 @@
 # Stage recalibrate: what the votes of the validation galaxies say about the posteriors of each member.
 
 
-rule recalibrate:
+rule recalibrate_member:
     # The file lies beside the model, so that other runs that predict with this model find it.
     input:
         model="results/{run}/train/{ensemble}/{member}/model.keras",
@@ -12,21 +12,27 @@ rule recalibrate:
     output:
         recalibration="results/{run}/train/{ensemble}/{member}/recalibration.json",
     log:
-        "logs/{run}/recalibrate/{ensemble}-{member}.log",
+        "logs/{run}/recalibrate_member/{ensemble}-{member}.log",
     benchmark:
-        "benchmarks/{run}/recalibrate/{ensemble}-{member}.tsv"
+        "benchmarks/{run}/recalibrate_member/{ensemble}-{member}.tsv"
     conda:
-        environment_of("recalibrate")
+        environment_of("recalibrate_member")
     threads: 8
     resources:
         mem_mb=doubled(8000),
         runtime=240,
         accelerator=accelerator,
     params:
-        code=fingerprint("recalibrate", "predict", "recalibrate"),
+        code=fingerprint("recalibrate_member", "predict", "recalibrate"),
         decoding={"max_pixels": config["shards"]["max_pixels"]},
         # The samples that all targets have.
         predict={key: config["predict"][key] for key in ("samples", "views")},
         seed=config["seed"],
     script:
-        "../workflow/scripts/recalibrate.py"
+        "../workflow/scripts/recalibrate_member.py"
+
+
+rule recalibrate:
+    input:
+        [each(FILES.members(name), "recalibration.json") for name in THIS.ensembles if THIS.recalibrates],
+    localrule: True

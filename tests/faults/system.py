@@ -44,7 +44,7 @@ JOBS = {
         ["finetune/chained/model.keras", "finetune/chained/model.json", "finetune/chained/history.csv"],
         ["finetune/chained/galaxies.parquet", PARTS, "finetune/ring/model.keras"],
     ),
-    "recalibrate": (
+    "recalibrate_member": (
         ["train/metrics/0/recalibration.json"],
         ["shards/val/0.tfrecord", "catalog/val.parquet", "train/metrics/0/model.keras"],
     ),

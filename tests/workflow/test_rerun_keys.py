@@ -78,7 +78,7 @@ FIRST = {
         "zenodo.simulate.size": {"zenodo.simulate": {"size": 60}},
         "zenodo.simulate.volunteers": {"zenodo.simulate": {"volunteers": "identical"}},
     },
-    "build_catalog build_task_catalog_* predict_chunk recalibrate": {"seed": 7},
+    "build_catalog build_task_catalog_* predict_chunk recalibrate_member": {"seed": 7},
     "write_shard": {
         "image.size": 200,
         "image.color": True,
@@ -89,7 +89,7 @@ FIRST = {
     },
     "draw_augmentations train_member write_shard": {"shards.enabled": False},
     "build_task_catalog_* check_rejected collect_predictions": {"shards.max_rejected": 0.5},
-    "build_task_catalog_* predict_chunk recalibrate write_shard": {"shards.max_pixels": 1000},
+    "build_task_catalog_* predict_chunk recalibrate_member write_shard": {"shards.max_pixels": 1000},
     "draw_augmentations train_member": {
         "image.crop": 0.5,
         "image.final_size": 100,
@@ -115,7 +115,7 @@ FIRST = {
         "train.start_from": "mine/a",
         "train.ensembles[].splits": {"train.ensembles[1].splits": ["train"]},
     },
-    "draw_learning_curves predict_chunk recalibrate train_member": {
+    "draw_learning_curves predict_chunk recalibrate_member train_member": {
         "train.ensembles[].members": 2,
         "train.ensembles[].name": {
             "train.ensembles[1].name": "third",
@@ -126,7 +126,7 @@ FIRST = {
         # Galaxies that decide when a training stops are not scored.
         "predict.targets[].split": {"predict.targets[0].split": "val", "evaluate.target": None},
     },
-    "predict_chunk recalibrate": {
+    "predict_chunk recalibrate_member": {
         # As many samples as chunks: Snakemake compares values without their names.
         "predict.samples": 1,
         "predict.views": 2,

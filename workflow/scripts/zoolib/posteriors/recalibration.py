@@ -286,7 +286,7 @@ def of_members(paths, models, tree, origin):
             raise UserError(
                 f"{path}: belongs to another model.keras (its hash is {about['model']}) than {origin}"
                 f" ({', '.join(map(str, models))}); if this run trains the"
-                " model, type the same command with --forcerun recalibrate; if not, delete this file or copy"
+                " model, type the same command with --forcerun recalibrate_member; if not, delete this file or copy"
                 " the one that belongs to the model, or set predict.recalibrate to false."
             )
         found[about["model"]] = about["questions"]
