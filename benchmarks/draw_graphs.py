@@ -19,7 +19,7 @@ COLORS = {
     "shards": "#009e73",
     "pretrained": "#f0c000",
     "train": "#d55e00",
-    "recalibrate_member": "#882255",
+    "recalibrate": "#882255",
     "predict": "#cc79a7",
     "finetune": "#e69f00",
     "evaluate": "#666666",

@@ -62,7 +62,7 @@ def survey(tmp_path):
 
 def recalibrated(survey, member=0, predictions=None):
     output = survey.models[member].with_name("recalibration.json")
-    recalibrate.recalibrate(
+    recalibrate.recalibrate_member(
         predictions or survey.one,
         survey.models[member],
         survey.folder / "val.parquet",
@@ -197,7 +197,7 @@ def test_a_trained_model_from_shards_and_from_lists(stored, model_folder, tmp_pa
     galaxies = about if suffix == ".tfrecord" else file
     predict.predict_chunk(galaxies, [model_folder], 0, 1, **SETTINGS, output=output)
     path = tmp_path / "recalibration.json"
-    recalibrate.recalibrate(
+    recalibrate.recalibrate_member(
         output.predictions, model_folder / "model.keras", stored / "val.parquet", SETTINGS, path
     )
     found = json.loads(path.read_text())

@@ -10,7 +10,7 @@ from zoolib.job.logs import log_to
 with log_to(snakemake.log[0]), tempfile.TemporaryDirectory() as folder:
     from zoolib.job.gpus import use_threads
     from zoolib.predict import predict_chunk
-    from zoolib.recalibrate import recalibrate
+    from zoolib.recalibrate import recalibrate_member
 
     limit_pixels(**snakemake.params.decoding)
     use_threads(snakemake.threads)
@@ -20,7 +20,7 @@ with log_to(snakemake.log[0]), tempfile.TemporaryDirectory() as folder:
     predict_chunk(
         snakemake.input.galaxies, [Path(snakemake.input.model).parent], 0, 1, **settings, output=predicted
     )
-    recalibrate(
+    recalibrate_member(
         predictions=predicted.predictions,
         model=snakemake.input.model,
         catalog=snakemake.input.catalog,

@@ -16,7 +16,7 @@ from zoolib.scores.questions import matching_rows, votes_of
 MOST = 50_000
 
 
-def recalibrate(predictions, model, catalog, settings, output):
+def recalibrate_member(predictions, model, catalog, settings, output):
     """Fit the recalibration of a member on the votes of the validation galaxies.
 
     The model has not learned from their votes, but the epoch at which its training stopped was chosen by

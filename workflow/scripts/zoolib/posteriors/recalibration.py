@@ -285,9 +285,9 @@ def of_members(paths, models, tree, origin):
         if about["model"] not in models:
             raise UserError(
                 f"{path}: belongs to another model.keras (its hash is {about['model']}) than {origin}"
-                f" ({', '.join(map(str, models))}); if this run trains the"
-                " model, type the same command with --forcerun recalibrate_member; if not, delete this file or copy"
-                " the one that belongs to the model, or set predict.recalibrate to false."
+                f" ({', '.join(map(str, models))}); if this run trains the model, type the same command with"
+                " --forcerun recalibrate_member; if not, delete this file or copy the one that belongs to the"
+                " model, or set predict.recalibrate to false."
             )
         found[about["model"]] = about["questions"]
     return [found.get(model) for model in models] if found else None
