@@ -154,7 +154,7 @@ def test_defaults_are_filled_however_deep(check):
                strategy: {name: layer_decay, decay: 5e-1}}
         """
     )
-    assert config["zenodo"]["simulate"] == {"galaxies": 5000, "size": 64}
+    assert config["zenodo"]["simulate"] == {"galaxies": 5000, "size": 64, "volunteers": "varied"}
     assert config["catalogs"][0]["min_votes"] == 1 and config["catalogs"][0]["archives"] == []
     assert config["train"]["ensembles"] == [{"name": "metrics", "members": 1, "splits": ["train"]}]
     task = config["finetune"]["tasks"][0]
