@@ -15,7 +15,7 @@ from pipeline import called, copy_of_the_repository, overlay, snakemake
 from zoolib.catalog import build_catalog
 from zoolib.config import trees
 from zoolib.data.catalogs import SPLITS, read_catalog
-from zoolib.evaluate import _compare
+from zoolib.evaluate import _compare, _scored
 from zoolib.posteriors.files import open_predictions
 
 SPLIT = {"train": 0.6, "val": 0.2, "test": 0.2}
@@ -156,7 +156,8 @@ def test_scores_count_the_volunteers_of_the_question_s_campaign():
         [[2, 8, 7, 1, 0, 0, 0], [9, 1, 1, 0, 1, 2, 0], [0, 0, 0, 0, 4, 6, 0], [0, 0, 0, 0, 1, 1, 0]]
     )
     fractions = np.tile([0.4, 0.6, 0.9, 0.1, 0.1, 0.8, 0.1], (4, 1))
-    scores, _ = _compare(tree, votes, fractions, min_votes=3, confident=0.8, origin="test")
+    scored = _scored(tree, votes, min_votes=3, confident=0.8, origin="test")
+    scores, _ = _compare(tree, votes, fractions, scored, "product")
     of_all = scores[scores["subset"] == "all"].set_index("question")
     assert of_all["count"].to_dict() == {"shape-old": 2, "bar-old": 1, "shape-n": 2}
     assert of_all["accuracy"].tolist() == [0.5, 1.0, 1.0]

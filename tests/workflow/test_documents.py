@@ -234,5 +234,5 @@ def test_scores_have_the_columns_of_the_outputs_page(completed):
 def test_posteriors_have_the_parts_of_the_outputs_page(completed):
     (attributes,) = re.findall(r"^Attributes: (.*?)\. ", (REPO / "docs/outputs.md").read_text(), re.M | re.S)
     with h5py.File(completed / "results/test/predict/test/predictions.hdf5") as file:
-        assert {names[0] for names in told("Posteriors")[:4]} == set(file)
+        assert {names[0] for names in told("Posteriors")[:6]} == set(file)
         assert set(quoted(attributes)) == set(file.attrs)

@@ -78,7 +78,7 @@ FIRST = {
         "zenodo.simulate.size": {"zenodo.simulate": {"size": 60}},
         "zenodo.simulate.volunteers": {"zenodo.simulate": {"volunteers": "identical"}},
     },
-    "build_catalog build_task_catalog_* predict_chunk recalibrate_member": {"seed": 7},
+    "build_catalog build_task_catalog_* predict_chunk": {"seed": 7},
     "write_shard": {
         "image.size": 200,
         "image.color": True,
@@ -89,7 +89,7 @@ FIRST = {
     },
     "draw_augmentations train_member write_shard": {"shards.enabled": False},
     "build_task_catalog_* check_rejected collect_predictions": {"shards.max_rejected": 0.5},
-    "build_task_catalog_* predict_chunk recalibrate_member write_shard": {"shards.max_pixels": 1000},
+    "build_task_catalog_* predict_chunk write_shard": {"shards.max_pixels": 1000},
     "draw_augmentations train_member": {
         "image.crop": 0.5,
         "image.final_size": 100,
@@ -138,9 +138,7 @@ FIRST = {
     "describe_posteriors predict_chunk": {"predict.chunks": 2},
     "describe_posteriors": {"predict.posterior_with_votes": True, "predict.credible_level": 0.5},
     "rank_galaxies": {"predict.acquisition": "paper"},
-    "calibrate describe_posteriors draw_paper_predictions evaluate_predictions rank_galaxies": {
-        "predict.recalibrate": False
-    },
+    "calibrate describe_posteriors evaluate_predictions rank_galaxies": {"predict.recalibrate": False},
     "list_galaxies": {
         "predict.targets[].catalog": {"predict.targets[1].catalog": "mine/b.csv"},
         "predict.targets[].images": {"predict.targets[2].images": "mine/b"},
