@@ -105,9 +105,9 @@ def run(repo, *arguments, **environment):
 
 
 def last_words(shown):
-    """The lines of a failed call that say why, as one line."""
-    lines = [line.strip() for line in shown.splitlines() if re.search(r"rror|xpected|Lock", line)]
-    return " / ".join(lines[-6:])[-900:] or shown[-300:]
+    """The lines of a failed call that say why and where, as one line."""
+    lines = [line.strip() for line in shown.splitlines() if re.search(r'rror|xpected|Lock|^ *File "', line)]
+    return " / ".join(lines[-8:])[-1200:] or shown[-300:]
 
 
 def new_copy(place, arguments=CHAIN):

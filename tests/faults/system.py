@@ -147,6 +147,8 @@ class FullDisk:
         shutil.rmtree(repo / folder)
         (repo / folder).mkdir()
         _mount(repo / folder, f"size={size}")
+        # Snakemake removes empty folders of failed jobs, which is an error for a disk of its own.
+        (repo / folder / "occupied").touch()
         try:
             status, shown = Call(repo, target, *CHAIN).wait()
             if status == 0:
