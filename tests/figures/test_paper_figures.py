@@ -86,6 +86,9 @@ def test_the_votes_of_a_sample_that_is_a_mixture_are_those_of_its_components():
     each = paper_posteriors.vote_predictions(values, 7, "concentrations")
     np.testing.assert_allclose(found, [0.1 * each[0] + 0.9 * each[1], 0.6 * each[2] + 0.4 * each[3]])
     np.testing.assert_allclose(found.mean(axis=0), weights @ each)
+    # A recalibration makes several equal components of one, without weights.
+    equal = paper_posteriors.vote_predictions(values, 7, "concentrations", None, per_sample=2)
+    np.testing.assert_allclose(equal, [each[:2].mean(axis=0), each[2:].mean(axis=0)])
     entropy = paper_galleries.vote_entropies(values[None], "concentrations", 7, weights[None])
     assert entropy[0] == pytest.approx(stats.entropy(weights @ each))
 

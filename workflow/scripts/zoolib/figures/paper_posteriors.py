@@ -22,6 +22,7 @@ def vote_predictions(values, total, kind, weights=None, per_sample=1):
         total: number of votes.
         kind: `concentrations` or `probabilities`.
         weights: (components,), >= 0, of the components of mixtures; those of each sample have the same sum.
+            None: all components are equal.
         per_sample: components of one sample; they are consecutive.
 
     Returns:
@@ -31,11 +32,11 @@ def vote_predictions(values, total, kind, weights=None, per_sample=1):
     chosen, others = np.asarray(values, float)[:, :, None]
     if kind == "probabilities":
         return stats.binom.pmf(votes, total, chosen / (chosen + others))
-    found = stats.betabinom.pmf(votes, total, chosen, others)
+    found = stats.betabinom.pmf(votes, total, chosen, others).reshape(-1, per_sample, total + 1)
     if weights is None:
-        return found
-    shares = weights.reshape(-1, 1, per_sample) * (len(weights) // per_sample)
-    return (shares @ found.reshape(-1, per_sample, total + 1))[:, 0]
+        return found.mean(axis=1)
+    shares = weights.reshape(-1, 1, per_sample) * len(found)
+    return (shares @ found)[:, 0]
 
 
 def spread_galaxies(held, question, answer, count):
@@ -116,11 +117,11 @@ def _draw_galaxy(row, held, galaxy, question, positions):
     total, weights = int(votes.sum()), held.shares(question)
     samples = values.shape[1] // held.per_sample
     members = np.repeat(range(held.members), samples // held.members)
-    mixed = {} if weights is None else {"weights": weights[galaxy], "per_sample": held.per_sample}
+    shares = None if weights is None else weights[galaxy]
     for panel, position in zip(panels, positions, strict=True):
         chosen = values[position]
         pair = np.stack([chosen, values.sum(axis=0) - chosen])
-        each = vote_predictions(pair, total, held.kind, **mixed)
+        each = vote_predictions(pair, total, held.kind, shares, held.per_sample)
         for member, line in zip(members, each, strict=True):
             panel.plot(line, color=COLORS[member % 6], lw=1, alpha=0.45)
         panel.plot(each.mean(axis=0), color=INK, lw=3)
