@@ -1,6 +1,8 @@
 """Files of predictions: read, described, and the messages about broken files."""
 
 import json
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -212,3 +214,35 @@ def test_files_that_are_no_predictions(tmp_path):
         file.attrs["tree"] = json.dumps(None)
     with pytest.raises(UserError, match="the attribute 'tree' is missing"), open_predictions(path):
         pass
+
+
+FULL_DISK = """
+import resource, sys
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+from zoolib.job.logs import log_to
+from zoolib.posteriors import files
+
+# As much as a few blocks need.
+files.CACHE = 1 << 16
+tree = {"name": "small", "questions": {"bar": {"answers": ["yes", "no"]}}}
+about = {"kind": "concentrations", "tree": tree, "columns": ["bar_yes", "bar_no"], "training": {}}
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
+written = 0
+with log_to("log"), files.predictions_file("p.hdf5", 3000, about, 1, 30, 0, 1) as append:
+    for block in range(30):
+        names = [f"{block} {galaxy}" for galaxy in range(100)]
+        written += append(names, np.random.default_rng(block).random((100, 2, 30)))
+        print("written", written, flush=True)
+"""
+
+
+def test_a_full_disk_stops_the_job_at_once_with_one_sentence(repo, tmp_path):
+    """A limit of a file's size is an error of the system at the same place; HDF5 alone crashes at it."""
+    for size in (9_000, 60_000, 300_000):
+        command = [sys.executable, "-c", FULL_DISK, repo / "workflow/scripts", str(size)]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 1, (size, done.stderr)
+        assert "Traceback" not in done.stderr
+        assert "p.hdf5: cannot be read or written (File too large)" in (tmp_path / "log").read_text()
+        assert done.stdout.count("written") < 30

@@ -11,7 +11,6 @@ from zoolib.job.logs import UserError, log, whole
 from zoolib.job.provenance import hash_of
 from zoolib.posteriors.parts import (
     DISTANCE,
-    FORMAT,
     POSITION,
     STAMP,
     VALIDATION,
@@ -24,6 +23,7 @@ from zoolib.posteriors.parts import (
     stamp,
     text,
     write_checked,
+    writing,
 )
 from zoolib.posteriors.unfamiliar import count_unlike, message, read_unfamiliar
 
@@ -99,7 +99,7 @@ def _write_joined(found, sizes, length, about, output):
     # Relative, so that the folder can be moved or copied to another machine.
     names = {part: str(Path(part).relative_to(Path(output).parent)) for part in found}
     with whole(output) as partial:
-        with h5py.File(partial, "w", libver=FORMAT, userblock_size=STAMP) as file:
+        with writing(partial, userblock_size=STAMP) as (file, _):
             for dataset, shape in shapes.items():
                 layout = h5py.VirtualLayout((int(ends[-1]), *shape), dtype="float32")
                 for part, size, end in zip(found, sizes, ends, strict=True):

@@ -17,7 +17,6 @@ from zoolib.job.provenance import hash_of
 from zoolib.posteriors import recalibration
 from zoolib.posteriors.parts import (
     DAMAGED,
-    FORMAT,
     PART,
     attributes,
     check_parts,
@@ -29,6 +28,7 @@ from zoolib.posteriors.parts import (
     seal,
     text,
     write_checked,
+    writing,
 )
 from zoolib.posteriors.summary import describe
 from zoolib.posteriors.unfamiliar import read_unfamiliar
@@ -370,7 +370,7 @@ def predictions_file(path, galaxies, about, members, samples, views, seed, part=
     if about["kind"] == "mixtures":
         components *= about["training"]["components"]
         columns["weights"] = len(about["tree"]["questions"])
-    with h5py.File(path, "w", rdcc_nbytes=CACHE, libver=FORMAT) as file:
+    with writing(path, rdcc_nbytes=CACHE) as (file, check):
         # A piece has complete galaxies, as they are read. It stays in memory until it is full.
         datasets = {}
         for name, count in columns.items():
@@ -385,6 +385,8 @@ def predictions_file(path, galaxies, about, members, samples, views, seed, part=
             rows = slice(len(names), len(names) + len(values))
             for dataset, block in zip(datasets.values(), [values, weights][: len(datasets)], strict=True):
                 dataset[rows] = block
+            # Not only at the end, hours later.
+            check()
             names.extend(ids)
             return len(values)
 

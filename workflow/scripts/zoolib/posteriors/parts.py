@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import io
 import json
 from pathlib import Path
 
@@ -69,6 +70,61 @@ def write_checked(file, name, piece=PIECE, **about):
         about |= {"chunks": (min(piece, rows), *others), "compression": "gzip", "compression_opts": 4}
         about |= {"fletcher32": True}
     return file.create_dataset(name, **about)
+
+
+class _Disk(io.FileIO):
+    """A file that keeps its first error, and after it forgets what is written: HDF5 crashes at an error."""
+
+    error = None
+
+    def write(self, data):
+        """Write all of `data`; returns its length, after an error too."""
+        left = memoryview(data)
+        with self._kept():
+            while left and not self.error:
+                left = left[super().write(left) :]
+        return len(data)
+
+    def truncate(self, size=None):
+        """Change the size of the file; returns the new one."""
+        with self._kept():
+            return super().truncate(size)
+        return size
+
+    @contextlib.contextmanager
+    def _kept(self):
+        try:
+            yield
+        except OSError as error:
+            self.error = self.error or error
+
+
+@contextlib.contextmanager
+def writing(path, mode="w", **about):
+    """Open a file to write, in `FORMAT`.
+
+    Args:
+        path: the file; it is of no use after an error.
+        mode: `w` for a new file, or `a`.
+        about: what else `h5py.File` takes.
+
+    Yields:
+        (`h5py.File`; a function that raises the error if the file could not be written so far.)
+
+    Raises:
+        OSError: the disk is full, or cannot be written for another reason.
+    """
+    with _Disk(path, "w+" if mode == "w" else "r+") as disk:
+
+        def check():
+            if disk.error:
+                raise OSError(disk.error.errno, disk.error.strerror, str(path))
+
+        try:
+            with h5py.File(disk, mode, libver=FORMAT, **about) as file:
+                yield file, check
+        finally:
+            check()
 
 
 def attributes(file):

@@ -2,11 +2,10 @@
 
 import contextlib
 
-import h5py
 import numpy as np
 
 from zoolib.job.logs import UserError, check_machine
-from zoolib.posteriors.parts import DAMAGED, DISTANCE, FORMAT, VALIDATION, write_checked
+from zoolib.posteriors.parts import DAMAGED, DISTANCE, VALIDATION, write_checked, writing
 
 # A galaxy is unlike the training set if more than this share of the validation galaxies is nearer to it.
 UNLIKE = 0.99
@@ -65,7 +64,7 @@ def keeping_distances(path, validation):
     kept = [np.zeros((0, len(known)), np.float32)]
     yield kept.append, lambda: unfamiliar(np.concatenate(kept), known)
     if known.size:
-        with h5py.File(path, "a", libver=FORMAT) as file:
+        with writing(path, "a") as (file, _):
             write_checked(file, DISTANCE, data=np.concatenate(kept))
             write_checked(file, VALIDATION, data=known)
 

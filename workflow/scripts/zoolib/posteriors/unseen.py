@@ -9,7 +9,7 @@ import numpy as np
 
 from zoolib.data.learned import BACKBONE, OWN, UNKNOWN, Learned
 from zoolib.job.logs import UserError, check_machine, log
-from zoolib.posteriors.parts import DAMAGED, FORMAT, set_attributes, write_checked
+from zoolib.posteriors.parts import DAMAGED, set_attributes, write_checked, writing
 
 NAME = "learned"
 # What messages call a model if the predictions do not name it.
@@ -34,7 +34,7 @@ def marking_learned(path, models):
 
     yield mark
     codes.append(np.zeros((0, len(known)), np.int8))
-    with h5py.File(path, "a", libver=FORMAT) as file:
+    with writing(path, "a") as (file, _):
         dataset = write_checked(file, NAME, data=np.concatenate(codes))
         set_attributes(dataset, {"models": json.dumps([str(folder) for folder, _ in models])})
 
