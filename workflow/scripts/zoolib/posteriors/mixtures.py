@@ -8,6 +8,7 @@ polynomial of fifth degree inside them, which Newton's method inverts.
 
 import functools
 import math
+import pickle
 
 import numpy as np
 from numba import njit
@@ -39,6 +40,9 @@ A, B, WEIGHT, FIRST, LAST, WIDTH, FACTOR = range(7)
 # Sums may be reordered, so that several components are computed at once.
 OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz", "arcp"}}
 compiled = njit(**OPTIONS)
+# What numba raises if it cannot keep machine code, and what it and pickle raise at a damaged file of it.
+NOT_KEPT = (OSError, RuntimeError, ValueError, TypeError, AttributeError, LookupError, EOFError, ImportError)
+NOT_KEPT += (pickle.UnpicklingError,)
 
 
 def intervals(a, b, weights, level):
@@ -60,7 +64,7 @@ def intervals(a, b, weights, level):
     arguments = [np.ascontiguousarray(each, dtype=np.float64) for each in (a, b, weights)]
     try:
         return _machine_code(True)(*arguments, float(level))
-    except Exception:
+    except NOT_KEPT:
         # No folder can be written, the disk is full, or what was kept is damaged: compiled for this process.
         return _machine_code(False)(*arguments, float(level))
 
