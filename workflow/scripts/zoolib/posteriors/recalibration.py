@@ -307,7 +307,7 @@ def _read(path, tree):
                 raise ValueError(f"impossible numbers for '{question.name}'")
     except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         check_machine(error, path)
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()) + " is missing" * isinstance(error, KeyError)
         raise UserError(
             f"{path}: cannot be read as a recalibration of the tree '{tree.name}' ({reason}); delete it, and"
             " if this run trains the model, type the same command again."
