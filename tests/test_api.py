@@ -14,7 +14,10 @@ import yaml
 from labelled import Task
 from zoolib import api
 from zoolib.config.run import read_run
+from zoolib.figures.task_gallery import draw_task_gallery
 from zoolib.job.logs import UserError
+from zoolib.posteriors.files import describe_posteriors, read_described
+from zoolib.posteriors.ranking import rank_galaxies
 
 LABEL = {"label": "ring"}
 FOLDERS = {"table": None, "images": None, "folders": "mine/by_class"}
@@ -232,6 +235,32 @@ def test_the_same_call_trains_once_and_another_one_says_that_it_trains_again(
     with pytest.raises(UserError, match="is of another training than those of the task 'ring'"):
         api.finetune(**given | {"folds": 3, "split": None})
     assert trained == ["ring"] * 4
+
+
+def test_votes_and_other_labels_in_one_model(tmp_path, model_folder, rings):
+    """Every step: galaxies, training, predictions, scores, figures, what to label next, one image."""
+    tree = tmp_path / "bars.yaml"
+    tree.write_text("questions: {bar: {answers: ['yes', 'no']}}")
+    table = pd.read_csv(rings["table"]).assign(log_mass=np.linspace(8, 11, 12), bar_yes=3, bar_no=2)
+    table.to_csv(rings["table"], index=False)
+    labels = [{"name": "votes", "kind": "votes", "tree": tree}, {"name": "ring"}]
+    labels += [{"name": "log_mass", "kind": "regression"}]
+    given = rings | {"label": None, "labels": labels, "pretrained": model_folder, "epochs": 1}
+    given |= {"split": {"train": 0.5, "val": 0.25, "test": 0.25}, "samples": 2, "augment": False}
+    found = api.finetune(**given, folder=tmp_path / "out")
+    assert set(found.scores["label"]) == {"bar", "all questions", "ring", "log_mass"}
+    assert json.loads((tmp_path / "out/model.json").read_text())["kind"] == "mixed"
+    one = found.load().predict(next((tmp_path / "images").iterdir()), samples=3)
+    columns = {"bar_yes_fraction", "bar_no_low", "bar_asked", "bar_entropy", "ring", "ring_low", "log_mass"}
+    assert len(one) == 1 and columns <= set(one) and one["bar_yes_fraction"].between(0, 1).all()
+    predictions = tmp_path / "out/predictions.hdf5"
+    describe_posteriors(predictions, tmp_path / "described.parquet", 0.9)
+    assert columns <= set(read_described([tmp_path / "described.parquet"])[0])
+    rank_galaxies([predictions], tmp_path / "label_next.csv")
+    ranked = pd.read_csv(tmp_path / "label_next.csv")
+    assert list(ranked)[3:] == ["bar_information", "ring_information", "log_mass_information"]
+    assert ranked["information"].notna().all()
+    draw_task_gallery(tmp_path / "out/predicted.parquet", "mine", tmp_path / "gallery.png")
 
 
 @pytest.mark.parametrize("start", ["model", "model/", "../{name}/model", "link", "linked", "model/below/it"])

@@ -287,8 +287,25 @@ def test_from_scratch_the_weights_of_the_backbone_are_forgotten(
                 ((given[:, 0] > 0.5) == b).mean() > 0.9 and np.abs(given[:, 1] - (20 - 3 * b)).mean() < 0.8
             ),
         ),
+        (
+            [BRIGHT, Label("mine", "votes", tree=TREE), Label("mag", "regression")],
+            {
+                "bright": lambda b: b,
+                "glow_bright": lambda b: 1 + 8 * b,
+                "glow_dim": lambda b: 9 - 8 * b,
+                "mag": lambda b: 20 - 3.0 * b,
+            },
+            "mixed",
+            ["bright", "glow_bright", "glow_dim", "mag"],
+            lambda given, b: (
+                ((given[:, 0] > 0.5) == b).mean() > 0.9
+                and ((given[:, 1] > given[:, 2]) == b).mean() > 0.9
+                and given[:, 1:3].min() >= 1
+                and np.abs(given[:, 3] - (20 - 3 * b)).mean() < 1
+            ),
+        ),
     ],
-    ids=["multiclass", "regression", "bounded", "votes", "several"],
+    ids=["multiclass", "regression", "bounded", "votes", "several", "mixed"],
 )
 def test_every_kind_of_label_is_learned(stored, model_folder, tmp_path, labels, values, kind, columns, right):
     folder = write_labelled(stored, tmp_path, labels, values)

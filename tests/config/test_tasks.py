@@ -63,6 +63,14 @@ def test_labels_of_a_task(check, task, expected):
     assert [label.to_dict().keys() for label in expected] == [label.keys() for label in labels]
 
 
+def test_votes_stand_beside_other_labels(check):
+    task = f"{TABLE}, labels: [{{name: bar_votes, kind: votes, tree: gz2}}, {{name: ring}}]"
+    _, (votes, ring) = check(task)
+    assert (votes["name"], votes["kind"], ring["tree"]) == ("bar_votes", "votes", None)
+    label = Label.from_dict(votes)
+    assert "bar_yes" in label.targets and label.tree.name == "gz2"
+
+
 def test_votes_bring_their_tree(check):
     _, (label,) = check(f"{TABLE}, kind: votes, tree: gz2")
     label = Label.from_dict(label)
@@ -168,9 +176,21 @@ WRONG = {
         f"{TABLE}, kind: votes, tree: gz2, label: a",
         ".kind is votes, so the tree names the",
     ),
-    "votes among labels": (
-        f"{TABLE}, labels: [{{name: a, kind: votes}}]",
-        ": the label 'a' is votes, but votes must be the only labels of a task; set kind and tree of",
+    "votes among labels without a tree": (
+        f"{TABLE}, labels: [{{name: b}}, {{name: a, kind: votes}}]",
+        ".labels[1].tree is null and the label 'a' is votes, expected a tree with the kind votes, and with",
+    ),
+    "a tree of a label that is no votes": (
+        f"{TABLE}, labels: [{{name: a, tree: gz2}}]",
+        ".labels[0].tree is gz2 and the label 'a' is binary, expected a tree with",
+    ),
+    "votes of two trees": (
+        f"{TABLE}, labels: [{{name: a, kind: votes, tree: gz2}}, {{name: b, kind: votes, tree: rings}}]",
+        " has the votes 'a' and 'b', expected the votes of one tree at most; put all questions into one",
+    ),
+    "a label like a question": (
+        f"{TABLE}, labels: [{{name: a, kind: votes, tree: gz2}}, {{name: bar}}]",
+        ": no label can be called 'bar' here: it has a column 'bar', and the label 'a' has one of this",
     ),
     "unknown kind": (
         f"{TABLE}, label: a, kind: ordinal",

@@ -77,6 +77,21 @@ def test_votes_on_a_tree(task):
     assert "mine.csv, row 3: the votes 'ring_no': found -1, expected a whole" in task.rejected["reason"][0]
 
 
+def test_votes_and_other_labels(task):
+    table = task.galaxies.assign(ring_yes=[5, 1] * 30, ring_no=2, type=["S", "E"] * 30)
+    table.loc[4, "type"], table.loc[5, "ring_no"] = None, -1
+    votes = Label.from_dict({"name": "rings", "kind": "votes", "tree": TREE})
+    task.build([votes, Label("type", "multiclass")], table)
+    catalog = task.read("train")
+    assert (catalog.tree, catalog.columns) == (None, ["ring_yes", "ring_no", "type"])
+    assert [label["classes"] for label in catalog.about["labels"]] == [[], ["E", "S"]]
+    # A galaxy without one of the labels is left out; one with a wrong vote is rejected.
+    assert len(task.all) == 58 and task.steps["with a label"] == 58
+    assert task.rejected["id_str"].tolist() == ["J005"]
+    found = task.all.set_index("id_str").loc["J010"]
+    assert (found["ring_yes"], found["ring_no"], found["type"]) == (5, 2, 1)
+
+
 def test_fractions_become_classes_and_what_is_between_is_counted(task):
     table = task.galaxies.assign(ring=np.linspace(0, 0.59, 60))
     task.build([Label("ring", yes_above=0.25, no_below=0.05)], table)

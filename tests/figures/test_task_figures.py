@@ -58,6 +58,14 @@ def test_every_class_and_every_number_has_its_panel(tmp_path):
     assert {"Size, label", "share of labels inside"} <= set(found.curves)
 
 
+def test_votes_and_other_labels_have_their_panels(tmp_path):
+    found = drawn(tmp_path, [RING, VOTES, SIZE])
+    assert "Label" in found.confusion and "Volunteers say" not in found.confusion
+    titles = [text for text in found.curves if "test galaxies" in text]
+    assert [title.split(" (")[0] for title in titles] == ["Ring", "Size", "Shape", "Edge"]
+    draw_task_gallery(found.galaxies, "mine", tmp_path / "gallery.png")
+
+
 def test_votes_are_shown_question_by_question(tmp_path):
     found = drawn(tmp_path, [VOTES])
     assert {"Shape", "Edge", "Volunteers say"} <= set(found.confusion)

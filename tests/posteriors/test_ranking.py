@@ -95,6 +95,25 @@ def test_labels_count_one_more_of_each(tmp_path, acquisition):
     assert (tmp_path / "label_next.csv").read_text() == expected
 
 
+def test_labels_of_different_kinds_count_what_each_knows(tmp_path):
+    votes = Label("small", "votes", tree=SMALL)
+    labels = [Label("ring"), votes, Label("mass", "regression")]
+    random = np.random.default_rng(1)
+    ring, mass = random.uniform(size=(9, 1, 5)), random.normal(size=(9, 1, 5))
+    values = np.concatenate([ring, some_concentrations(9, SMALL, 5), mass], axis=1).astype("float32")
+    columns = [output for label in labels for output in label.outputs]
+    path = written(tmp_path / "0.hdf5", values, columns=columns, kind="mixed")
+    with h5py.File(path, "a") as file:
+        file.attrs["labels"] = json.dumps([label.to_dict() for label in labels])
+    rank_galaxies([path], tmp_path / "label_next.csv", seed=3)
+    values, names = values.astype(float), np.array([f"galaxy {number}" for number in range(9)])
+    of_ring = label_information(values[:, :1], [Label("ring")])[:, 0]
+    of_votes, _ = joint_information(values[:, 1:-1], SMALL, names, seed=3)
+    found = {"ring_information": of_ring, **dict(zip(INFORMATION, of_votes.T, strict=True))}
+    expected = expected_list(names, of_ring + of_votes.sum(axis=1), **found, mass_information=np.nan)
+    assert (tmp_path / "label_next.csv").read_text() == expected
+
+
 def test_numbers_without_information_are_listed_by_name(tmp_path):
     path = written(tmp_path / "p.hdf5", np.ones((3, 1, 2)), columns=["mass"], kind="values")
     rank_galaxies([path], tmp_path / "label_next.csv")

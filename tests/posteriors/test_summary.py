@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from drawn import SHARES, SMALL, duplicated, some_concentrations, some_probabilities
 from scipy import stats
+from zoolib.config.labels import Label
 from zoolib.posteriors import summary
 from zoolib.posteriors.intervals import credible_intervals, highest_density_intervals
 
@@ -32,6 +33,21 @@ def test_a_question_with_two_parents_is_reached_by_either():
     fractions = np.array([[0.5, 0.3, 0.2, 0.25, 0.75, 0.9, 0.1]])
     asked = summary.probability_asked(fractions, SMALL)
     np.testing.assert_allclose(asked, [[1.0, 0.3, 0.3 * 0.75 + 0.5]])
+
+
+def test_labels_of_different_kinds_are_described_as_each_alone():
+    labels = [Label("ring"), Label("small", "votes", tree=SMALL), Label("mass", "regression")]
+    random = np.random.default_rng(0)
+    parts = [random.uniform(size=(4, 1, 6)), some_concentrations(4, SMALL, 6), random.normal(size=(4, 1, 6))]
+    columns = [output for label in labels for output in label.outputs]
+    plain = [label.to_dict() for label in labels]
+    about = SimpleNamespace(kind="mixed", tree=None, columns=columns, labels=plain)
+    found = summary.describe(list("abcd"), np.concatenate(parts, axis=1), about, 0.8, SMALL.cuts)
+    kinds, tables = ["probabilities", "concentrations", "values"], []
+    for label, kind, values in zip(labels, kinds, parts, strict=True):
+        own = SimpleNamespace(kind=kind, tree=label.tree, columns=label.outputs)
+        tables.append(summary.describe(list("abcd"), values, own, 0.8, SMALL.cuts).set_index("id_str"))
+    pd.testing.assert_frame_equal(found.set_index("id_str"), pd.concat(tables, axis=1))
 
 
 def test_entropy_in_nats():

@@ -10,7 +10,7 @@ import pytest
 from drawn import duplicated, some_concentrations, some_shares, weigh
 from scipy import stats
 from sklearn import metrics
-from task_fits import KIND, RING, SIZE, TREE, VOTES, write_fits, write_predictions
+from task_fits import KIND, RING, SIZE, TREE, VOTES, Fits, write_fits, write_predictions
 from zoolib.config.labels import Label
 from zoolib.job.logs import UserError
 from zoolib.posteriors.files import open_predictions
@@ -91,6 +91,22 @@ def test_scores_of_several_labels_are_scikit_learns(tmp_path):
     known = fits.read("train")["size"].mean()
     assert scores.loc["mae", "constant"] == pytest.approx(np.abs(size - known).mean(), abs=1e-4)
     assert set(found.confusion["question"]) == {"type"}
+
+
+def test_votes_and_other_labels_have_the_scores_that_each_has_alone(tmp_path):
+    labels = [SIZE, VOTES, RING]
+    fits = write_fits(tmp_path, labels)
+    found = run(tmp_path, fits)
+    questions = ["shape", "edge", "all questions"]
+    assert set(found.scores.index.get_level_values("label")) == {"size", "ring", *questions}
+    with open_predictions(fits.path) as opened:
+        ids, values = opened.id_str, opened.values[:]
+    for label, columns in zip(labels, ([0], [1, 2, 3, 4, 5], [6]), strict=True):
+        alone = Fits(fits.galaxies)
+        path = write_predictions(tmp_path / label.name / "p.hdf5", [label], ids, values[:, columns])
+        alone.predictions[""] = path
+        scores = run(tmp_path / label.name, alone).scores[["value", "constant"]]
+        pd.testing.assert_frame_equal(found.scores.loc[scores.index, ["value", "constant"]], scores)
 
 
 def test_votes_are_scored_question_by_question(tmp_path):

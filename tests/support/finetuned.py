@@ -36,8 +36,8 @@ def write_labelled(stored, folder, labels, values, balance="none"):
         table = pd.read_parquet(stored / f"{name}.parquet")[["id_str", "archive", "member", "file_loc"]]
         bright = table["id_str"].str[1:].astype(int).to_numpy() % 2
         tables.append(table.assign(part=part, **{name: of(bright) for name, of in values.items()}))
-    tree = labels[0].tree
-    columns = tree.columns if tree else [label.name for label in labels]
+    tree = labels[0].tree if len(labels) == 1 else None
+    columns = [column for label in labels for column in label.targets]
     about = {"labels": [label.to_dict() for label in labels], "folds": None, "balance": balance}
     table = pd.concat(tables, ignore_index=True)
     write_catalog(Catalog(table, columns, tree, about), folder / "galaxies.parquet")

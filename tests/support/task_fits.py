@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pandas as pd
 from PIL import Image
-from zoolib.config.labels import Label
+from zoolib.config.labels import Label, kind_of_outputs
 from zoolib.config.trees import DecisionTree
 from zoolib.data.catalogs import Catalog, read_catalog, write_catalog
 from zoolib.data.fits import read_fit
@@ -69,14 +69,13 @@ def said(label, truth, random, samples=10):
 def write_predictions(path, labels, ids, values):
     """Write a file of predictions in the layout of the pipeline."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    votes = labels[0].kind == "votes"
-    numbers = "values" if any(label.kind == "regression" for label in labels) else "probabilities"
+    votes = len(labels) == 1 and labels[0].kind == "votes"
     with h5py.File(path, "w") as file:
         file["predictions"] = np.asarray(values, "float32")
         file.create_dataset("id_str", data=list(ids), dtype=h5py.string_dtype())
         columns = [column for label in labels for column in label.outputs]
         file.create_dataset("label_cols", data=columns, dtype=h5py.string_dtype())
-        file.attrs["kind"] = "concentrations" if votes else numbers
+        file.attrs["kind"] = kind_of_outputs(labels)
         file.attrs["tree"] = json.dumps(labels[0].tree.to_dict() if votes else None)
         file.attrs["labels"] = json.dumps([label.to_dict() for label in labels])
     return path
@@ -123,7 +122,8 @@ def write_fits(folder, labels, names=("",), counts=(100, 20, 40), seed=0):
     about = {"labels": [label.to_dict() for label in labels], "folds": folds, "balance": "none"}
     targets = [column for label in labels for column in label.targets]
     fits = Fits(folder / "galaxies.parquet")
-    write_catalog(Catalog(table, targets, labels[0].tree, about), fits.galaxies)
+    tree = labels[0].tree if len(labels) == 1 else None
+    write_catalog(Catalog(table, targets, tree, about), fits.galaxies)
     for name in names:
         values = [said(label, values, random) for label, values in zip(labels, truth, strict=True)]
         shuffled = random.permutation(count)

@@ -52,10 +52,11 @@ def folder(repo, model_folder, tmp_path_factory):
     table["log_mass"] = 9.5 + number % 2 + random.random(GALAXIES)
     table["type"] = np.array(["elliptical", "spiral", "irregular"])[number % 3]
     table["field"] = number // 3
+    votes = {"shape_smooth": 8, "shape_disc": 12, "arms_yes": 5, "arms_no": 7}
+    table = table.assign(**votes)
     table["my_split"] = np.array(["train", "train", "train", "val", "test"])[number // 2 % 5]
     table.to_csv(mine / "rings.csv", index=False)
-    votes = {"id_str": table["id_str"], "shape_smooth": 8, "shape_disc": 12, "arms_yes": 5, "arms_no": 7}
-    pd.DataFrame(votes).to_csv(mine / "votes.csv", index=False)
+    table[["id_str", *votes]].to_csv(mine / "votes.csv", index=False)
     for index in range(60):
         place = mine / "by_class" / ("elliptical", "spiral")[index % 2]
         place.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ import keras
 import pandas as pd
 import tensorflow as tf
 
-from zoolib.config.labels import Label, check_learnable
+from zoolib.config.labels import Label, check_learnable, kind_of_outputs
 from zoolib.config.sources import origin_of
 from zoolib.config.strategies import find_strategy
 from zoolib.data.fits import read_fit, repeated, warn_of_grey
@@ -247,8 +247,8 @@ def _statistics(labels, table):
 def _describe(identity, labels, start, model, galaxies, history):
     """The content of `model.json`, without the versions of software."""
     return {
-        "kind": _kind(labels),
-        "tree": labels[0].tree.to_dict() if labels[0].tree else None,
+        "kind": kind_of_outputs(labels),
+        "tree": labels[0].tree.to_dict() if labels[0].tree and len(labels) == 1 else None,
         "labels": [label.to_dict() for label in labels],
         "columns": [column for label in labels for column in label.outputs],
         "image": start.about["image"],
@@ -265,11 +265,3 @@ def _describe(identity, labels, start, model, galaxies, history):
         "data": {"model": identity["start"], "galaxies": identity["data"]},
         "scores": {"epochs": len(history), "val_loss": float(history["val_loss"].min())},
     }
-
-
-def _kind(labels):
-    """What the outputs of a model for these labels are."""
-    kinds = {label.kind for label in labels}
-    if kinds == {"votes"}:
-        return "concentrations"
-    return "probabilities" if kinds <= set(CLASSIFICATIONS) else "values"

@@ -341,7 +341,9 @@ class Predictor:
             )
         # The numbers of a mixture are concentrations and weights, as in files of predictions.
         kind = "concentrations" if first.kind == "mixtures" else first.kind
-        about = SimpleNamespace(kind=kind, tree=first.tree, columns=first.columns)
+        about = SimpleNamespace(
+            kind=kind, tree=first.tree, columns=first.columns, labels=first.about.get("labels")
+        )
         strange = unfamiliar(np.concatenate(away), together([one.validation for one in self.known]))
         described = describe(table["id_str"], values, about, credible_level, weights=weights)
         return described.assign(unfamiliar=strange)

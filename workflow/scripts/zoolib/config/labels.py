@@ -39,7 +39,7 @@ class Label:
     """One label that a model learns.
 
     Attributes:
-        name: the table's column; for votes, the name of the tree.
+        name: the table's column; for votes, the name of the tree or, beside other labels, one of their own.
         kind: `binary` (no or yes), `multiclass` (one of several classes), `regression` (a number) or
             `votes` (volunteers' answers to the questions of a tree).
         classes: for a multiclass label, the names of the classes in the order of the outputs, empty until
@@ -172,6 +172,36 @@ class Label:
         return self.classes[int(number)] if self.classes else f"{number:g}"
 
 
+def kind_of_outputs(labels):
+    """What the outputs of a model for some labels are.
+
+    Args:
+        labels: a list of `Label`.
+
+    Returns:
+        `concentrations` of votes, `probabilities` of classes, `values` where one of the labels is a number,
+        or `mixed`: concentrations, and beside them what the other labels have.
+    """
+    kinds = {label.kind for label in labels}
+    if "votes" in kinds:
+        return "concentrations" if kinds == {"votes"} else "mixed"
+    return "values" if "regression" in kinds else "probabilities"
+
+
+def by_label(labels, values):
+    """Take the outputs of all labels apart.
+
+    Args:
+        labels: a list of `Label`.
+        values: (galaxies, outputs of all labels, ...).
+
+    Yields:
+        (label, its outputs (galaxies, outputs, ...)).
+    """
+    ends = np.cumsum([len(label.outputs) for label in labels])[:-1]
+    yield from zip(labels, np.split(values, ends, axis=1), strict=True)
+
+
 def _classes(words):
     """The classes in a column, sorted by value if all are numbers, else by alphabet."""
     found = sorted(words.dropna().unique())
@@ -202,6 +232,8 @@ def check_names(labels, where):
     for label in labels:
         own = [f"{output}{ending}" for output in label.outputs for ending in ("", *ENDINGS)]
         own += [] if label.name in own or label.kind == "votes" else [label.name]
+        if label.kind == "votes" and len(labels) > 1:
+            own += _of_questions(label.tree, own)
         for position, column in enumerate(own):
             if column in taken or column in own[:position]:
                 other = taken.get(column, f"the label '{label.name}'")
@@ -211,6 +243,14 @@ def check_names(labels, where):
                     " label or its class."
                 )
         taken |= dict.fromkeys(own, f"the label '{label.name}'")
+
+
+def _of_questions(tree, known):
+    """What tables have of the questions of a tree, besides the columns of its answers that are known."""
+    endings = ("", "_asked", "_entropy", "_information", "_nats")
+    names = [f"{question.name}{ending}" for question in tree.questions for ending in endings]
+    names += ["all_nats", "all questions", *(f"{answer}_fraction" for answer in tree.columns)]
+    return [name for name in dict.fromkeys(names) if name not in known]
 
 
 def check_learnable(labels, table, origin):

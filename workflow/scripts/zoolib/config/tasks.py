@@ -11,7 +11,7 @@ from zoolib.job.logs import UserError
 
 SOURCES = ("table", "folders", "url")
 TABLES = (".parquet", ".csv", ".csv.gz")
-# Keys that describe a label, besides its name.
+# Keys that describe a label, besides its name and the tree of votes.
 ASPECTS = ("kind", "classes", "bounds", "yes_above", "no_below")
 
 
@@ -85,10 +85,21 @@ def task_labels(task, trees_folder, key):
             **{aspect: label[aspect] for aspect in ("name", *ASPECTS)},
             "kind": label["kind"] or usual,
             "classes": [str(name) for name in label["classes"] or ()],
-            "tree": None,
+            "tree": _tree_of(label, trees_folder, f"{key}.labels[{number}].tree"),
         }
-        for label in found
+        for number, label in enumerate(found)
     ]
+
+
+def _tree_of(label, trees_folder, key):
+    """The tree of an entry of `labels`, as plain values; None where the label is no votes."""
+    name = label.get("tree")
+    if bool(name) != (label["kind"] == "votes"):
+        raise wrong(
+            f"{key} is {name or 'null'} and the label '{label['name']}' is {label['kind'] or 'binary'},"
+            " expected a tree with the kind votes, and with no other kind; fix one of the two keys."
+        )
+    return load_tree(name, trees_folder, key).to_dict(published=True) if name else None
 
 
 def fit_names(task):
@@ -202,11 +213,6 @@ def _check_division(task, key):
 def _check_label(label, key):
     name, kind = label["name"], label["kind"]
     about = f"{key}: the label '{name}' is {kind}"
-    if kind == "votes" and not label["tree"]:
-        raise wrong(
-            f"{about}, but votes must be the only labels of a task; set kind and tree of the task instead of"
-            " labels."
-        )
     if name in RESERVED:
         raise wrong(
             f"{key}: no label can be called '{name}', because tables of the pipeline have a column of this"
@@ -243,6 +249,12 @@ def _check_together(task, labels, key):
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise wrong(f"{key} has two labels called '{twice}', expected different names; remove one.")
+    trees = [label["name"] for label in labels if label["kind"] == "votes"]
+    if len(trees) > 1:
+        raise wrong(
+            f"{key} has the votes '{trees[0]}' and '{trees[1]}', expected the votes of one tree at most; put"
+            " all questions into one tree."
+        )
     try:
         check_names([Label.from_dict(label) for label in labels], key)
     except UserError as error:

@@ -60,8 +60,9 @@ def build_task(task, fits, seed, output, max_rejected):
     check_learnable(labels, table, where)
     table = table.assign(part=_parts(table, labels, task, seed, where))
     table = table.sort_values("part", kind="stable", ignore_index=True)
-    tree = labels[0].tree
-    columns = tree.columns if tree else [label.name for label in labels]
+    # Votes that are the only label make a catalogue of votes.
+    tree = labels[0].tree if len(labels) == 1 else None
+    columns = [column for label in labels for column in label.targets]
     about = {
         "labels": [label.to_dict() for label in labels],
         "folds": task["folds"],
@@ -104,6 +105,7 @@ def _from_table(task, labels, cuts):
     path, where, naming = task["table"], cuts.key, {}
     own = isinstance(task["split"], str)
     beside = {key: task[key] for key, given in (("split", own), ("group", task["group"])) if given}
+    plain = [label for label in labels if label.kind != "votes"]
 
     def needed(available):
         for label in labels:
@@ -117,14 +119,14 @@ def _from_table(task, labels, cuts):
         for key, column in beside.items():
             if column not in available:
                 raise UserError(f"{path}: has no column '{column}', which {where}.{key} names; {FIXES[key]}.")
-        return [*naming.values(), *(label.name for label in labels), *beside.values()]
+        return list(dict.fromkeys([*naming.values(), *(label.name for label in plain), *beside.values()]))
 
     # A class may be called None.
-    classes = [label.name for label in labels if label.kind == "multiclass" or label.classes]
+    classes = [label.name for label in plain if label.kind == "multiclass" or label.classes]
     columns, rows, sentences = read_rows(task, needed, cuts, where, classes)
     places = rows["place"].tolist()
     if naming:
-        # Votes are the only label: nobody's vote is a blank.
+        # Nobody's vote is a blank, not a missing label.
         numbers, wrong = read_numbers(columns, naming, places)
         rows = pd.concat([rows, numbers], axis=1)
         sentences = sentences.where(sentences != "", wrong)
@@ -132,13 +134,14 @@ def _from_table(task, labels, cuts):
         rows["split"] = read_split(columns[task["split"]], places)
     if task["group"]:
         rows["group"] = read_groups(columns[task["group"]])
-    if not naming:
-        rows, labels, left = _encoded(rows, columns, labels, places, Path(path).name)
+    rows, plain, left = _encoded(rows, columns, plain, places, Path(path).name)
     step = "with a name and usable votes" if naming else "with a name"
     rows = cuts.reject(step, rows, sentences)
-    if naming:
+    if not plain:
         return rows, labels
-    return _with_labels(rows, labels, left.loc[sentences == ""].reset_index(drop=True), task, cuts), labels
+    read = {label.name: label for label in plain}
+    labels = [read.get(label.name, label) for label in labels]
+    return _with_labels(rows, plain, left.loc[sentences == ""].reset_index(drop=True), task, cuts), labels
 
 
 def _from_folders(task, labels, cuts):

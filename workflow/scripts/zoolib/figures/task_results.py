@@ -44,7 +44,9 @@ def draw_task_confusion(galaxies, confusion, outputs):
         for panel in panels[len(shown) :]:
             panel.remove()
         figure.supxlabel("Model says", fontsize=16)
-        figure.supylabel("Volunteers say" if shown[0].kind == "votes" else "Label", fontsize=16)
+        figure.supylabel(
+            "Volunteers say" if {outcome.kind for outcome in shown} == {"votes"} else "Label", fontsize=16
+        )
 
 
 def draw_task_curves(galaxies, outputs):

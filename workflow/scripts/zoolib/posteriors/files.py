@@ -26,6 +26,7 @@ from zoolib.posteriors.parts import (
     is_stamped,
     part_of,
     seal,
+    smallest,
     text,
     write_checked,
     writing,
@@ -50,7 +51,7 @@ class Predictions:
 
     Attributes:
         path: the file.
-        kind: what its numbers are, `concentrations`, `probabilities`, or `values` of any sign.
+        kind: what its numbers are, `concentrations`, `probabilities`, `values` of any sign, or `mixed`.
         tree: the `DecisionTree`; None if the predictions are for labels.
         columns: names of the answers or labels, in the order of the second axis.
         id_str: (galaxies,) names of the galaxies.
@@ -88,8 +89,7 @@ class Predictions:
         for start in range(0, len(self.id_str), size):
             rows = slice(start, min(start + size, len(self.id_str)))
             values = self._read(self.values, rows)
-            smallest = {"concentrations": np.nextafter(0, 1), "values": -np.inf}.get(self.kind, 0)
-            good = np.isfinite(values) & (values >= smallest)
+            good = np.isfinite(values) & (values >= smallest(self.kind, self.labels))
             if not good.all():
                 galaxy, answer, sample = np.argwhere(~good)[0]
                 raise UserError(

@@ -9,6 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from zoolib.config.labels import Label
 from zoolib.job.logs import UserError, check_machine
 from zoolib.job.provenance import hash_of
 
@@ -157,6 +158,7 @@ def file_attributes(about, members, samples, views, seed):
         "mixtures": "Dirichlet concentrations of each answer; weights has the share of each component",
         "probabilities": f"probabilities of each {'answer' if about['tree'] else 'label'}, one a sample",
         "values": "what each label is, a number in its own units or a probability, one a sample",
+        "mixed": "Dirichlet concentrations of each answer, and what each other label is, one a sample",
     }
     mixtures = {"components": about["training"]["components"]} if about["kind"] == "mixtures" else {}
     return {
@@ -170,6 +172,25 @@ def file_attributes(about, members, samples, views, seed):
         "seed": seed,
         **mixtures,
     }
+
+
+def smallest(kind, labels):
+    """The smallest numbers that predictions can have.
+
+    Args:
+        kind: what they are, as `labels.kind_of_outputs` says it.
+        labels: plain values of each `Label`, needed where the kind is `mixed`.
+
+    Returns:
+        A number for all columns or, where the kind is `mixed`, (columns, 1).
+    """
+    least = {"votes": np.nextafter(0, 1), "regression": -np.inf}
+    if kind != "mixed":
+        return {"concentrations": least["votes"], "values": -np.inf}.get(kind, 0)
+    found = [Label.from_dict(label) for label in labels]
+    return np.repeat([least.get(label.kind, 0) for label in found], [len(one.outputs) for one in found])[
+        :, None
+    ]
 
 
 def seal(file, about, names):

@@ -4,9 +4,10 @@ import csv
 
 import numpy as np
 
-from zoolib.config.labels import Label
+from zoolib.config.labels import Label, by_label
 from zoolib.config.questions import featured_answers
 from zoolib.data.disk_sort import in_order
+from zoolib.data.partition import CLASSIFICATIONS
 from zoolib.job.logs import log, progress, whole
 from zoolib.posteriors.files import open_predictions
 from zoolib.posteriors.information import (
@@ -24,7 +25,7 @@ def rank_galaxies(parts, output, acquisition="joint", seed=0, threads=1, recalib
         parts: HDF5 files of predictions, one for each chunk, in order.
         output: CSV to write: rank (1 has the most information), id_str, information (nats), and for `joint`
             `{question}_information`, whose sum it is. Several labels have `{label}_information` in the same
-            way. All are blank where the predictions are numbers without probabilities.
+            way; votes among them have their questions'. It is blank for numbers, which have no probabilities.
         acquisition: `joint` (see `information.joint_information`) or `paper` (see
             `information.featured_information`). Labels have only one kind of information.
         seed: of the run.
@@ -49,7 +50,7 @@ def rank_galaxies(parts, output, acquisition="joint", seed=0, threads=1, recalib
                             simulated[0] + (errors > 0).sum(),
                             max(simulated[1], errors.max(initial=0)),
                         )
-                        every = np.column_stack([found.sum(axis=1), found] if len(columns) > 3 else [found])
+                        every = np.column_stack([_total(found), found] if len(columns) > 3 else [found])
                         yield from ((name, *row) for name, row in zip(names, every.tolist(), strict=True))
                         meter.update(len(names))
 
@@ -75,7 +76,8 @@ def _check(parts, acquisition, recalibrations):
             if tree and acquisition == "paper":
                 featured_answers(tree.questions[0])
     check_together(found)
-    names = [label.name for label in labels or []] if len(labels or []) > 1 else []
+    several = labels if len(labels or []) > 1 else []
+    names = [name for label in several for name in _named(label)]
     if tree:
         names = [question.name for question in tree.questions] if acquisition == "joint" else []
     return ["rank", "id_str", "information", *(f"{name}_information" for name in names)], galaxies
@@ -93,10 +95,9 @@ def _measure(opened, acquisition, seed):
     def measure(rows, values, weights):
         names = opened.id_str[rows]
         posterior = {"kind": opened.kind, "weights": weights, "per_sample": opened.per_sample}
-        if opened.kind == "values":
-            # Information is about probabilities.
-            found = np.full((len(names), 1), np.nan)
-        elif not opened.tree:
+        if opened.kind in ("values", "mixed"):
+            return names, *_of_each(opened, values, names, seed)
+        if not opened.tree:
             found = label_information(values, _labels(opened))
         elif acquisition == "paper":
             found = featured_information(values, opened.tree, **posterior)[:, None]
@@ -105,6 +106,35 @@ def _measure(opened, acquisition, seed):
         return names, found, np.zeros_like(found)
 
     return measure
+
+
+def _named(label):
+    """What the list calls the information on a label."""
+    return [question.name for question in label.tree.questions] if label.kind == "votes" else [label.name]
+
+
+def _of_each(opened, values, names, seed):
+    """Information on labels of different kinds, with its standard errors; (galaxies, columns) each."""
+    found, errors = [], []
+    # A file that does not name its labels has numbers.
+    of_labels = by_label(_labels(opened), values) if opened.labels else [(None, values)]
+    for label, of_label in of_labels:
+        if label and label.kind == "votes":
+            information, error = joint_information(of_label, label.tree, names, seed=seed)
+        elif label and label.kind in CLASSIFICATIONS:
+            information = label_information(of_label, [label])
+            error = np.zeros_like(information)
+        else:
+            # Information is about probabilities.
+            information, error = np.full((len(names), 1), np.nan), np.zeros((len(names), 1))
+        found.append(information)
+        errors.append(error)
+    return np.concatenate(found, axis=1), np.concatenate(errors, axis=1)
+
+
+def _total(found):
+    """The sum over all labels that have information; NaN where none has."""
+    return np.where(np.isnan(found).all(axis=1), np.nan, np.nansum(found, axis=1))
 
 
 def _write(rows, columns, output):

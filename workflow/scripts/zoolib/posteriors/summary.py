@@ -6,10 +6,13 @@ itself, all of its components are there, with their weights. With the multinomia
 probabilities. `kind` says which. Nothing here needs TensorFlow. docs/posteriors.md has all formulas.
 """
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 from scipy import special
 
+from zoolib.config.labels import Label, by_label, kind_of_outputs
 from zoolib.config.questions import SMALLEST_PROBABILITY
 from zoolib.config.trees import DecisionTree
 from zoolib.posteriors.intervals import both_intervals
@@ -168,13 +171,15 @@ def describe(id_str, values, about, credible_level, cuts=(), weights=None):
     (highest-density interval). For each question: `{question}_asked` (share of the volunteers that is
     asked it) and `{question}_entropy` (nats). For each of the cuts: `cut_{name}` (boolean).
 
-    Labels have `{label}` (mean probability) and the same two intervals.
+    Labels have `{label}` (mean probability) and the same two intervals. Votes and other labels of one model
+    have the columns of both.
 
     Args:
         id_str: (galaxies,) names.
         values: (galaxies, answers, components).
-        about: attributes kind (`concentrations`, `probabilities` or `values`), tree (a
-            `DecisionTree`, its plain values, or None for labels) and columns (names of the answers).
+        about: attributes kind (`concentrations`, `probabilities`, `values` or `mixed`), tree (a
+            `DecisionTree`, its plain values, or None for labels) and columns (names of the answers); where
+            the kind is `mixed` also labels (plain values of each `Label`).
         credible_level: mass of the intervals, between 0 and 1.
         cuts: `DecisionTree.cuts` to apply.
         weights: (galaxies, questions, components), >= 0, with the sum 1; None if all components are equal.
@@ -182,6 +187,8 @@ def describe(id_str, values, about, credible_level, cuts=(), weights=None):
     Returns:
         pandas.DataFrame: id_str, then float32 and boolean columns.
     """
+    if about.kind == "mixed":
+        return _describe_mixed(id_str, values, about, credible_level, cuts)
     tree = DecisionTree.from_dict(about.tree) if isinstance(about.tree, dict) else about.tree
     values = np.asarray(values, dtype=float)
     fractions = mean_fractions(values, tree, weights) if tree else values.mean(axis=2)
@@ -200,6 +207,15 @@ def describe(id_str, values, about, credible_level, cuts=(), weights=None):
     if tree:
         columns |= {f"cut_{name}": passed for name, passed in suggested_cuts(fractions, tree, cuts).items()}
     return pd.DataFrame({"id_str": np.asarray(id_str, dtype=str), **columns})
+
+
+def _describe_mixed(id_str, values, about, credible_level, cuts):
+    """The columns of all labels, as `describe` makes them for a model of each label alone."""
+    tables = []
+    for label, of_label in by_label([Label.from_dict(content) for content in about.labels], values):
+        own = SimpleNamespace(kind=kind_of_outputs([label]), tree=label.tree, columns=label.outputs)
+        tables.append(describe(id_str, of_label, own, credible_level, cuts))
+    return pd.concat([tables[0], *(table.drop(columns="id_str") for table in tables[1:])], axis=1)
 
 
 def _named(names, blocks):

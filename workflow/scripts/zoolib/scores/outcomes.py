@@ -255,7 +255,8 @@ def _predicted(labels, catalog, values, kind, weights=None):
         if label.kind == "votes":
             questions = [here[:, q.slice] for q in label.tree.questions]
             shares = np.concatenate([part / part.sum(axis=1, keepdims=True) for part in questions], axis=1)
-            found |= _nats(label.tree, catalog, here, kind, weights)
+            of_votes = "concentrations" if kind == "mixed" else kind
+            found |= _nats(label.tree, catalog, here, of_votes, weights)
             if weights is not None:
                 of_answers = np.repeat(weights, [len(q.answers) for q in label.tree.questions], axis=1)
         means = (of_answers * shares).sum(axis=2)
