@@ -22,7 +22,7 @@ from zoolib.data.fits import cut_fit
 from zoolib.job.logs import UserError, log, whole
 from zoolib.posteriors.summary import log_predictive
 
-# Regularisation that is tried: C of scikit-learn's logistic regression, from the strongest; alpha of its ridge.
+# Regularisation that is tried: C of a logistic regression, from the strongest; alpha of a ridge regression.
 CS = np.logspace(-5, 1, 7)
 ALPHAS = np.logspace(-1, 6, 15)
 # C where there are too few galaxies of a class to choose one.
