@@ -110,6 +110,14 @@ def test_the_first_few_are_among_the_first_many_and_have_all_classes():
     assert set(first_few(table, [TYPE], 10, 1)["id_str"]) != set(few["id_str"])
 
 
+def test_the_first_few_of_a_rare_class_are_not_left_out():
+    table = galaxies(type=[0.0] * 90 + [1.0] * 8 + [2.0] * 2)
+    found = [first_few(table, [TYPE], count, 0) for count in (3, 4, 20)]
+    assert found[0]["type"].tolist() == [0, 1, 2]
+    assert set(found[0]["id_str"]) < set(found[1]["id_str"]) < set(found[2]["id_str"])
+    assert found[2]["type"].value_counts().to_dict() == {0: 17, 1: 2, 2: 1}
+
+
 def test_repeats_make_classes_equal():
     classes = [0] * 10 + [1] * 4 + [2] * 3
     shown = pd.Series(repeats(classes)).groupby(classes)

@@ -172,22 +172,38 @@ def test_folds_test_every_galaxy_once(task):
     assert galaxies["part"].value_counts().to_dict() == dict.fromkeys(range(5), 12)
 
 
-def test_counts_of_labels(task):
+def test_counts_of_labels_are_all_labels_that_a_training_sees(task):
     table = task.galaxies.assign(ring=[0, 1, 1] * 20)
-    task.build([Label("ring")], table, label_counts=[6, 30])
-    train = set(task["train"]["id_str"])
-    for seed in range(2):
-        few, many = (task.read("train", f"labels{count}-{seed}-scratch").table for count in (6, 30))
-        assert (len(few), few["ring"].sum()) == (6, 4) and (len(many), many["ring"].sum()) == (30, 20)
-        assert set(few["id_str"]) < set(many["id_str"]) < train
-        pd.testing.assert_frame_equal(few, task.read("train", f"labels6-{seed}-finetuned").table)
-    pd.testing.assert_frame_equal(task.read("test", "labels6-0-scratch").table, task["test"])
-    others = (set(task.read("train", f"labels6-{seed}-scratch").table["id_str"]) for seed in range(2))
-    assert next(others) != next(others)
-    with pytest.raises(
-        UserError, match="label_counts asks for 50 labels, and 42 galaxies are in train; leave"
-    ):
-        task.build([Label("ring")], table, label_counts=[50])
+    task.build([Label("ring")], table, label_counts=[6, 30, 48])
+    seen = {
+        (count, seed): {split: task.read(split, f"labels{count}-{seed}-scratch").table for split in SPLITS}
+        for count in (6, 30, 48)
+        for seed in range(2)
+    }
+    for (count, seed), parts in seen.items():
+        assert len(parts["train"]) + len(parts["val"]) == count
+        assert all(set(parts[split]["ring"]) == {0, 1} for split in ("train", "val"))
+        pd.testing.assert_frame_equal(parts["test"], task["test"])
+        again = task.read("train", f"labels{count}-{seed}-finetuned").table
+        pd.testing.assert_frame_equal(parts["train"], again)
+    sizes = {count: [len(seen[count, 0][split]) for split in ("train", "val")] for count in (6, 30, 48)}
+    assert sizes == {6: [4, 2], 30: [26, 4], 48: [42, 6]}
+    for split in ("train", "val"):
+        few, many = (set(seen[count, 1][split]["id_str"]) for count in (6, 30))
+        assert few < many < set(task[split]["id_str"])
+    assert set(seen[6, 0]["train"]["id_str"]) != set(seen[6, 1]["train"]["id_str"])
+
+
+@pytest.mark.parametrize(
+    ("count", "message"),
+    [
+        (50, "label_counts asks for 50 labels, and 48 galaxies are in train and val; leave"),
+        (3, "label_counts asks for 3 labels, and train and val need 2 each; ask for 4 or more"),
+    ],
+)
+def test_counts_of_labels_that_cannot_be_are_one_sentence(task, count, message):
+    with pytest.raises(UserError, match=message):
+        task.build([Label("ring")], task.galaxies.assign(ring=[0, 1, 1] * 20), label_counts=[count])
 
 
 def test_another_count_of_labels_changes_nothing_for_the_others(task):

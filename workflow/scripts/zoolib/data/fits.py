@@ -9,6 +9,8 @@ from zoolib.data.images import BadImage, load_row
 from zoolib.data.partition import class_weights, first_few, repeats
 from zoolib.job.logs import UserError, log
 
+# Labels that train and val need each: one of each of two classes, or two numbers.
+FEWEST = 2
 # Images that are looked at to see whether a task's galaxies are grey.
 LOOKED_AT = 20
 
@@ -39,7 +41,8 @@ def cut_fit(catalog, fit, where):
         catalog: `Catalog` whose table has `part`: with folds the number of the fold, else 0 for train, 1
             for val and 2 for test; its metadata have `labels`, `folds` and `balance`.
         fit: name of the finetuning. `fold0` is tested on part 0 and stopped by part 1, and so on around the
-            folds; `labels50-1-…` learns from 50 of the training galaxies, chosen by the seed 1.
+            folds; `labels50-1-…` has 50 labels, chosen by the seed 1 from train and val: those of val count
+            too, because they decide when training stops.
         where: what error messages call the task.
 
     Returns:
@@ -48,7 +51,8 @@ def cut_fit(catalog, fit, where):
         by weights, its metadata have `class_weights`, one number a class.
 
     Raises:
-        UserError: fewer training galaxies than the finetuning is to learn from.
+        UserError: fewer galaxies than the labels that a finetuning is to have, or too few labels for both
+            train and val.
     """
     labels = [Label.from_dict(content) for content in catalog.about["labels"]]
     part = catalog.table["part"].to_numpy()
@@ -58,12 +62,9 @@ def cut_fit(catalog, fit, where):
     }
     if chosen := label_count_of(fit):
         count, seed = chosen
-        if count > len(tables["train"]):
-            raise UserError(
-                f"{where}: label_counts asks for {count} labels, and {len(tables['train'])} galaxies are in"
-                " train; leave the number out, or raise the share of train."
-            )
-        tables["train"] = first_few(tables["train"], labels, count, seed)
+        sizes = {split: len(tables[split]) for split in ("train", "val")}
+        for split, few in _share_labels(sizes, labels, count, where).items():
+            tables[split] = first_few(tables[split], labels, few, seed)
     cut = {
         split: Catalog(table, catalog.columns, catalog.tree, {"labels": catalog.about["labels"]})
         for split, table in tables.items()
@@ -126,6 +127,26 @@ def _parts_of(fit, folds):
     test = int(fit.removeprefix("fold"))
     val = (test + 1) % folds
     return [part for part in range(folds) if part not in (test, val)], [val], [test]
+
+
+def _share_labels(sizes, labels, count, where):
+    """How many of some labels are in train and in val: as all labels are, but two or more each."""
+    known = sum(sizes.values())
+    if count > known:
+        raise UserError(
+            f"{where}: label_counts asks for {count} labels, and {known} galaxies are in train and val; leave"
+            " the number out, or raise their shares."
+        )
+    if count < 2 * FEWEST:
+        raise UserError(
+            f"{where}: label_counts asks for {count} labels, and train and val need {FEWEST} each; ask for"
+            f" {2 * FEWEST} or more."
+        )
+    classes = max((len(label.classes) for label in labels), default=0)
+    fewest = min(max(classes, FEWEST), count // 2)
+    val = min(max(round(count * sizes["val"] / known), fewest), sizes["val"], count - fewest)
+    val = max(val, count - sizes["train"])
+    return {"train": count - val, "val": val}
 
 
 def _balanced(train, label, balance):

@@ -169,9 +169,10 @@ def _check_sides(table, where):
 
 
 def first_few(table, labels, count, seed):
-    """Choose some galaxies of the training catalogue, with the same share of each class.
+    """Choose some galaxies of a catalogue, with the same share of each class.
 
-    The galaxies of a smaller count are among those of a larger one.
+    The galaxies of a smaller count are among those of a larger one. Each class has one galaxy before any has
+    two.
 
     Args:
         table: a data frame with `id_str` and the labels' target columns.
@@ -185,8 +186,9 @@ def first_few(table, labels, count, seed):
     position = hash_positions(table["id_str"], seed)
     alike = pd.DataFrame(dict(enumerate(strata(table, labels)))).assign(position=position)
     within = alike.groupby(list(alike.columns[:-1]))["position"]
-    place = (within.rank(method="first") - 0.5) / within.transform("size")
-    chosen = np.lexsort([position, place])[:count]
+    rank = within.rank(method="first")
+    place = (rank - 0.5) / within.transform("size")
+    chosen = np.lexsort([position, place, rank > 1])[:count]
     return table.iloc[np.sort(chosen)].reset_index(drop=True)
 
 

@@ -66,7 +66,7 @@ def _draw_label(panel, part, published):
     panel.xaxis.set_major_locator(FixedLocator(counts))
     panel.xaxis.set_minor_locator(NullLocator())
     panel.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    panel.set_xlabel("Labelled training galaxies")
+    panel.set_xlabel("Labels (training and validation)")
     panel.set_ylabel(ERRORS.get(score, in_words(score)))
     panel.set_title(in_words(name), loc="left", fontsize=18)
     panel.grid(axis="y")
