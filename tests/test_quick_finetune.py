@@ -8,11 +8,15 @@ import zipfile
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from PIL import Image
 from pipeline import copy_of_the_repository, dry_run
-from zoolib import predict, quick_finetune
+from snakemake.utils import update_config
+from zoolib import api, predict, quick_finetune
+from zoolib.config.run import read_run
 from zoolib.job.logs import UserError
 from zoolib.quick_finetune import plan
 
@@ -108,10 +112,9 @@ def test_a_run_of_another_configuration_is_not_written_into(folder):
         plan(given)
 
 
-def test_shares_are_set_only_where_there_is_no_split(folder):
-    shares = quick_finetune.RECIPE["split"]
-    assert task_of(LABELS="by_class")["split"] == shares
-    assert task_of(LABELS="rings.csv", IMAGES="by_class")["split"] == shares
+def test_the_split_is_that_of_all_doors_or_the_user_s_own(folder):
+    assert "split" not in task_of(LABELS="by_class")
+    assert "split" not in task_of(LABELS="rings.csv", IMAGES="by_class")
     for split in ("train", "val", "test"):
         shutil.copytree("by_class", f"divided/{split}")
     overlay, messages = plan({"LABELS": "divided"})
@@ -121,6 +124,158 @@ def test_shares_are_set_only_where_there_is_no_split(folder):
     task = overlay["finetune"]["tasks"][0]
     assert (task["label"], task["split"]) == ("ring", "split")
     assert messages[1] == "Split from the table: 30 of train, 15 of val, 15 of test"
+
+
+def test_all_doors_resolve_to_the_same_task(folder, repo, monkeypatch):
+    """What `make finetune` writes, the shortest YAML of the guide, and the Python function."""
+    (folder / "mine").mkdir()
+    for file in ("model.keras", "model.json"):
+        (folder / "mine" / file).touch()
+    source = {"table": "./rings.csv", "images": "by_class", "label": "ring", "pretrained": "./mine"}
+    by_hand = {
+        "run": "ring",
+        "evaluate": {"target": None},
+        "finetune": {"tasks": [{"name": "ring", **source}]},
+    }
+    by_hand["predict"] = {"samples": 30, "views": 0, "chunks": 1, "targets": []}
+    by_make, _ = plan({"LABELS": "rings.csv", "IMAGES": "by_class", "MODEL": "./mine"})
+    found = []
+    for overlay in (by_hand, by_make):
+        config = yaml.safe_load((repo / "config/config.yaml").read_text())
+        update_config(config, overlay)
+        found.append(read_run(config, repo))
+    found.append(api._run_of({"name": "ring", **source}))
+    trainings = [run.training_of("ring") for run in found]
+    assert trainings[0] == trainings[1] == trainings[2]
+    tasks = [{**run.tasks["ring"], "kind": None} for run in found]
+    paths = ("table", "images", "pretrained", "start")
+    for task in tasks:
+        task |= {key: os.path.abspath(task[key]) for key in paths}
+    assert tasks[0] == tasks[1] == tasks[2]
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind", "expected"),
+    [
+        (
+            [0, 1] * 3,
+            None,
+            "Label x: binary, 6 labels in few.csv: 3 of 0, 3 of 1|Only a fifth of them (1) is scored",
+        ),
+        (
+            ["yes", "no"] * 20 + ["1"],
+            None,
+            "41 labels in few.csv: 21 of 1, 20 of 0|so an accuracy is by 18 points uncertain",
+        ),
+        ([0] * 150 + [1] * 10, None, "150 of 0, 10 of 1|100 labels or more, with 20 or more of each class,"),
+        ([0.5, 0.25, 0.75, 0.3], None, "regression, 4 labels in few.csv|so the scores are uncertain, and"),
+        ([1.0, 2.0, None, 3.0] * 60, None, "180 labels in few.csv: 60 of 1, 60 of 2, 60 of 3|"),
+    ],
+)
+def test_few_labels_are_said(folder, labels, kind, expected):
+    table = pd.DataFrame({"id_str": [f"g{index}" for index in range(len(labels))], "x": labels})
+    table.to_csv("few.csv", index=False)
+    _, messages = plan({"LABELS": "few.csv", "IMAGES": "by_class"})
+    told, warned = expected.split("|")
+    assert messages[0].endswith(told)
+    assert len(messages) == 1 + bool(warned) and warned in messages[-1]
+    assert not warned or messages[-1].startswith("WARNING: These are few labels")
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (
+            [1] * 6,
+            "few.csv: all 6 labels in x are '1', so there is nothing to learn; label galaxies of another",
+        ),
+        (
+            [0, 0, 0, 1, 1],
+            "few.csv: the number of labels of the class '1' in x is 2, expected 3 or more, one",
+        ),
+        ([0.5, 0.25], "few.csv: the number of labels in x is 2, expected 3 or more, one each for train, val"),
+        (
+            [0.5] * 5,
+            "few.csv: all 5 labels in x are '0.5', so there is nothing to learn; label galaxies with",
+        ),
+    ],
+)
+def test_labels_that_teach_nothing_stop_before_anything_runs(folder, labels, expected):
+    table = pd.DataFrame({"id_str": [f"g{index}" for index in range(len(labels))], "x": labels})
+    table.to_csv("few.csv", index=False)
+    with pytest.raises(UserError) as caught:
+        plan({"LABELS": "few.csv", "IMAGES": "by_class"})
+    assert str(caught.value).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({"kind": "binary"}, "Confusion matrix: "),
+        ({"folders": "by_class"}, "Confusion matrix: "),
+        ({"kind": "regression"}, "Labels against predictions: "),
+        ({"kind": "votes"}, "Answers of the volunteers against those of the model: "),
+        ({"labels": [{"name": "a"}, {"name": "b", "kind": "multiclass"}]}, "Confusion matrices: "),
+        (
+            {"labels": [{"name": "a"}, {"name": "b", "kind": "regression"}]},
+            "Labels against predictions, by label",
+        ),
+    ],
+)
+def test_the_last_message_names_what_the_figure_shows(folder, keys, expected):
+    names = [label["name"] for label in keys.get("labels", [{"name": "ring"}])]
+    scored(folder, names)
+    overlay = {"run": "ring", "finetune": {"tasks": [{"name": "ring", **keys}]}}
+    lines = quick_finetune.final_message(overlay, folder / "results/ring/task.yaml").splitlines()
+    assert sum(line.startswith(expected) for line in lines) == 1
+    assert any(line.startswith("Confusion matri") for line in lines) == expected.startswith("Confusion")
+    # The scores of several labels are told apart.
+    assert [line.strip() for line in lines if line.endswith(" galaxies:")] == (
+        [f"{name}, 11 galaxies:" for name in names] if len(names) > 1 else []
+    )
+
+
+def test_the_last_message_counts_galaxies_unlike_the_training_set(folder):
+    place = scored(folder, ["ring"])
+    overlay = {"run": "ring", "finetune": {"tasks": [{"name": "ring", "kind": "binary"}]}}
+    path = folder / "results/ring/task.yaml"
+    assert "unlike" not in quick_finetune.final_message(overlay, path)
+    names = [f"g{index}" for index in range(230)]
+    splits = ["train"] * 20 + ["val"] * 10 + ["test"] * 200
+    pd.DataFrame({"id_str": names, "split": splits}).to_parquet(place / "galaxies.parquet")
+    for unfamiliar, expected in (
+        (1.0, "3 of these galaxies look unlike the training set (18.2 are"),
+        (np.nan, None),
+    ):
+        shares = np.where(np.isin(np.arange(230), [5, 25, 100, 150, 229]), unfamiliar, unfamiliar * 0.5)
+        described = pa.Table.from_pandas(pd.DataFrame({"id_str": names, "unfamiliar": shares}))
+        described = described.replace_schema_metadata({"credible_level": "0.9"})
+        (folder / "results/ring/predict/ring/catalog").mkdir(parents=True, exist_ok=True)
+        pq.write_table(described, folder / "results/ring/predict/ring/catalog/0.parquet")
+        shown = quick_finetune.final_message(overlay, path)
+        assert expected in shown if expected else "unlike" not in shown
+
+
+def scored(folder, names):
+    """The files of a task that the last message reads; returns the folder of its scores."""
+    model, place = folder / "results/ring/finetune/ring", folder / "results/ring/evaluate/ring"
+    for new in (model, place):
+        new.mkdir(parents=True)
+    pd.DataFrame({"step": ["rows", "split test"], "galaxies": [60, 11]}).to_csv(
+        model / "summary.csv", index=False
+    )
+    pd.DataFrame({"id_str": [], "reason": []}).to_csv(model / "rejected.csv", index=False)
+    score = {
+        "split": "test",
+        "score": "log_loss",
+        "galaxies": 11,
+        "value": 0.9,
+        "low_68": 0.8,
+        "high_68": 1.0,
+    }
+    scores = pd.DataFrame([{"label": name, **score, "constant": 0.5} for name in names])
+    scores.to_csv(place / "scores.csv", index=False)
+    return place
 
 
 def test_all_images_of_the_table_s_folder_are_predicted(folder):
@@ -302,4 +457,4 @@ def test_from_folders_to_a_classifier(folder, model_folder):
         shutil.copy(repo / f"mine/by_class/bright/{image}.png", repo / f"mine/few/{name}")
     status, shown = run(repo, LABELS="mine/few", MODEL="mine/model")
     last = shown.strip().splitlines()[-1]
-    assert status == 1 and "fewer than the 3 splits" in last and last.startswith("finetune.tasks.few"), shown
+    assert status == 1 and last.startswith("mine/few: the number of labels in few is 2, expected"), shown

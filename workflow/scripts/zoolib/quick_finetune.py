@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from zoolib.config.labels import KINDS, WORDS
+from zoolib.config.labels import KINDS, WORDS, as_word
 from zoolib.config.sources import kind_of_source
 from zoolib.config.tasks import RESERVED, TABLES
 from zoolib.data.class_folders import list_labelled
@@ -27,14 +27,8 @@ DEMO = "results/demo/train/metrics/0"
 DEMO_MINUTES = 5
 # A column with more different numbers than this is a regression, not a classification.
 MOST_CLASSES = 20
-# Settings for a few hundred labels; measured on 240 real rings, see docs/finetuning.md.
-RECIPE = {
-    "split": {"train": 0.6, "val": 0.2, "test": 0.2},
-    "head": {"units": [64], "dropout": 0.3},
-    "batch_size": 32,
-    "patience": 20,
-    "strategy": {"name": "two_stage", "learning_rate": 0.0003, "epochs": 40, "patience": 10},
-}
+# With fewer labels, or fewer of a class, the user is told what to expect.
+FEW, RARE = 100, 20
 
 
 def plan(given):
@@ -78,8 +72,8 @@ def plan(given):
     task, messages = find(given)
     name = given["NAME"] or re.sub(r"[^A-Za-z0-9_-]+", "_", str(task["label"])).strip("_-") or "task"
     _check_name(name, model)
-    recipe = {key: value for key, value in RECIPE.items() if key not in task}
-    task = {"name": name, **task, "pretrained": model, **recipe}
+    # No recipe of its own: the same labels give the same model by whatever door they come in.
+    task = {"name": name, **task, "pretrained": model}
     overlay = {
         "run": name,
         "predict": {"samples": 30, "views": 0, "chunks": 1, "targets": []},
@@ -148,10 +142,10 @@ def _of_table(given):
     task = {"table": _path(source), "label": label, "kind": kind}
     if images:
         task |= {"archives": [_path(images)]} if Path(images).is_file() else {"images": images}
-    messages = [f"Label {label}: {kind}, {table[label].notna().sum()} labels in {source}"]
+    messages = _labelled(source, label, kind, table[label], "split" in table)
     if "split" in table and table["split"].notna().any():
         places = [f"{source}, row {row}" for row in range(1, len(table) + 1)]
-        messages.append(f"Split from the table: {_counted(read_split(table['split'], places))}")
+        messages.insert(1, f"Split from the table: {_counted(read_split(table['split'], places))}")
         task["split"] = "split"
     return task, messages
 
@@ -175,11 +169,50 @@ def _of_folders(given):
     label = given["NAME"] or Path(source).resolve().stem
     table = list_labelled(source, label)
     task = {"folders": source, "label": label}
-    messages = [f"Label {label}: multiclass, {_counted(table[label])}"]
-    if table["split"].notna().any():
-        messages.append(f"Split from the folders: {_counted(table['split'])}")
+    own = table["split"].notna().any()
+    messages = _labelled(source, label, "multiclass", table[label], own)
+    if own:
+        messages.insert(1, f"Split from the folders: {_counted(table['split'])}")
         task["split"] = None
     return task, messages
+
+
+def _labelled(source, label, kind, cells, own_split):
+    """What the user is told of the labels: how many, of which class, and what to expect of few.
+
+    Raises:
+        UserError: nothing can be learned or scored from them.
+    """
+    words = cells.dropna().map(as_word).astype(str)
+    words = words[words != ""]
+    if kind == "binary":
+        words = words.str.lower().map(WORDS).fillna(words)
+    count, sizes, numbers = len(words), words.value_counts(), kind == "regression"
+    if count and len(sizes) == 1:
+        raise UserError(
+            f"{source}: all {count} labels in {label} are '{sizes.index[0]}', so there is nothing to learn;"
+            f" label galaxies {'with other values' if numbers else 'of another class'}, too."
+        )
+    # One to learn from, one that decides when to stop, one to score; a split of one's own may be another.
+    few = 0 if numbers or own_split or not count else sizes.min()
+    if count < 3 or 0 < few < 3:
+        of_class = "" if count < 3 else f" of the class '{sizes.index[-1]}'"
+        raise UserError(
+            f"{source}: the number of labels{of_class} in {label} is {few if of_class else count}, expected 3"
+            " or more, one each for train, val and test; label more galaxies."
+        )
+    told = f"{count} labels in {source}" + ("" if numbers else f": {_counted(words)}")
+    messages = [f"Label {label}: {kind}, {told}"]
+    if count < FEW or (not numbers and sizes.min() < RARE):
+        tested = max(count // 5, 1)
+        # The standard error where half of the answers are right.
+        sure = "the scores are" if numbers else f"an accuracy is by {50 / tested**0.5:.0f} points"
+        messages.append(
+            f"WARNING: These are few labels. Only a fifth of them ({tested}) is scored, so {sure} uncertain,"
+            f" and another training can be much better or worse. {FEW} labels or more"
+            f"{'' if numbers else f', with {RARE} or more of each class,'} are a good beginning."
+        )
+    return messages
 
 
 def _counted(words):

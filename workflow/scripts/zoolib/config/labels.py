@@ -146,7 +146,7 @@ class Label:
             yes, no = numbers > self.yes_above, numbers < self.no_below
             numbers = pd.Series(np.select([yes, no], [1.0, 0.0], np.nan), index=cells.index)
             return self, numbers, wrong, "a fraction from 0 to 1"
-        words = cells.map(_word).where(~blank)
+        words = cells.map(as_word).where(~blank)
         if self.kind == "binary" and not self.classes:
             numbers = words.str.lower().map(WORDS).astype(float)
             return self, numbers, numbers.isna(), "0 or 1"
@@ -211,8 +211,15 @@ def _classes(words):
     return tuple(found)
 
 
-def _word(cell):
-    """A cell as text; 3.0 becomes 3, as blanks in a column turn its whole numbers into floats."""
+def as_word(cell):
+    """A cell as text; 3.0 becomes 3, as blanks in a column turn its whole numbers into floats.
+
+    Args:
+        cell: of a column of a table.
+
+    Returns:
+        text.
+    """
     if isinstance(cell, float) and cell.is_integer():
         cell = int(cell)
     return str(cell).strip()

@@ -1,8 +1,13 @@
 """What a user reads at the end of `make finetune`: which labels were used, and how good the classifier is."""
 
+from pathlib import Path
+
 import pandas as pd
 
 from zoolib.data.catalogs import SPLITS
+from zoolib.data.partition import CLASSIFICATIONS
+from zoolib.posteriors.files import read_described
+from zoolib.posteriors.unfamiliar import count_unlike
 
 # Columns of a table of scores that are not scores.
 ABOUT = ("label", "split", "score", "galaxies")
@@ -23,23 +28,14 @@ def final_message(overlay, path):
     folder = f"results/{run}/evaluate/{name}"
     scores = pd.read_csv(f"{folder}/scores.csv")
     test = scores[scores["split"] == "test"]
-    count = test["galaxies"].iloc[0]
     model = f"results/{run}/finetune/{name}"
     lines = [
         *_used(model),
         "",
-        f"Scores on {count} galaxies that the model has not seen:",
-        f"  {'score':<20}{'value':>8}   {'68 % interval':<16}{'one answer for all':>20}",
-    ]
-    for row in test.to_dict("records"):
-        found = {
-            key: "" if pd.isna(value) else f"{value:.3f}" for key, value in row.items() if key not in ABOUT
-        }
-        interval = found["low_68"] and f"{found['low_68']} to {found['high_68']}"
-        lines.append(f"  {row['score']:<20}{found['value']:>8}   {interval:<16}{found['constant']:>20}")
-    lines += [
+        *_scored(test),
+        *_unlike(run, name),
         "",
-        f"Confusion matrix: {folder}/confusion.png; curves and a gallery are in the same folder.",
+        f"{_figure(task)}: {folder}/confusion.png; curves and a gallery are in the same folder.",
         f"To see everything on one page: make report CONFIG={path}",
         "To predict in Python:",
         '  import sys; sys.path.insert(0, "workflow/scripts")',
@@ -58,6 +54,59 @@ def final_message(overlay, path):
             " predict all images of a folder, see predict.targets in config/README.md."
         )
     return "\n".join(lines)
+
+
+def _scored(test):
+    """The scores on test galaxies; those of several labels, or of the questions of a tree, one by one."""
+    count, labels = test["galaxies"].max(), test["label"].unique()
+    lines = [
+        f"Scores on {count} galaxies that the model has not seen:",
+        f"  {'score':<20}{'value':>8}   {'68 % interval':<16}{'one answer for all':>20}",
+    ]
+    for label in labels:
+        rows = test[test["label"] == label]
+        if len(labels) > 1:
+            lines.append(f"  {label}, {rows['galaxies'].iloc[0]} galaxies:")
+        for row in rows.to_dict("records"):
+            found = {
+                key: "" if pd.isna(value) else f"{value:.3f}"
+                for key, value in row.items()
+                if key not in ABOUT and not isinstance(value, str)
+            }
+            interval = found["low_68"] and f"{found['low_68']} to {found['high_68']}"
+            lines.append(f"  {row['score']:<20}{found['value']:>8}   {interval:<16}{found['constant']:>20}")
+    return lines
+
+
+def _figure(task):
+    """What the first figure of a task shows: it depends on the kinds of its labels."""
+    usual = "multiclass" if task.get("folders") else "binary"
+    kinds = {label.get("kind") or usual for label in task.get("labels") or [task]}
+    if kinds == {"regression"}:
+        return "Labels against predictions"
+    if kinds == {"votes"}:
+        return "Answers of the volunteers against those of the model"
+    several = "matrices" if len(task.get("labels") or []) > 1 else "matrix"
+    return f"Confusion {several}" if kinds <= set(CLASSIFICATIONS) else "Labels against predictions, by label"
+
+
+def _unlike(run, name):
+    """How many of the test galaxies look unlike those of the training, where the model knows it."""
+    parts = sorted(Path(f"results/{run}/predict/{name}/catalog").glob("*.parquet"))
+    galaxies = Path(f"results/{run}/evaluate/{name}/galaxies.parquet")
+    if not parts or not galaxies.is_file():
+        return []
+    splits = pd.read_parquet(galaxies, columns=["id_str", "split"]).drop_duplicates("id_str")
+    shares = read_described(parts, ["unfamiliar"])[0].set_index("id_str")["unfamiliar"]
+    known, unlike = count_unlike(shares.reindex(splits.loc[splits["split"] == "test", "id_str"]).to_numpy())
+    if not known:
+        return []
+    # Any galaxy is farther than all of n others with a chance of 1 / (n + 1).
+    usual = max(0.01, 1 / (1 + (splits["split"] == "val").sum()))
+    return [
+        f"{unlike} of these galaxies look unlike the training set ({known * usual:.1f} are to be expected;"
+        " docs/unfamiliar.md)."
+    ]
 
 
 def _used(folder):
