@@ -1,7 +1,7 @@
 """Simulated rings, drawn into images of real galaxies that have none, for the study of the real rings.
 
 A ring follows its galaxy: its centre, axis ratio and position angle, its size, and its light. It is a band in
-which the galaxy is brighter than it is elsewhere at this distance, in the galaxy's colour there, and a gap inside
+which the galaxy is brighter than elsewhere at this distance, in the colour it has there, and a gap inside
 it in which the galaxy is fainter. Noise, neighbours and everything else stay as they are in the image.
 """
 

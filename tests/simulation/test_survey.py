@@ -56,6 +56,15 @@ def test_same_seed_gives_the_same_bytes_with_any_number_of_threads(record, tmp_p
         assert (record / name).read_bytes() != (tmp_path / "other" / name).read_bytes(), name
 
 
+def test_noise_is_a_factor_and_hides_features(record, tmp_path):
+    survey.write_record(tmp_path, galaxies=60, size=32, seed=1, noise=1.6)
+    usual, noisy = (pd.read_parquet(folder / survey.FILES["truth"]) for folder in (record, tmp_path))
+    np.testing.assert_allclose(noisy["noise"], 1.6 * usual["noise"])
+    assert (volunteers.clarity(noisy) < volunteers.clarity(usual)).all()
+    parameters = usual.columns[: usual.columns.get_loc("lapses")].drop("noise")
+    pd.testing.assert_frame_equal(noisy[parameters], usual[parameters])
+
+
 def test_table_has_the_columns_of_the_real_one(record, real_data):
     real = pd.read_csv(real_data / "gz_decals_record" / survey.FILES["table_csv"], nrows=6)
     simulated = pd.read_csv(record / survey.FILES["table_csv"])

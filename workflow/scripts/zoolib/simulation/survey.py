@@ -62,7 +62,7 @@ def ring_labels(galaxies, labels, rng):
     return pd.DataFrame({"id_str": galaxies["id_str"].to_numpy()[chosen], "ring": ring})
 
 
-def write_record(output, galaxies, size, seed, threads=1, labels=1200, kind=volunteers.KINDS[0]):
+def write_record(output, galaxies, size, seed, threads=1, labels=1200, kind=volunteers.KINDS[0], noise=1.0):
     """Write a simulated record: a folder that the pipeline cannot tell from the downloaded one.
 
     Args:
@@ -73,6 +73,7 @@ def write_record(output, galaxies, size, seed, threads=1, labels=1200, kind=volu
         threads: number of processes that draw.
         labels: most galaxies that are labelled in `rings.csv`.
         kind: how volunteers differ, one of `volunteers.KINDS`. Galaxies and images are the same for all.
+        noise: times the usual noise; volunteers then see less.
 
     Raises:
         UserError: fewer than 10 galaxies, or images under 16 pixels.
@@ -87,6 +88,7 @@ def write_record(output, galaxies, size, seed, threads=1, labels=1200, kind=volu
     tree = DecisionTree.load(TREE)
     rng = np.random.default_rng(seed)
     population = draw_galaxies(galaxies, rng)
+    population["noise"] *= noise
     # A generator of its own: the survey is otherwise the same, whatever the volunteers are like.
     of_galaxies = np.random.default_rng([seed, galaxies])
     probabilities, smooth, lapses = volunteers.draw_probabilities(tree, population, kind, of_galaxies)
