@@ -53,7 +53,8 @@ def untrained(folder, backbone, color):
         steps = load_augmentation(str(REPO / "benchmarks" / "study_rings_augmentation.yaml"), REPO)
         image = {"size": SIZE, "crop": 0.75, "final_size": EDGE, "color": color, "encoding": "png"}
         about = {"kind": "features", "tree": None, "labels": [], "columns": [], "image": image}
-        about |= {"training": {"augmentation": steps, "backbone": backbone}, "data": {}, "scores": {}}
+        about |= {"data": {}, "scores": {}}
+        about["training"] = {"augmentation": steps, "backbone": backbone, "pretrained": "random weights"}
         inputs = keras.Input(network.input_shape[1:], name="image")
         whole_network = keras.Model(inputs, network(inputs), name="galaxies")
         folder.mkdir(parents=True, exist_ok=True)
@@ -70,6 +71,7 @@ def run_arm(name, settings):
         settings: attributes real, data, results (folders), labels (None for all galaxies), seeds (their
             number), backbone (None for the arm's own), short (keys that replace those of the arm).
     """
+    import keras
     from zoolib import api
 
     arm, table = ARMS[name], prepare(settings)
@@ -77,6 +79,8 @@ def run_arm(name, settings):
     for seed in SEEDS[: settings.seeds]:
         for fold in range(FOLDS):
             place, column = folder / f"seed{seed}" / f"fold{fold}", f"seed{seed}_fold{fold}"
+            # Thirty models in one process: the graphs of those before are not needed.
+            keras.utils.clear_session()
             start = _start(arm, settings, seed)
             if "injected" in arm:
                 keys = {**arm["injected"], **settings.short, "split": column}
@@ -251,9 +255,8 @@ def write(settings):
         if (folder / "time.json").is_file():
             hours[name] = json.loads((folder / "time.json").read_text())["seconds"] / 3600
     if BASELINE not in arms:
-        raise SystemExit(
-            f"the arm {BASELINE} has not ended; type make -C benchmarks study-rings ARM={BASELINE}."
-        )
+        print(f"docs/rings.md is written when the arm {BASELINE} has ended.")
+        return
     missing = [name for name in ARMS if name not in arms]
     times = ", ".join(f"`{name}` {value:.1f}" for name, value in hours.items())
     section = [
@@ -262,8 +265,8 @@ def write(settings):
         verdict(arms),
         "",
         "Accuracy in per cent, mean over the seeds. In brackets: 95 % intervals of the bootstrap over"
-        " galaxies and seeds. The last column has one answer for each galaxy, from the mean probability of all"
-        " seeds.",
+        " galaxies and seeds. The last column has one answer for each galaxy, from the mean probability of"
+        " all seeds.",
         "",
         *table_lines(arms),
         "",
@@ -285,9 +288,8 @@ def main():
     given = parser.parse_args()
     tiny = {"epochs": 1, "patience": 1, "strategy": "freeze"} if given.tiny else {}
     paths = {key: getattr(given, key).absolute() for key in ("real", "data", "results")}
-    settings = SimpleNamespace(
-        **paths, labels=30 if given.tiny else None, short=tiny, seeds=1 if given.tiny else 3
-    )
+    settings = SimpleNamespace(**paths, short=tiny, seeds=1 if given.tiny else len(SEEDS))
+    settings.labels, settings.backbone = (30, "tiny") if given.tiny else (None, None)
     if given.what == "survey":
         write_survey(settings.data, given.name, 200 if given.tiny else GALAXIES, SIZE, threads=2)
     elif given.what == "pretraining":
