@@ -10,7 +10,7 @@ import numpy as np
 from pages import REPO  # noqa: F401 (it makes zoolib importable)
 from scipy import special
 from zoolib.config.trees import DecisionTree
-from zoolib.posteriors import recalibration
+from zoolib.posteriors import recalibration, recalibration_fit
 from zoolib.posteriors.files import open_predictions
 from zoolib.posteriors.intervals import beta_mixture_quantile, marginals
 from zoolib.posteriors.summary import mean_fractions, probability_asked
@@ -127,12 +127,18 @@ def recalibrated(val, *others):
         A list of `Posteriors`: the others, corrected.
     """
     about = (val.tree, 0, val.weights, val.per_sample)
-    found = recalibration.fit(val.votes, val.values, *about)
+    found = recalibration_fit.fit(val.votes, val.values, *about)
     corrected = []
     for one in others:
         numbers = recalibration.apply([found], one.values, one.weights, one.tree, one.per_sample)
         corrected.append(replace(one, **dict(zip(("values", "weights", "per_sample"), numbers, strict=True))))
     return corrected
+
+
+def with_factor(val, *others):
+    """An ensemble of recalibrated members with the factor of the ensemble; see `recalibrated`."""
+    factor = recalibration_fit.fit_ensemble(val.votes, val.values, val.tree, 0, val.weights)["factor"]
+    return [replace(one, values=factor * one.values) for one in others]
 
 
 def losses(posteriors):

@@ -24,6 +24,7 @@ from remedies import (
     members,
     recalibrated,
     seconds_of,
+    with_factor,
 )
 from zoolib.figures.calibration import PANELS, deviations, figure_19, name_marks
 from zoolib.figures.style import COLORS, FAINT, drawing
@@ -37,6 +38,7 @@ HEADS = ("dirichlet", "dirichlet_wide", "dirichlet_mixture", "multinomial")
 SURVEYS = {"": "the survey", "identical_": "the survey with identical volunteers"}
 ONE, CORRECTED = "one member", "one member, recalibrated"
 POOLED = "{} members, recalibrated, linear pool"
+FACTORED = "{} members, recalibrated, linear pool, factor"
 NUMBERS = {2: "two", 3: "three"}
 # The posteriors of the figure.
 SHOWN = [
@@ -44,7 +46,7 @@ SHOWN = [
     ("dirichlet", CORRECTED),
     ("dirichlet_mixture", ONE),
     ("dirichlet_mixture", CORRECTED),
-    ("dirichlet_mixture", POOLED.format("three")),
+    ("dirichlet_mixture", FACTORED.format("three")),
 ]
 
 
@@ -62,8 +64,9 @@ def remedies(val, test):
     yield ONE, of_test
     if val.kind != "concentrations":
         return
-    corrected = [recalibrated(*pair)[0] for pair in zip(of_val, of_test, strict=True)]
-    yield CORRECTED, corrected
+    # (validation, test) of each member
+    corrected = [recalibrated(one, one, other) for one, other in zip(of_val, of_test, strict=True)]
+    yield CORRECTED, [other for _, other in corrected]
     for size in range(2, len(of_test) + 1):
         name, chosen = f"{NUMBERS[size]} members", list(combinations(range(len(of_test)), size))
         pools = [
@@ -72,7 +75,9 @@ def remedies(val, test):
         ]
         yield f"{name}, linear pool", [pool for _, pool in pools]
         yield f"{name}, linear pool, recalibrated", [recalibrated(*pool)[0] for pool in pools]
-        yield POOLED.format(NUMBERS[size]), [linear_pool([corrected[n] for n in some]) for some in chosen]
+        right = [tuple(linear_pool([corrected[n][part] for n in some]) for part in (0, 1)) for some in chosen]
+        yield POOLED.format(NUMBERS[size]), [pool for _, pool in right]
+        yield FACTORED.format(NUMBERS[size]), [with_factor(*pool)[0] for pool in right]
         if test.weights is None:
             pools = [tuple(map(log_linear_pool, pool)) for pool in pools]
             yield f"{name}, log-linear pool", [pool for _, pool in pools]

@@ -1,4 +1,10 @@
-# Stage recalibrate: what the votes of the validation galaxies say about the posteriors of each member.
+# Stage recalibrate: what the votes of the validation galaxies say about the posteriors of each member, and of
+# an ensemble of several.
+
+
+def of_members(name):
+    """An input function: the same file of each member of an ensemble."""
+    return by("ensemble", lambda ensemble: each(FILES.members(ensemble), name))
 
 
 rule recalibrate_member:
@@ -32,7 +38,37 @@ rule recalibrate_member:
         "../workflow/scripts/recalibrate_member.py"
 
 
+rule recalibrate_ensemble:
+    input:
+        models=of_members("model.keras"),
+        abouts=of_members("model.json"),
+        recalibrations=of_members("recalibration.json"),
+        galaxies=FILES.galaxies_of("val"),
+        pixels=FILES.pixels_of("val"),
+        catalog="results/{run}/catalog/val.parquet",
+    output:
+        recalibration="results/{run}/train/{ensemble}/recalibration.json",
+    log:
+        "logs/{run}/recalibrate_ensemble/{ensemble}.log",
+    benchmark:
+        "benchmarks/{run}/recalibrate_ensemble/{ensemble}.tsv"
+    conda:
+        environment_of("recalibrate_ensemble")
+    threads: 8
+    resources:
+        mem_mb=doubled(8000),
+        runtime=240,
+        accelerator=accelerator,
+    params:
+        code=fingerprint("recalibrate_ensemble", "predict", "recalibrate"),
+        decoding={"max_pixels": config["shards"]["max_pixels"]},
+        predict={key: config["predict"][key] for key in ("samples", "views")},
+        seed=config["seed"],
+    script:
+        "../workflow/scripts/recalibrate_ensemble.py"
+
+
 rule recalibrate:
     input:
-        [each(FILES.members(name), "recalibration.json") for name in THIS.ensembles if THIS.recalibrates],
+        [FILES.recalibrations_of(name) for name in THIS.ensembles if THIS.recalibrates],
     localrule: True

@@ -14,7 +14,7 @@ from zoolib import evaluate, predict, recalibrate
 from zoolib.figures.calibration import draw_calibration
 from zoolib.job.logs import UserError
 from zoolib.job.provenance import hash_of_file
-from zoolib.posteriors import recalibration
+from zoolib.posteriors import recalibration, recalibration_fit
 from zoolib.posteriors.files import describe_posteriors, open_predictions, predictions_file, read_described
 from zoolib.posteriors.summary import log_predictive
 from zoolib.scores import calibration
@@ -72,6 +72,11 @@ def recalibrated(survey, member=0, predictions=None):
     return output
 
 
+def pool(values):
+    """The samples of a member as one."""
+    return np.exp(np.log(values).mean(axis=2, keepdims=True))
+
+
 def all_blocks(path, recalibrations=None):
     with open_predictions(path, recalibrations) as opened:
         values, weights = zip(*(block[1:] for block in opened.blocks()), strict=True)
@@ -85,19 +90,20 @@ def test_what_is_fitted_is_found_beside_the_model_and_improves_the_votes(survey)
     assert about["checksum"] == hash_of_file(survey.models[0])
     assert {name: about[name] for name in SETTINGS} == SETTINGS and about["galaxies"] == 900
     assert list(about["questions"]) == [question.name for question in SMALL.questions]
-    expected = recalibration.fit(survey.votes, survey.values[:, :, :2].astype("float32"), SMALL, 3)
+    expected = recalibration_fit.fit(survey.votes, survey.values[:, :, :2].astype("float32"), SMALL, 3)
     # Other folds, as the galaxies have another order, but the same model of the same galaxies.
     for name, one in about["questions"].items():
-        assert one["kind"] == expected[name]["kind"] == "factor"
+        assert one["kind"] == expected[name]["kind"] == "together"
         assert one["factors"] == pytest.approx(expected[name]["factors"], rel=0.2)
         assert one["factors"] == [pytest.approx(1 / 3, rel=0.4)]
     before, _, _ = all_blocks(survey.one)
     after, weights, opened = all_blocks(survey.one, [output])
     assert weights is None and opened.per_sample == 1
-    assert opened.recalibrated == {question.name: ["factor"] for question in SMALL.questions}
+    assert opened.recalibrated == {question.name: ["together"] for question in SMALL.questions}
     for question in SMALL.questions:
         one = about["questions"][question.name]
-        np.testing.assert_allclose(after[:, question.slice], one["factors"][0] * before[:, question.slice])
+        expected = one["factors"][0] * pool(before)[:, question.slice]
+        np.testing.assert_allclose(after[:, question.slice], expected)
         votes = survey.votes[:, question.slice]
         losses = [-log_predictive(votes, each[:, question.slice]).mean() for each in (before, after)]
         assert losses[0] == pytest.approx(one["before"], abs=1e-3)
@@ -122,10 +128,43 @@ def test_each_member_gets_its_own_recalibration_by_the_checksum_of_its_model(sur
     np.testing.assert_allclose(after[:, 3:, 6:], np.repeat(before[:, 3:, 2:], 3, axis=2))
     first = recalibrated(survey)
     both, _, opened = all_blocks(survey.both, [second, first])
-    assert opened.recalibrated["shape"] == ["factor", "spread"]
+    assert opened.recalibrated["shape"] == ["together", "spread"]
     np.testing.assert_allclose(both, all_blocks(survey.both, [first, second])[0])
     factor = json.loads(first.read_text())["questions"]["edge"]["factors"][0]
-    np.testing.assert_allclose(both[:, 3:5, :6], factor * np.repeat(before[:, 3:5, :2], 3, axis=2))
+    np.testing.assert_allclose(both[:, 3:5, :6], factor * np.repeat(pool(before[:, 3:5, :2]), 6, axis=2))
+
+
+def ensemble(survey, paths):
+    """The stage for an ensemble of both members; returns its file."""
+    output = survey.folder / "recalibration.json"
+    recalibrate.recalibrate_ensemble(survey.both, paths, survey.folder / "val.parquet", SETTINGS, output)
+    return output
+
+
+def test_an_ensemble_gets_a_factor_after_its_members(survey):
+    one = recalibrated(survey)
+    paths = [one, ensemble(survey, [one])]
+    about = json.loads(paths[1].read_text())
+    assert about["models"] == [hash_of_file(model)[:32] for model in survey.models]
+    # The second member is three times too sure and was not corrected.
+    assert about["factor"] < 0.9 and about["after"] < about["before"]
+    before, after = (all_blocks(survey.both, some)[0] for some in (paths[:1], paths))
+    np.testing.assert_allclose(after, about["factor"] * before)
+    np.testing.assert_allclose(
+        all_blocks(survey.both, paths[1:])[0], about["factor"] * survey.values, rtol=1e-6
+    )
+    folders, models = [model.parent for model in survey.models], about["models"]
+    assert recalibration.beside(folders, models, SMALL) == paths
+    # One of its members alone is not the ensemble.
+    assert recalibration.beside(folders[:1], models[:1], SMALL) == paths[:1]
+    with pytest.raises(
+        UserError, match="recalibration.json: belongs to an ensemble of other models .*one.hdf5"
+    ):
+        all_blocks(survey.one, paths)
+    for damaged in ('"factor": -1.0', '"factor": "x"', '"factor": NaN'):
+        paths[1].write_text(json.dumps(about).replace(f'"factor": {about["factor"]}', damaged))
+        with pytest.raises(UserError, match="'factor' is no number above 0"):
+            all_blocks(survey.both, paths)
 
 
 def test_the_flat_catalogue_says_which_questions_are_recalibrated(survey):
@@ -134,11 +173,12 @@ def test_the_flat_catalogue_says_which_questions_are_recalibrated(survey):
         describe_posteriors(survey.one, survey.folder / f"{name}.parquet", 0.9, recalibrations=paths)
     before, after = (read_described([survey.folder / f"{name}.parquet"])[0] for name in ("before", "after"))
     kinds = json.loads(pq.read_schema(survey.folder / "after.parquet").metadata[b"recalibrated"])
-    assert kinds == {question.name: ["factor"] for question in SMALL.questions}
+    assert kinds == {question.name: ["together"] for question in SMALL.questions}
     assert b"recalibrated" not in pq.read_schema(survey.folder / "before.parquet").metadata
     widths = [table["shape_star_high"] - table["shape_star_low"] for table in (before, after)]
     assert (widths[1] > widths[0]).all()
-    np.testing.assert_allclose(before["edge_yes_fraction"], after["edge_yes_fraction"], atol=1e-6)
+    edge = pool(all_blocks(survey.one)[0])[:, 3:5, 0]
+    np.testing.assert_allclose(after["edge_yes_fraction"], edge[:, 0] / edge.sum(axis=1), atol=1e-6)
     with pytest.raises(UserError, match="recalibrated"):
         read_described([survey.folder / "before.parquet", survey.folder / "after.parquet"])
 
@@ -148,9 +188,11 @@ def test_a_mixture_head_is_recalibrated_with_its_weights(survey):
     path = survey.written(survey.folder / "mixed.hdf5", [0], mixtures(SMALL, 2), survey.values, weights)
     output = recalibrated(survey, predictions=path)
     values, shares, opened = all_blocks(path, [output])
-    assert opened.per_sample == 2 * (values.shape[2] // 4)
-    np.testing.assert_allclose(shares.sum(axis=2), 1, rtol=1e-6)
     questions = json.loads(output.read_text())["questions"]
+    pieces = max(len(one["factors"]) for one in questions.values())
+    samples = 1 if questions["shape"]["pooled"] else 2
+    assert (opened.per_sample, values.shape[2]) == (2 * pieces, 2 * pieces * samples)
+    np.testing.assert_allclose(shares.sum(axis=2), 1, rtol=1e-6)
     assert all(len(one["added"]) in (0, 2) for one in questions.values())
 
 
@@ -203,7 +245,7 @@ def test_a_trained_model_from_shards_and_from_lists(stored, model_folder, tmp_pa
     found = json.loads(path.read_text())
     assert found["checksum"] == hash_of_file(model_folder / "model.keras") and found["galaxies"] == 12
     # Twelve galaxies are too few to change anything.
-    assert [one["kind"] for one in found["questions"].values()] == ["leave", "leave"]
+    assert [(one["kind"], one["pooled"]) for one in found["questions"].values()] == [("leave", False)] * 2
     np.testing.assert_array_equal(
         all_blocks(output.predictions)[0], all_blocks(output.predictions, [path])[0]
     )

@@ -295,10 +295,10 @@ class Predictor:
         self.members = load_members(folders)
         self.about = self.members[0].about
         self.known = [Familiar(member.about) for member in self.members]
-        paths = [Path(folder) / "recalibration.json" for folder in folders]
+        models = [identity_of([member]) for member in self.members]
         self.recalibrations = recalibration.of_members(
-            [path for path in paths if path.is_file()],
-            [identity_of([member]) for member in self.members],
+            recalibration.beside(folders, models, self.members[0].tree),
+            models,
             self.members[0].tree,
             " and ".join(map(str, folders)),
         )

@@ -1,4 +1,4 @@
-"""Stage recalibrate: what the votes of the validation galaxies say about the posteriors of a member."""
+"""Stage recalibrate: what the votes of validation galaxies say about posteriors of members and ensembles."""
 
 import json
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from zoolib.job.logs import UserError, log, whole
 from zoolib.job.provenance import hash_of_file
-from zoolib.posteriors import recalibration
+from zoolib.posteriors import recalibration_fit
 from zoolib.posteriors.files import open_predictions
 from zoolib.posteriors.parts import attributes
 from zoolib.scores.questions import matching_rows, votes_of
@@ -30,7 +30,7 @@ def recalibrate_member(predictions, model, catalog, settings, output):
         settings: samples, views and seed.
         output: JSON to write, beside the model: `model` (hash of its weights and of how it sees an image, by
             which it is recognised), `checksum` (SHA-256 of `model.keras`), `samples`, `views`,
-            `seed`, `galaxies`, and `questions` (see `recalibration.fit`).
+            `seed`, `galaxies`, and `questions` (see `recalibration_fit.fit`).
 
     Raises:
         UserError: no galaxy is in both files, or the model does not predict concentrations.
@@ -41,29 +41,66 @@ def recalibrate_member(predictions, model, catalog, settings, output):
                 f"{model}: predicts {opened.kind}, expected concentrations, as a recalibration is of"
                 " Dirichlets; set predict.recalibrate to false."
             )
-        table, rows = matching_rows(opened, catalog)
-        votes = votes_of(table, opened.tree, catalog)
-        if len(rows) > MOST:
-            chosen = np.random.default_rng(settings["seed"]).choice(len(rows), MOST, replace=False)
-            rows, votes = rows[chosen], votes[chosen]
-        values, weights = _read(opened, rows)
-        log.info("%s galaxies with %d components", f"{len(rows):,}", values.shape[2])
-        found = recalibration.fit(votes, values, opened.tree, settings["seed"], weights, opened.per_sample)
+        numbers = _validation(opened, catalog, settings["seed"])
+        found = recalibration_fit.fit(*numbers)
         about = {"model": attributes(opened.values.file)["models"], "checksum": hash_of_file(model)}
     for name, one in found.items():
         log.info("%s: %s", name, _in_words(one))
-    about |= {**settings, "galaxies": len(rows), "questions": found}
+    about |= {**settings, "galaxies": len(numbers[0]), "questions": found}
+    _write(about, output)
+
+
+def recalibrate_ensemble(predictions, recalibrations, catalog, settings, output):
+    """Fit the factor of an ensemble, whose members are recalibrated already.
+
+    Args:
+        predictions: HDF5 of the validation galaxies, predicted by all members.
+        recalibrations: `recalibration.json` of each member.
+        catalog, settings: as for `recalibrate_member`.
+        output: JSON to write, beside the members' folders: `models` (of each member, as the `model` of its
+            recalibration), `samples`, `views`, `seed`, `galaxies`, and what `recalibration_fit.fit_ensemble`
+            returns.
+
+    Raises:
+        UserError: no galaxy is in both files, or a recalibration belongs to another model.
+    """
+    with open_predictions(predictions, recalibrations) as opened:
+        numbers = _validation(opened, catalog, settings["seed"])
+        about = {"models": json.loads(attributes(opened.values.file)["each_model"])}
+    about |= {**settings, "galaxies": len(numbers[0]), **recalibration_fit.fit_ensemble(*numbers[:5])}
+    if about["factor"] == 1:
+        log.info("The ensemble stays as it is (%s galaxies)", f"{about['galaxies']:,}")
+    else:
+        words = "The ensemble: concentrations times %(factor).2f: %(after).4f instead of %(before).4f nats"
+        log.info(words, about)
+    _write(about, output)
+
+
+def _write(about, output):
     with whole(output) as partial:
         partial.write_text(json.dumps(about, indent=1, allow_nan=False) + "\n")
 
 
+def _validation(opened, catalog, seed):
+    """What the fits need: votes, values, tree, seed, weights and components of a sample."""
+    table, rows = matching_rows(opened, catalog)
+    votes = votes_of(table, opened.tree, catalog)
+    if len(rows) > MOST:
+        chosen = np.random.default_rng(seed).choice(len(rows), MOST, replace=False)
+        rows, votes = rows[chosen], votes[chosen]
+    values, weights = _read(opened, rows)
+    log.info("%s galaxies with %d components", f"{len(rows):,}", values.shape[2])
+    return votes, values, opened.tree, seed, weights, opened.per_sample
+
+
 def _read(opened, rows):
     """Numbers of some galaxies in single precision: values, and weights or None."""
-    values = np.empty((len(rows), *opened.values.shape[1:]), np.float32)
-    weights = None
-    if opened.weights is not None:
-        weights = np.empty((len(rows), *opened.weights.shape[1:]), np.float32)
+    values = weights = None
     for block, of_values, of_weights in opened.blocks():
+        if values is None:
+            # A recalibration may have changed how many components there are.
+            values = np.empty((len(rows), *of_values.shape[1:]), np.float32)
+            weights = None if of_weights is None else np.empty((len(rows), *of_weights.shape[1:]), np.float32)
         here = np.flatnonzero((rows >= block.start) & (rows < block.stop))
         values[here] = of_values[rows[here] - block.start]
         if weights is not None:
@@ -78,7 +115,8 @@ def _in_words(one):
         return f"stays as it is ({one['galaxies']:,} galaxies, {one['before']:.4f} nats)"
     factors = ", ".join(f"{factor:.2f}" for factor in one["factors"])
     moved = f", {sum(one['added']):.0%} of the weights fixed" if one["added"] else ""
+    pooled = "samples pooled, " if one["pooled"] else ""
     return (
-        f"{one['kind']}, concentrations times {factors}{moved}: {one['after']:.4f} instead of"
+        f"{one['kind']}, {pooled}concentrations times {factors}{moved}: {one['after']:.4f} instead of"
         f" {one['before']:.4f} nats ({one['galaxies']:,} galaxies, cross-validated)"
     )

@@ -177,10 +177,19 @@ class Files:
         """`model.json` of each model that a target is predicted with."""
         return [f"{folder}/model.json" for folder in self.models(target)]
 
+    def recalibrations_of(self, ensemble):
+        """The `recalibration.json` of each member of an ensemble and, if it has several, of the ensemble."""
+        folders = self.members(ensemble)
+        several = [str(Path(folders[0]).parent)] if len(folders) > 1 else []
+        return [f"{folder}/recalibration.json" for folder in [*folders, *several]]
+
     def recalibrations(self, target):
-        """The `recalibration.json` of each model of a target; models of other runs need not have one."""
+        """The `recalibration.json` files of a target's models; models of other runs need not have one."""
         if not self.config["predict"]["recalibrate"] or self.run.task_of(target):
             return []
+        ensemble = self.run.targets[target]["ensemble"]
+        if ensemble and not self.run.targets[target]["models"]:
+            return self.recalibrations_of(ensemble) if self.run.recalibrates else []
         own = [folder for name in self.run.ensembles for folder in self.members(name)]
         paths = {folder: f"{folder}/recalibration.json" for folder in self.models(target)}
         return [

@@ -157,13 +157,14 @@ class Predictions:
 
 
 @contextlib.contextmanager
-def open_predictions(path, recalibrations=None):
+def open_predictions(path, recalibrations=None, pooled=True):
     """Open a file of predictions.
 
     Args:
         path: HDF5 with the datasets `predictions`, `id_str` and `label_cols`; it may be virtual.
         recalibrations: files `recalibration.json` of members, in any order; `blocks` then yields corrected
             numbers. Without them it yields what the models predicted.
+        pooled: False keeps the samples of a member apart where a recalibration makes them one.
 
     Yields:
         `Predictions`.
@@ -189,7 +190,7 @@ def open_predictions(path, recalibrations=None):
             reason = " ".join(str(error).split())
             raise UserError(f"{path}: the predictions are damaged ({reason}); predict again.") from None
         if recalibrations:
-            found = recalibration.of_predictions(recalibrations, opened, attributes(file))
+            found = recalibration.of_predictions(recalibrations, opened, attributes(file), pooled)
             several = opened.per_sample * recalibration.pieces(found)
             opened = replace(opened, recalibrations=found, per_sample=several)
         yield opened

@@ -43,7 +43,8 @@ def rank_galaxies(parts, output, acquisition="joint", seed=0, threads=1, recalib
     def rows():
         with progress(None, "measuring information", total=galaxies) as meter:
             for part in parts:
-                with open_predictions(part, recalibrations) as opened:
+                # The information is the disagreement of samples, so they stay apart.
+                with open_predictions(part, recalibrations, pooled=False) as opened:
                     measure = _measure(opened, acquisition, seed)
                     for names, found, errors in opened.map(measure, threads):
                         simulated[:] = (
