@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from pages import REPO  # noqa: F401 - makes zoolib importable
-from scipy.ndimage import gaussian_filter, gaussian_filter1d, label
+from scipy.ndimage import gaussian_filter, gaussian_filter1d, label, median
 from zoolib.data.decoders import BLACK, WHITE
 
 # The galaxy is what is brighter than the sky by so many times the noise, after smoothing by so many pixels.
@@ -158,7 +158,7 @@ def smooth_profile(light, ellipse):
     distances = ellipse.distances(light.shape)
     last = int(1.5 * ellipse.semi_major)
     step = np.where(distances < last, distances, last).astype(int)
-    medians = np.array([np.median(light[step == number], axis=0) for number in range(last)])
+    medians = np.stack([median(band, step, np.arange(last)) for band in np.moveaxis(light, 2, 0)], axis=1)
     sky = np.median(light[distances >= last], axis=0)
     profile = gaussian_filter1d(np.minimum.accumulate(medians, axis=0) - sky, 1.0, axis=0)
     return np.arange(last) + 0.5, np.maximum(profile, 0), sky

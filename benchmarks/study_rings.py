@@ -16,7 +16,7 @@ from pages import REPO, machine, write_section
 from sklearn.linear_model import LogisticRegressionCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from study_rings_data import FOLDS, SEEDS, draw_rings_into, with_folds, write_survey
+from study_rings_data import FOLDS, SEEDS, draw_rings_into, draw_sheet, with_folds, write_survey
 from zoolib.job.logs import whole
 from zoolib.scores.metrics import bootstrap_weights
 
@@ -279,7 +279,7 @@ def write(settings):
 def main():
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["survey", "arm", "write", "pretraining"])
+    parser.add_argument("what", choices=["survey", "arm", "write", "sheet", "pretraining"])
     parser.add_argument("name", nargs="?")
     parser.add_argument("--real", type=Path, default=REPO / "data" / "real")
     parser.add_argument("--data", type=Path, default=REPO / "data" / "study_rings")
@@ -295,6 +295,10 @@ def main():
     elif given.what == "pretraining":
         # For the Makefile: what the arm starts from, empty where it starts from random weights.
         print(ARMS[given.name].get("pretraining", ""))
+    elif given.what == "sheet":
+        prepare(settings)
+        drawn = pd.read_csv(settings.data / "injected.csv")
+        draw_sheet(drawn, REPO / "docs" / "rings_drawn.png")
     elif given.what == "arm":
         run_timed(given.name, settings)
     else:

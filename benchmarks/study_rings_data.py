@@ -122,3 +122,24 @@ def _part(word, tested):
     if word == "test":
         return ""
     return "test" if tested and word == "train" else word
+
+
+def draw_sheet(injected, path):
+    """Draw the first fifteen galaxies on one page, each as it is and with its first ring, five pairs a row.
+
+    Args:
+        injected: the table of `draw_rings_into`.
+        path: PNG to write.
+    """
+    hosts = injected[injected["injected"] == 0].index[:15]
+    sheet = Image.new("RGB", (10 * 102, 3 * 102))
+    for number, host in enumerate(hosts):
+        for side in (0, 1):
+            image = Image.open(injected["file_loc"][host + side])
+            margin = image.width // 4
+            middle = image.crop((margin, margin, image.width - margin, image.height - margin)).resize(
+                (100, 100)
+            )
+            sheet.paste(middle, ((2 * (number % 5) + side) * 102, number // 5 * 102))
+    with whole(path) as partial:
+        sheet.save(partial, "png", optimize=True)

@@ -54,7 +54,7 @@ def drawn(folds, tmp_path):
     return table.set_index("id_str"), pd.read_csv(tmp_path / "injected.csv")
 
 
-def test_rings_are_drawn_only_into_galaxies_that_a_fold_learns_from(drawn):
+def test_rings_are_drawn_only_into_galaxies_that_a_fold_learns_from(drawn, tmp_path):
     table, found = drawn
     host = found["id_str"].str.rsplit("_", n=1).str[0]
     assert (table.loc[host, "ring"] == 0).all() and len(found) == 19 * 4 and "J002" not in set(host)
@@ -65,6 +65,8 @@ def test_rings_are_drawn_only_into_galaxies_that_a_fold_learns_from(drawn):
         assert found[column].isna().equals(pd.Series(of_host == "test"))
         assert set(found[column][of_host == "val"]) == {"val"}
         assert set(found[column][of_host == "train"]) <= {"train", "test"}
+    data.draw_sheet(found, tmp_path / "sheet.png")
+    assert Image.open(tmp_path / "sheet.png").size == (10 * 102, 3 * 102)
     first = Image.open(found["file_loc"][0])
     assert (np.asarray(first) != np.asarray(Image.open(found["file_loc"][1]))).any()
 
@@ -158,7 +160,7 @@ def test_the_arms_are_tasks(name, tmp_path, monkeypatch):
         run = api._run_of({"name": "ring", "images": "./images", **task})
         assert run.fit_names("ring") == [""] and "head" not in keys
     # Arms differ in what they start from; what they compare is the same.
-    assert arm["task"]["batch_size"] == 32 and arm["task"]["label"] == "ring"
+    assert arm["task"]["label"] == "ring" and "batch_size" not in arm["task"]
 
 
 @pytest.mark.parametrize("name", ["both", "asked", "noise", "votes", "colour"])
