@@ -115,8 +115,10 @@ FIRST = {
         "train.start_from": "mine/a",
         "train.ensembles[].splits": {"train.ensembles[1].splits": ["train"]},
     },
-    "draw_learning_curves predict_chunk recalibrate_member train_member": {
+    "draw_learning_curves predict_chunk recalibrate_ensemble recalibrate_member train_member": {
         "train.ensembles[].members": 2,
+    },
+    "draw_learning_curves predict_chunk recalibrate_member train_member": {
         "train.ensembles[].name": {
             "train.ensembles[1].name": "third",
             "predict.targets[3].ensemble": "third",
@@ -173,6 +175,9 @@ FIRST = {
     },
     "build_task_catalog_both": {
         "finetune.tasks[].labels[].name": {f"{BOTH}.labels[0].name": "x"},
+        "finetune.tasks[].labels[].tree": {
+            f"{BOTH}.labels[1]": {"name": "said", "kind": "votes", "tree": "gz2"}
+        },
         "finetune.tasks[].labels[].kind": {f"{BOTH}.labels[0].kind": "regression"},
         "finetune.tasks[].labels[].bounds": {f"{BOTH}.labels[1].bounds": [0, 1]},
         "finetune.tasks[].labels[].classes": {f"{BOTH}.labels[0].classes": ["a", "b"]},

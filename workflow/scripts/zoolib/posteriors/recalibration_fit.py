@@ -87,7 +87,8 @@ def fit_ensemble(votes, values, tree, seed, weights=None):
     """Fit the factor of an ensemble, whose members were corrected before.
 
     Members that are right each make an ensemble that is too wide: their disagreement comes on top of
-    what each of them says already.
+    what each of them says already (Gneiting and Ranjan 2013, arXiv:1106.1638). As this is known before, the
+    most probable factor is taken without a test of how sure it is, but none below 1.
 
     Args:
         votes, values, tree, seed, weights: as for `fit`; the numbers are those of all members.
@@ -98,7 +99,8 @@ def fit_ensemble(votes, values, tree, seed, weights=None):
     """
     scores, _ = _scores((votes, values, weights), tree)
     scores = scores[votes.sum(axis=1) > 0]
-    factor, gain = _fit_factor(scores, seed)
+    scores[:, :AS_IT_IS] = -np.inf
+    factor, gain, _ = _fit_factor(scores, seed)
     before = float(-scores[:, AS_IT_IS].mean()) if len(scores) else None
     return {"factor": factor, "before": before, "after": before if before is None else before - gain}
 
@@ -127,7 +129,8 @@ def _fit_together(predicted, tree, seed):
         loss = chosen[:, chosen.sum(axis=0).argmax()] - of_pool[:, of_pool.sum(axis=0).argmax()]
         pooled = bool(loss.mean() + SURE_TOGETHER * loss.std() / np.sqrt(len(loss)) <= POOL_COST)
         chosen = of_pool if pooled else chosen
-    return pooled, _fit_factor(chosen, seed)[0], losses
+    factor, _, sure = _fit_factor(chosen, seed)
+    return pooled, factor if sure else 1.0, losses
 
 
 def _scores(predicted, tree):
@@ -144,17 +147,16 @@ def _scores(predicted, tree):
 
 
 def _fit_factor(scores, seed):
-    """(factor, cross-validated gain in nats) from log probabilities of `_scores`; (1, 0) if unsure."""
+    """(factor, cross-validated gain in nats) from `_scores`, and whether it is sure."""
     if len(scores) < FEWEST:
-        return 1.0, 0.0
+        return 1.0, 0.0, False
     fold = np.random.default_rng(seed).permutation(len(scores)) % FOLDS
     gain = np.empty(len(scores))
     for part in range(FOLDS):
         own = fold == part
         gain[own] = scores[own, scores[~own].sum(axis=0).argmax()] - scores[own, AS_IT_IS]
-    if gain.mean() <= SURE_TOGETHER * gain.std() / np.sqrt(len(gain)):
-        return 1.0, 0.0
-    return float(np.exp(FACTORS[scores.sum(axis=0).argmax()])), float(gain.mean())
+    sure = bool(gain.mean() > SURE_TOGETHER * gain.std() / np.sqrt(len(gain)))
+    return float(np.exp(FACTORS[scores.sum(axis=0).argmax()])), float(gain.mean()), sure
 
 
 def _tabulated(votes, values, weights, per_sample, which):
