@@ -438,7 +438,8 @@ def test_from_folders_to_a_classifier(folder, model_folder):
     shutil.copytree(model_folder, repo / quick_finetune.DEMO)
     status, shown = run(repo, LABELS="mine/by_class", NAME="glow")
     assert status == 0 and "Traceback" not in shown, shown
-    assert "Label glow: multiclass, 30 of" in shown and "which has seen only simulated galaxies" in shown
+    assert "Label glow: multiclass, 60 labels in mine/by_class: 30 of bright, 30 of dark" in shown
+    assert "which has seen only simulated galaxies" in shown
     assert "results/glow/evaluate/glow/confusion.png" in shown
     assert (repo / "results/glow/evaluate/glow/confusion.png").is_file()
     scores = pd.read_csv(repo / "results/glow/evaluate/glow/scores.csv")
