@@ -22,7 +22,7 @@ rule write_shard:
         runtime=60,
     params:
         code=fingerprint("write_shard", "shards"),
-        image={key: config["image"][key] for key in ("size", "color", "encoding")},
+        image=THIS.stored_image,
         decoding={"max_pixels": config["shards"]["max_pixels"]},
         of=by("split", config["shards"]["count"].get),
         enabled=config["shards"]["enabled"],

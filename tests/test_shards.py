@@ -83,6 +83,25 @@ def test_shards_hold_the_catalogue_in_its_order(tmp_path, encoding, color):
         assert abs(pixels.astype(float) - expected).mean() <= (5 if encoding == "jpeg" else 0)
 
 
+def test_shards_are_made_grey_and_resampled_as_the_encoder_was_trained(tmp_path):
+    path, output = survey(tmp_path), outputs(tmp_path, 0)
+    image = {**IMAGE, "grey": "luma", "interpolation": "bicubic"}
+    shards.write_shard(path, 0, 1, image, output)
+    about = tfrecords.read_sidecar(output.about, TREE.columns, image)
+    assert (about["grey"], about["interpolation"]) == ("luma", "bicubic")
+    rows = read_catalog(path).table.to_dict("records")
+    for row, (_, pixels, _) in zip(rows, records(output.shard, about), strict=True):
+        with zipfile.ZipFile(row["archive"]) as members, Image.open(members.open(row["member"])) as opened:
+            bands = np.asarray(opened, np.float32)
+        luma = Image.fromarray(bands @ np.array([0.299, 0.587, 0.114], np.float32))
+        expected = np.asarray(luma.resize((16, 16), Image.Resampling.BICUBIC))
+        assert np.array_equal(pixels[..., 0], np.clip(np.rint(expected), 0, 255))
+    with pytest.raises(
+        UserError, match="were made grey by luma, expected mean .image.grey.; write the shards again"
+    ):
+        tfrecords.read_sidecar(output.about, TREE.columns, IMAGE)
+
+
 def test_a_bad_image_is_a_row_of_rejected_and_the_run_continues(tmp_path):
     bad = {2: b"", 5: b"no image", 7: b"\x89PNG\r\n\x1a\n"}
     path = survey(tmp_path, broken=bad)

@@ -1,6 +1,7 @@
 """What trainings and predictions start from: a model that exists, or one that the run makes before."""
 
 import copy
+import json
 import os
 
 import pytest
@@ -112,6 +113,54 @@ def test_models_below_the_results_of_another_run_have_to_exist(run_of, tmp_path)
     for name in ("model.keras", "model.json"):
         (tmp_path / "results/gz_decals2/finetune/a" / name).touch()
     assert run_of(text).tasks["ring"]["start"] == "results/gz_decals2/finetune/a"
+
+
+@pytest.mark.parametrize(
+    ("text", "grey"),
+    [
+        ("", None),
+        ("train: {pretrained: 'hf://owner/encoder'}", "luma"),
+        ("train: {pretrained: mine/encoder}", "luma"),
+        ("{image: {color: true}, train: {pretrained: 'hf://owner/encoder'}}", None),
+        ("{image: {grey: mean}, train: {pretrained: 'hf://owner/encoder'}}", None),
+        ("image: {grey: luma}", "luma"),
+        ("train: {start_from: mine/luma}", "luma"),
+        ("train: {pretrained: mine/mean}", None),
+    ],
+)
+def test_a_tree_is_trained_on_the_grey_of_its_encoder(run_of, tmp_path, text, grey):
+    for name in ("mean", "luma"):
+        (tmp_path / "mine" / name).mkdir(parents=True)
+        (tmp_path / "mine" / name / "model.keras").touch()
+        # A model of an older version does not say it.
+        image = {"grey": name} if name == "luma" else {}
+        (tmp_path / "mine" / name / "model.json").write_text(json.dumps({"image": image}))
+    run = run_of(text)
+    assert run.config["image"].get("grey") == run.stored_image.get("grey") == grey
+    assert set(run.stored_image) == {"size", "color", "encoding"} | ({"grey"} if grey else set())
+    assert run_of("image: {interpolation: bicubic}").stored_image["interpolation"] == "bicubic"
+    assert "interpolation" not in run_of("image: {interpolation: lanczos}").stored_image
+
+
+def test_pixels_of_no_encoder_are_refused(run_of):
+    with pytest.raises(
+        UserError, match="train.normalise is for the backbone of train.pretrained, which is null"
+    ):
+        run_of("train: {normalise: unit}")
+    with pytest.raises(UserError, match="train.normalise is 'probe', expected .*only tasks have probe"):
+        run_of("train: {normalise: probe, pretrained: mine/encoder}")
+    with pytest.raises(
+        UserError, match=r"finetune.tasks\[0\].normalise is 'x', expected one of unit, imagenet"
+    ):
+        run_of(tasks(f"{RING}, normalise: x"))
+    with pytest.raises(
+        UserError, match=r"finetune.tasks\[0\].normalise has mean \[0\], expected mean and std, lists of"
+    ):
+        run_of(tasks(f"{RING}, normalise: {{mean: [0]}}"))
+    assert run_of(tasks(f"{RING}, normalise: {{mean: [0], std: [1]}}")).training_of("ring")["normalise"] == {
+        "mean": [0],
+        "std": [1],
+    }
 
 
 def test_what_a_run_makes_follows_from_its_configuration(run_of):

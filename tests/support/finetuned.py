@@ -21,6 +21,7 @@ TASK = {
     "warmup_epochs": 0,
     "weight_decay": None,
     "clip_norm": None,
+    "normalise": None,
     "learning_rate": 0.02,
     "batch_size": 12,
     "epochs": 3,

@@ -31,6 +31,7 @@ SETTINGS = {
     "shuffle": 16,
     "mixed_precision": False,
     "pretrained": None,
+    "normalise": None,
     "start_from": None,
 }
 

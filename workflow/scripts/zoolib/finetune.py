@@ -8,6 +8,7 @@ import pandas as pd
 import tensorflow as tf
 
 from zoolib.config.labels import Label, check_learnable, kind_of_outputs
+from zoolib.config.normalise import PROBE
 from zoolib.config.sources import origin_of
 from zoolib.config.strategies import find_strategy
 from zoolib.data.fits import read_fit, repeated, warn_of_grey
@@ -21,7 +22,9 @@ from zoolib.learning.augment import augmentation_of
 from zoolib.learning.blocks import blocks_of, nested_layers, set_trainable
 from zoolib.learning.familiar import FAMILIAR, familiar_galaxies, summarize
 from zoolib.learning.label_heads import Accuracy, LabelsLoss, labels_head
+from zoolib.learning.normalise import normalise_pixels
 from zoolib.learning.optimizers import OPTIMIZER_KEYS
+from zoolib.scores.normalise_probe import probe_normalise
 
 # Galaxies that go through the backbone at once when its features are computed in advance.
 BLOCK = 128
@@ -77,12 +80,11 @@ def finetune_task(galaxies, model, task, seed, job, scratch=False):
         stores = _open_stores(catalogs, labels, start.about["image"], task["name"], job.folder)
         loss = LabelsLoss(labels, statistics, task["smoothing"], _class_weights(labels, catalogs["train"]))
         with datasets.images_read(*stores.values()):
+            pixels = _choose_pixels(start, backbone, identity, labels, stores, progress)
             run = _Stages(network, loss, labels, stores, identity)
             history, known = run.run(stages, progress), run.familiar(stages)
-        galaxies = len(catalogs["train"].table)
-        about = _describe(identity, labels, start, model, galaxies, history)
-        ids = [name for catalog in catalogs.values() for name in catalog.table["id_str"]]
-        about["learned_from"] = learned_from(ids, None if scratch else start.about)
+        about = _describe(identity, labels, start, model, catalogs, history)
+        about["image"], about["training"]["normalise_losses"] = pixels
         about[FAMILIAR] = known
         return network, history, about
 
@@ -223,6 +225,24 @@ def _open_stores(catalogs, labels, image, task, folder):
     }
 
 
+def _choose_pixels(start, backbone, identity, labels, stores, progress):
+    """Let a backbone see the pixels that its task asks for.
+
+    Returns:
+        (the `image` section of the new model, {normalisation: loss of its linear probe} or None).
+    """
+    wanted, losses, why = identity["task"]["normalise"], None, None
+    key = f"finetune.tasks, {identity['task']['name']}, normalise"
+    if wanted == PROBE:
+        augmentation = identity["augmentation"]
+        losses = progress.remembered(
+            "normalise", lambda: probe_normalise(start.backbone, stores, labels, augmentation, key)
+        )
+        wanted = min(losses, key=losses.get)
+        why = "its linear probe is the best of " + ", ".join(f"{name} {losses[name]:.3f}" for name in losses)
+    return normalise_pixels(backbone, wanted, start.about, key, why), losses
+
+
 def _hash_of_galaxies(catalogs):
     """A hash of all that is known of the galaxies of a finetuning, their pixels and labels too.
 
@@ -244,19 +264,19 @@ def _statistics(labels, table):
     return {name: (float(values.mean()), float(values.std(ddof=0))) for name, values in numbers.items()}
 
 
-def _describe(identity, labels, start, model, galaxies, history):
+def _describe(identity, labels, start, model, catalogs, history):
     """The content of `model.json`, without the versions of software."""
+    ids = [name for catalog in catalogs.values() for name in catalog.table["id_str"]]
     return {
         "kind": kind_of_outputs(labels),
         "tree": labels[0].tree.to_dict() if labels[0].tree and len(labels) == 1 else None,
         "labels": [label.to_dict() for label in labels],
         "columns": [column for label in labels for column in label.outputs],
-        "image": start.about["image"],
         "training": {
             **identity["task"],
             "augmentation": identity["augmentation"],
             "scratch": identity["scratch"],
-            "galaxies": galaxies,
+            "galaxies": len(catalogs["train"].table),
             "backbone": start.about["training"].get("backbone"),
             "pretrained": str(model),
             "origin": None if identity["scratch"] else origin_of(model),
@@ -264,4 +284,5 @@ def _describe(identity, labels, start, model, galaxies, history):
         "seed": identity["seed"],
         "data": {"model": identity["start"], "galaxies": identity["data"]},
         "scores": {"epochs": len(history), "val_loss": float(history["val_loss"].min())},
+        "learned_from": learned_from(ids, None if identity["scratch"] else start.about),
     }

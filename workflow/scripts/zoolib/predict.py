@@ -30,6 +30,8 @@ from zoolib.posteriors.unseen import marking_learned
 
 # Dropout has one seed per block of this many galaxies, so the number of chunks does not change results.
 BLOCK = 128
+# What a model that does not say it has: `interpolation` and `grey` of its images.
+USUAL = {"interpolation": "lanczos", "grey": "mean"}
 
 
 def load_members(folders):
@@ -75,7 +77,9 @@ def load_members(folders):
 
 def _use(member):
     """What all models of an ensemble have in common: the answers, and how they see an image."""
-    return member.columns, member.about["image"], augmentation_of(member.about)["steps"]
+    # How pixels are scaled is a layer of each network, so the members may differ in it.
+    image = {key: value for key, value in member.about["image"].items() if key != "normalise"}
+    return member.columns, {**USUAL, **image}, augmentation_of(member.about)["steps"]
 
 
 def identity_of(members):
@@ -87,8 +91,12 @@ def identity_of(members):
     Returns:
         32 hexadecimal digits; the same for a model that was trained again to the same weights.
     """
-    found = hashlib.sha256(json.dumps(_use(members[0])).encode())
+    first = members[0]
+    use = first.columns, first.about["image"], augmentation_of(first.about)["steps"]
+    found = hashlib.sha256(json.dumps(use).encode())
     for member in members:
+        if member.about["image"] != first.about["image"]:
+            found.update(json.dumps(member.about["image"]).encode())
         for weights in member.network.get_weights():
             found.update(np.ascontiguousarray(weights))
     return found.hexdigest()[:32]

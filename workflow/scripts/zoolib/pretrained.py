@@ -123,6 +123,13 @@ def _of_timm(source, kind, image):
         set_timm_weights(network, settings["architecture"], tensors)
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
+    theirs, here = (found.get("interpolation", "lanczos") for found in (own["image"], seen))
+    if theirs != here:
+        log.info(
+            "%s: its config says interpolation %s, and the run's images are resampled by %s; set"
+            " image.interpolation to %s for the same",
+            *(source, theirs, here, theirs),
+        )
     licence = _licence(repository, source)
     origin = _origin(settings["architecture"], licence, repository and repository.commit)
     origin |= {key: own[key] for key in ("mean", "std", "interpolation")}

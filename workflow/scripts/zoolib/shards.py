@@ -20,6 +20,8 @@ from zoolib.job.provenance import versions
 AHEAD = 256
 # The digest of an image in which all pixels are equal: two such images need not be of one galaxy.
 EMPTY = "all"
+# How pixels are made, if not in the usual way.
+HOW = ("grey", "interpolation")
 # What a sidecar says of each galaxy, and of its split.
 SHARED = ("digests", "ids", "split")
 # The files of a shard, in the folder of its split.
@@ -35,7 +37,8 @@ def write_shard(catalog, shard, of, image, output, enabled=True, threads=2):
         catalog: a split's catalogue; the name of the file is the name of the split.
         shard: number of the shard, from 0; it takes the rows [shard·N // of, (shard + 1)·N // of).
         of: number of shards of the split.
-        image: has `size` (pixels), `color` (bool) and `encoding` (png, jpeg or raw).
+        image: has `size` (pixels), `color` (bool) and `encoding` (png, jpeg or raw), and perhaps `grey` and
+            `interpolation` (see `images.load_image`).
         output: has the paths `shard`, `about` (JSON) and `rejected` (CSV: id_str, reason).
         enabled: False writes, without pixels, the catalogue's rows whose image can be read (Parquet).
         threads: number of images that are decoded at the same time.
@@ -46,7 +49,7 @@ def write_shard(catalog, shard, of, image, output, enabled=True, threads=2):
     content, split = read_catalog(catalog), Path(catalog).stem
     columns = content.columns
     table = _rows_of_shard(content.table, split, shard, of)
-    stored = {key: image[key] for key in ("size", "color", "encoding")}
+    stored = {key: image[key] for key in ("size", "color", "encoding", *HOW) if key in image}
     source = hashlib.sha256(json.dumps([stored, columns]).encode())
     votes = table[columns].to_numpy(np.float32)
     reasons, digests = [], []
@@ -98,6 +101,7 @@ def _contents(stored, catalog):
         "encoding": stored["encoding"],
         "tree": catalog.tree.to_dict() if catalog.tree else None,
         "columns": catalog.columns,
+        **{key: stored[key] for key in HOW if key in stored},
     }
 
 
@@ -175,12 +179,13 @@ def _delete_others(abouts, rejected, sidecars):
 
 def _pack(table, stored, threads, what, enabled):
     """For each row: (encoded image, digest of its pixels, None), or (None, None, why it is rejected)."""
+    how = {key: stored[key] for key in HOW if key in stored}
 
     def pack(row):
         try:
             data = read(row)
             raw = stored["encoding"] == "raw"
-            pixels = load_image(data, stored["size"], stored["color"], raw, where(row))
+            pixels = load_image(data, stored["size"], stored["color"], raw, where(row), **how)
         except BadImage as error:
             return None, None, str(error)
         return encode(pixels, stored["encoding"]) if enabled else None, _digest(pixels), None

@@ -20,6 +20,7 @@ from zoolib.learning.backbones import build_backbone
 from zoolib.learning.blocks import nested_layers
 from zoolib.learning.familiar import FAMILIAR, familiar_galaxies
 from zoolib.learning.likelihood import QuestionLosses, TreeLoss
+from zoolib.learning.normalise import normalise_pixels
 
 
 @dataclass(frozen=True)
@@ -134,17 +135,39 @@ def build_network(tree, image, settings):
 
 def _pretrained_backbone(image, settings):
     start = models.load_model(settings["pretrained"])
-    for key in ("final_size", "color"):
-        found = start.about["image"][key]
-        if found != image[key]:
+    for key in ("final_size", "color", "grey"):
+        found, here = (about.get(key, "mean") for about in (start.about["image"], image))
+        if found != here:
             raise UserError(
                 f"train.pretrained: the backbone of {settings['pretrained']} sees images of image.{key}:"
-                f" {str(found).lower()}, this run has {str(image[key]).lower()}; set image.{key} to that, or"
+                f" {str(found).lower()}, this run has {str(here).lower()}; set image.{key} to that, or"
                 " choose another backbone."
             )
     for layer in nested_layers(start.backbone):
         layer.dtype_policy = keras.config.dtype_policy()
     return start.backbone
+
+
+def seen_pixels(member, network):
+    """Let the backbone of a new network see the pixels that the settings ask for.
+
+    Args:
+        member: a `Member`.
+        network: from `build_network`; the first layer of a pretrained backbone is changed.
+
+    Returns:
+        The `image` section of the new model, with what its network does to pixels if that is known.
+
+    Raises:
+        UserError: the backbone cannot be changed, or has another number of channels.
+    """
+    if not member.start:
+        return member.image
+    about = member.started
+    if member.settings["pretrained"]:
+        backbone, wanted = network.get_layer("backbone"), member.settings["normalise"]
+        about = {**about, "image": normalise_pixels(backbone, wanted, about, "train.normalise")}
+    return member.image | {key: about["image"][key] for key in ("normalise",) if key in about["image"]}
 
 
 def devices():
@@ -220,6 +243,7 @@ def train_member(member, train, validation, job):
     _check_shares(member.settings["batch_size"], shares)
     with strategy.scope():
         network = build_network(member.tree, member.image, member.settings)
+    image = seen_pixels(member, network)
     normalize_together(network, shares > 1)
     log.info(
         "%s, member %s: %s with %s parameters, %s galaxies to learn from, %s to validate on",
@@ -240,7 +264,7 @@ def train_member(member, train, validation, job):
             history = _fit(member, network, learn, check, shares, progress)
         # Other Keras backends cannot read a model whose BatchNorm is synchronized.
         normalize_together(network, False)
-        about = _describe(member, learn.count, data, history)
+        about = _describe(member, image, learn.count, data, history)
         with datasets.images_read(learn, check):
             backbone, augmentation = network.get_layer("backbone"), member.settings["augmentation"]
             about[FAMILIAR] = familiar_galaxies(backbone, learn, check, augmentation)
@@ -278,7 +302,7 @@ def _fit(member, network, learn, check, shares, progress):
     return history
 
 
-def _describe(member, galaxies, data, history):
+def _describe(member, image, galaxies, data, history):
     """The content of `model.json`, without the versions of software."""
     best = int(history["val_loss"].idxmin()) + 1
     scores = {"epochs": len(history), "best_epoch": best, "val_loss": float(history["val_loss"].min())}
@@ -287,7 +311,7 @@ def _describe(member, galaxies, data, history):
         "kind": models.KINDS[member.settings["head"]],
         "tree": member.tree.to_dict(),
         "columns": member.tree.columns,
-        "image": member.image,
+        "image": image,
         "training": {
             **member.settings,
             "backbone": member.backbone,

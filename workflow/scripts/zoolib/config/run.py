@@ -28,6 +28,7 @@ TRAINING = (
     "warmup_epochs",
     "weight_decay",
     "clip_norm",
+    "normalise",
 )
 # Settings of a task that choose its galaxies and their labels.
 GALAXIES = ("folders", "labels", "missing", "balance", "split", "group", "folds")
@@ -121,6 +122,12 @@ class Run:
             train["pretrained"] = model_folder(train["pretrained"], self.config, self.config["image"])
         unused = {"ensembles"} if train["head"] == "dirichlet_mixture" else {"ensembles", "components"}
         return {key: value for key, value in train.items() if key not in unused}
+
+    @property
+    def stored_image(self):
+        """The keys of the section `image` that the pixels in a shard depend on; a view is cut out later."""
+        views = ("crop", "final_size")
+        return {key: value for key, value in self.config["image"].items() if key not in views}
 
     @cached_property
     def used_ensembles(self):

@@ -11,7 +11,7 @@ import jsonschema
 import yaml
 
 from zoolib.config.agreement import check_agreement, wrong
-from zoolib.config.starts import check_starts
+from zoolib.config.starts import check_starts, complete_image
 from zoolib.config.tasks import check_tasks
 
 # YAML 1.1 reads 1e-3 as text, because it has no decimal point.
@@ -61,6 +61,7 @@ def check_configuration(config, schema_path, trees_folder):
     trees = check_agreement(completed, trees_folder)
     check_tasks(completed["finetune"]["tasks"], trees_folder)
     check_starts(completed)
+    completed["image"] = complete_image(completed)
     config.clear()
     config.update(completed)
     return trees

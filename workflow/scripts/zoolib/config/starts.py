@@ -1,9 +1,11 @@
 """The models that a run makes, and the models that its trainings and predictions start from."""
 
 import difflib
+import json
 from pathlib import Path
 
 from zoolib.config.agreement import wrong
+from zoolib.config.normalise import check_normalise
 from zoolib.config.sources import (
     IMAGENET,
     MODEL_FILES,
@@ -17,6 +19,8 @@ from zoolib.job.logs import UserError
 
 # So many of the models that a run makes are in a message; a task with label counts has hundreds.
 SHOWN = 8
+# Keys of the section image, with the values that are not written out.
+USUAL = {"grey": "mean", "interpolation": "lanczos"}
 
 
 def fit_of(task, name):
@@ -79,6 +83,41 @@ def _import_of(source, config, image):
     return None if kind == "model" else import_settings(source, config, image)
 
 
+def complete_image(config):
+    """The section `image`, with the grey that the run's training starts from.
+
+    Args:
+        config: a configuration that `check_starts` has checked.
+
+    Returns:
+        A copy with `grey` and `interpolation` only if they are not the mean and Lanczos: older models do not
+        have these keys.
+    """
+    image, train = config["image"], config["train"]
+    how = {key: image[key] for key in USUAL}
+    if image["color"]:
+        how["grey"] = None
+    elif how["grey"] is None:
+        how["grey"] = _grey_of(train["pretrained"] or train["start_from"], config["run"])
+    plain = {key: value for key, value in image.items() if key not in USUAL}
+    return plain | {key: value for key, value in how.items() if value not in (None, USUAL[key])}
+
+
+def _grey_of(source, run):
+    """How a model that is already there, or will be imported, sees grey."""
+    if not source:
+        return None
+    kind = kind_of_source(source, "train.pretrained", run)
+    if kind in ("hub", "encoder"):
+        # An encoder that timm has saved; the import says so of each.
+        return "luma"
+    try:
+        return json.loads((Path(source) / "model.json").read_text())["image"].get("grey")
+    # A damaged model is an error of the training that starts from it; a checkpoint has no such file.
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
 def check_starts(config):
     """Check that each training and target starts from a model that exists, or that the run makes before it.
 
@@ -89,6 +128,8 @@ def check_starts(config):
         UserError: names the key, what was found and what is allowed.
     """
     run, sources, models = config["run"], _sources(config), _models(config)
+    for number, task in enumerate(config["finetune"]["tasks"]):
+        check_normalise(task["normalise"], f"finetune.tasks[{number}].normalise")
     for key, source in sources:
         try:
             kind_of_source(source, key, run)
@@ -135,6 +176,12 @@ def _models(config):
 def _check_training(config):
     """Check what the members of the ensembles start from: one model, older than the run, for its images."""
     train, image = config["train"], config["image"]
+    check_normalise(train["normalise"], "train.normalise", probe=False)
+    if train["normalise"] and not train["pretrained"]:
+        raise wrong(
+            "train.normalise is for the backbone of train.pretrained, which is null; set train.normalise to"
+            " null, or name a backbone."
+        )
     if train["pretrained"] == IMAGENET and not image["color"]:
         raise wrong(
             f"train.pretrained is {IMAGENET}, whose networks need colour images, but image.color is false;"

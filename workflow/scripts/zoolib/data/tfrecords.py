@@ -59,13 +59,13 @@ def read_sidecar(path, columns=None, image=None):
     Args:
         path: the `.json` beside the shard.
         columns: the votes' columns that the shard must have, in this order; None for any.
-        image: has the `size` and `color` that the shard must have; None for any.
+        image: has the `size` and `color`, and perhaps the `grey`, that the shard must have; None for any.
 
     Returns:
         The sidecar as a dict: split, shard, of, file (name of the shard), bytes (its size), count, rejected,
-        size, channels, encoding, tree (a dict or None), columns, source (hash of the galaxies, their votes
-        and pixels, in their order), versions, ids, digests (of each galaxy's pixels), checksum (of all the
-        rest; one of an older version has none).
+        size, channels, encoding, grey and interpolation if they are not the usual ones, tree (a dict or
+        None), columns, source (hash of the galaxies, their votes and pixels, in their order), versions, ids,
+        digests (of each galaxy's pixels), checksum (of all the rest; one of an older version has none).
 
     Raises:
         UserError: the file is missing or is not a sidecar, or the shard has another tree or size.
@@ -99,6 +99,12 @@ def read_sidecar(path, columns=None, image=None):
             f"{path}: the shard's images are {size} pixels wide in {channels} channels, expected"
             f" {image['size']} in {3 if image['color'] else 1} (image.size, image.color); write the shards"
             " again with these settings."
+        )
+    greys = [found.get("grey", "mean") for found in (about, image or about)]
+    if channels == 1 and greys[0] != greys[1]:
+        raise UserError(
+            f"{path}: the shard's images were made grey by {greys[0]}, expected {greys[1]} (image.grey);"
+            " write the shards again with this setting."
         )
     return about
 

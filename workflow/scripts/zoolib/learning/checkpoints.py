@@ -15,6 +15,7 @@ from zoolib.job.logs import UserError, check_machine, log, whole
 from zoolib.job.provenance import hash_of
 
 NAME = "checkpoint.npz"
+REMEMBERED = ".found.json"
 # Bytes of the checksum before the npz.
 DIGEST = 32
 # The states of early stopping and of a plateau. The learning rate is a variable of the optimiser.
@@ -48,10 +49,34 @@ class Progress:
         """
         return Progress(self.folder / f"stage{number}", hash_of([self.fingerprint, number]), self.budget)
 
+    def remembered(self, name, find):
+        """What was found before the training itself; an interrupted training does not search again.
+
+        Args:
+            name: of the file, without its suffix.
+            find: called if no earlier attempt of the same training has found it; returns plain values.
+
+        Returns:
+            What `find` returned, here or in an earlier attempt.
+        """
+        path = self.folder / f"{name}{REMEMBERED}"
+        try:
+            kept = json.loads(path.read_text())
+            if kept["fingerprint"] == self.fingerprint:
+                return kept["found"]
+        # Whatever is wrong with the file, it can be found again.
+        except (OSError, ValueError, TypeError, KeyError):
+            pass
+        found = find()
+        with whole(path) as partial:
+            partial.write_text(json.dumps({"fingerprint": self.fingerprint, "found": found}))
+        return found
+
     def delete(self):
-        """Delete the checkpoints of the training and of its stages."""
+        """Delete the checkpoints of the training and of its stages, and what it has remembered."""
         # Not in all folders below: other trainings may have theirs there.
-        for path in [self.folder / NAME, *self.folder.glob(f"stage*/{NAME}")]:
+        others = [*self.folder.glob(f"stage*/{NAME}"), *self.folder.glob(f"*{REMEMBERED}")]
+        for path in [self.folder / NAME, *others]:
             path.unlink(missing_ok=True)
 
 

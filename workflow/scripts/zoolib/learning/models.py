@@ -350,9 +350,10 @@ def check_same_use(about, tree, image, folder):
             f"{folder}: this model answers '{found}' ({len(about['columns'])} answers), this run asks"
             f" '{tree.name}' ({len(tree.columns)}); choose a model for this tree or finetune this one."
         )
-    for key in ("size", "crop", "final_size", "color"):
-        if about["image"][key] != image[key]:
+    for key in ("size", "crop", "final_size", "color", "grey"):
+        found, here = (section.get(key, "mean") for section in (about["image"], image))
+        if found != here:
             raise UserError(
-                f"{folder}: this model was trained with image.{key}: {about['image'][key]}, this run has"
-                f" {image[key]}; set image.{key} to the model's value."
+                f"{folder}: this model was trained with image.{key}: {found}, this run has {here}; set"
+                f" image.{key} to the model's value."
             )
