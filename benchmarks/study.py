@@ -1,12 +1,13 @@
 """The studies of heads and calibration on the simulated surveys of config/study.yaml.
 
-`heads` writes the last section of docs/heads.md and docs/heads.png, `calibration` that of
-docs/calibration.md and docs/calibration.png. The runs results/study_<head>/ have three trainings of each head
-(one of multinomial). The runs results/study_identical_<head>/ have one, on the survey whose volunteers all
-have the same share of clicks at random. All rows are kept in results/study/.
+`heads` writes the last section of docs/heads.md and docs/heads.png; `calibration` that of docs/calibration.md,
+docs/calibration.png and docs/coverage.png. The runs results/study_<head>/ have three trainings of each head (one
+of multinomial). The runs results/study_identical_<head>/ have one, on the survey whose volunteers all have the
+same share of clicks at random. All rows are kept in results/study/.
 """
 
 import argparse
+import textwrap
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -26,7 +27,7 @@ from remedies import (
     seconds_of,
     with_factor,
 )
-from zoolib.figures.calibration import PANELS, deviations, figure_19, name_marks
+from zoolib.figures.calibration import PANELS, deviations, name_marks
 from zoolib.figures.style import COLORS, FAINT, drawing
 from zoolib.job.words import in_words
 from zoolib.scores import calibration
@@ -48,6 +49,12 @@ SHOWN = [
     ("dirichlet_mixture", CORRECTED),
     ("dirichlet_mixture", FACTORED.format("three")),
 ]
+# The posteriors of the figure of the README.
+IN_SHORT = {
+    "published head": ("dirichlet", ONE),
+    "mixture head, as trained": ("dirichlet_mixture", ONE),
+    "mixture head, recalibrated": ("dirichlet_mixture", CORRECTED),
+}
 
 
 def remedies(val, test):
@@ -188,7 +195,9 @@ def study_calibration(results):
     for key in shown:
         section += ["", f"### {key[0]}, {key[1]}", "", *question_table(tables[key][0])]
     write_section("calibration.md", "Results", section)
-    draw_coverages({", ".join(key).replace(", ", ",\n"): tables[key] for key in shown})
+    draw_coverages({", ".join(key): tables[key] for key in shown})
+    in_short = {title: tables[key] for title, key in IN_SHORT.items() if key in tables}
+    draw_coverages(in_short, "coverage.png", ("truth",))
 
 
 def explained(rows):
@@ -239,28 +248,26 @@ def question_table(covered):
     return lines
 
 
-def draw_coverages(tables):
-    """Draw docs/calibration.png: truth, votes, and figure 19 of the paper; a column for each posterior.
+def draw_coverages(tables, picture="calibration.png", measures=tuple(PANELS)):
+    """Draw the coverage of truth and votes, a column for each posterior.
 
     Args:
         tables: {title: the tables of `coverage`}.
+        picture: to write, in docs/.
+        measures: of `PANELS`, a row for each.
     """
-    outputs = [REPO / "docs" / "calibration.png"]
-    with drawing(outputs, figsize=(4.4 * len(tables) + 3, 17), layout="constrained") as figure:
-        panels = figure.subplots(3, len(tables), squeeze=False)
-        for column, (title, (covered, intervals)) in enumerate(tables.items()):
+    size = (5.5 * len(tables) + 3, 6.5 * len(measures) + 2)
+    with drawing([REPO / "docs" / picture], figsize=size, layout="constrained") as figure:
+        panels = figure.subplots(len(measures), len(tables), squeeze=False)
+        for column, (title, (covered, _)) in enumerate(tables.items()):
             covered = calibration.judged(covered)
-            for row, (measure, (what, band)) in enumerate(PANELS.items()):
-                panel = panels[row, column]
+            for panel, measure in zip(panels[:, column], measures, strict=True):
+                what, band = PANELS[measure]
                 deviations(panel, covered[covered["measure"] == measure], what, band)
                 if column:
                     panel.set_yticklabels([])
-            panels[0, column].set_title(f"{title}\n\n{PANELS['truth'][0]}")
-            figure_19(panels[2, column], intervals)
-            panels[2, column].set_title("Figure 19 of Walmsley et al. 2022")
-            # One legend is enough for all panels.
-            if column and panels[2, column].get_legend():
-                panels[2, column].get_legend().remove()
+            heading = "\n".join(textwrap.wrap(title, 24))
+            panels[0, column].set_title(f"{heading}\n\n{PANELS[measures[0]][0]}")
         name_marks(figure, panels[0, 0])
 
 

@@ -358,7 +358,7 @@ def draw(found, output):
             panel.plot(mean.index, mean, "o-", color=color, label=name.replace("`", ""))
             panel.fill_between(mean.index, mean - spread, mean + spread, color=color, alpha=0.15, lw=0)
         panel.set_xlabel("volunteers asked")
-        panel.set_ylabel("test loss (nats a galaxy; band: standard deviation over seeds)")
+        panel.set_ylabel("test loss (nats a galaxy)")
         panel.legend()
 
 

@@ -94,7 +94,8 @@ def deviations(panel, covered, title, band, before=None):
             "x",
             color=COLORS[number],
             ms=7,
-            clip_on=False,
+            # An empty line that is not clipped lies at no place, and the layout fails.
+            clip_on=not len(trained),
         )
         panel.plot([], [], MARKERS[number], color=COLORS[number], ms=8, label=f"{stated:.0%}")
     sizes = covered.groupby("question")["galaxies"].first()
