@@ -1,9 +1,9 @@
 """The studies of heads and calibration on the simulated surveys of config/study.yaml.
 
-`heads` writes the last section of docs/heads.md and docs/heads.png; `calibration` that of docs/calibration.md,
-docs/calibration.png and docs/coverage.png. The runs results/study_<head>/ have three trainings of each head (one
-of multinomial). The runs results/study_identical_<head>/ have one, on the survey whose volunteers all have the
-same share of clicks at random. All rows are kept in results/study/.
+`heads` writes the last section of docs/heads.md and docs/heads.png; `calibration` that of
+docs/calibration.md, and docs/calibration.png and docs/coverage.png. The runs results/study_<head>/ have
+three trainings of each head (one of multinomial). The runs results/study_identical_<head>/ have one, on the
+survey whose volunteers all have the same share of clicks at random. All rows are kept in results/study/.
 """
 
 import argparse

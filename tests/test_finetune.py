@@ -14,7 +14,9 @@ import pytest
 from finetuned import BRIGHT, run_finetuning, write_labelled
 from labelled import Task, picture
 from zoolib.config.labels import Label
+from zoolib.config.recipes import complete_head
 from zoolib.config.trees import DecisionTree
+from zoolib.data.catalogs import Catalog, read_catalog, write_catalog
 from zoolib.data.fits import read_fit
 from zoolib.data.learned import NEITHER, OWN, Learned
 from zoolib.job.logs import UserError
@@ -168,7 +170,9 @@ def test_an_interrupted_finetuning_ends_with_the_same_weights(
     labelled, model_folder, tmp_path, monkeypatch, strategy
 ):
     schedule = "plateau" if strategy == "freeze" else "cosine"
-    changes = {"strategy": strategy, "schedule": schedule, "augment": strategy != "freeze"}
+    # Without `augment` the head learns from features first, and then everything from views.
+    changes = {"strategy": strategy, "schedule": schedule, "augment": None, "batch_size": None}
+    changes["head"] = complete_head("recommended")
     whole, _ = run_finetuning(labelled, model_folder, tmp_path / "whole", **changes)
     saved = checkpoints.Checkpoint.on_epoch_end
     epochs = []
@@ -414,6 +418,59 @@ def test_other_stages_of_the_same_strategy_are_another_finetuning(labelled, monk
     first = identity_of(labelled, **own)
     monkeypatch.setattr(finetuned.LastBlockFast.__init__, "__defaults__", (20,))
     assert identity_of(labelled, **own) != first
+
+
+def test_another_name_of_a_task_changes_no_weight(labelled, model_folder, tmp_path):
+    changes = {"augment": False, "epochs": 2}
+    one, other = (
+        run_finetuning(labelled, model_folder, tmp_path / name, name=name, **changes)[0].network
+        for name in ("bright", "renamed")
+    )
+    for before, after in zip(one.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_the_recommended_head_survives_a_second_finetuning(labelled, model_folder, tmp_path):
+    """Keras reads its scaling without our code, `model.json` says what it is, and a new head replaces it."""
+    quick = {"augment": None, "epochs": 2, "batch_size": None, "head": complete_head("recommended")}
+    first, _ = run_finetuning(labelled, model_folder, tmp_path / "first", **quick)
+    training = first.about["training"]
+    assert training["head"] == {"recipe": "recommended", "units": [64], "dropout": 0.3, "scaled": True}
+    assert training["batch_size"] == 5
+    assert [layer.name for layer in first.head.layers].count("scaled") == 1
+    second, _ = run_finetuning(labelled, tmp_path / "first", tmp_path / "second", **quick)
+    for one, other in zip(first.network.get_weights(), second.network.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    from_scratch, _ = run_finetuning(labelled, model_folder, tmp_path / "scratch", scratch=True, **quick)
+    assert "scaled" not in [layer.name for layer in from_scratch.head.layers]
+
+
+def test_each_count_of_labels_has_a_seed_of_its_own(labelled, model_folder, tmp_path, monkeypatch):
+    def seen(job, identity, learn):
+        raise Seen(identity["seed"])
+
+    def seed_of(folder, **changes):
+        with pytest.raises(Seen) as found:
+            run_finetuning(folder, model_folder, tmp_path / "model", **changes)
+        return found.value.args[0]
+
+    monkeypatch.setattr(fitting, "run_training", seen)
+    fits = ["bright", *(f"bright/labels{count}-{seed}-scratch" for count in (8, 12) for seed in (0, 1))]
+    assert len({seed_of(labelled, name=fit) for fit in fits}) == len(fits)
+    assert seed_of(labelled, name="renamed/labels8-1-scratch") == seed_of(labelled, name=fits[2])
+    # Other folders, and settings that are compared, leave the first weights and the order as they are.
+    assert seed_of(labelled, patience=3) == seed_of(labelled)
+    table = pq.read_table(labelled / "galaxies.parquet").to_pandas()
+    for name, changed in {
+        "moved": table.assign(archive="elsewhere.zip"),
+        "labels": table.assign(bright=1 - table["bright"]),
+    }.items():
+        catalog = read_catalog(labelled / "galaxies.parquet")
+        write_catalog(Catalog(changed, catalog.columns, None, catalog.about), tmp_path / f"{name}.parquet")
+        (tmp_path / name).mkdir()
+        (tmp_path / f"{name}.parquet").rename(tmp_path / name / "galaxies.parquet")
+    monkeypatch.setattr("zoolib.finetune.warn_of_grey", lambda *given: False)
+    assert seed_of(tmp_path / "moved") == seed_of(labelled) != seed_of(tmp_path / "labels")
 
 
 def test_repeated_galaxies_are_seen_more_often(stored, model_folder, tmp_path):

@@ -160,15 +160,15 @@ def test_defaults_are_filled_however_deep(check):
     task = config["finetune"]["tasks"][0]
     assert task["strategy"] == {"name": "layer_decay", "decay": 0.5}
     assert task["split"] is None and task["kind"] is None and task["labels"] == []
-    assert task["head"] == {"units": [8], "dropout": 0.75}
+    assert task["head"] == {"units": [8], "dropout": 0.3}
 
 
 def test_filled_defaults_are_not_shared(check):
-    task = "{name: %s, table: rings.csv, label: ring}"
+    task = "{name: %s, table: rings.csv, label: ring, head: {}}"
     overlay = f"finetune: {{tasks: [{task % 'a'}, {task % 'b'}]}}"
     first, second = check(overlay)[0]["finetune"]["tasks"]
     first["head"]["units"].append(1)
-    assert second["head"]["units"] == [64, 64]
+    assert second["head"]["units"] == [64]
 
 
 def test_numbers_may_have_an_exponent(check):

@@ -87,3 +87,33 @@ def test_outputs_are_in_the_units_of_the_labels(policy):
     assert size.std() > 4
     assert share.min() >= -1 and share.max() <= 3 and share.max() - share.min() > 2
     assert votes.min() >= 1
+
+
+def test_scaled_features_make_a_head_that_fits_any_backbone(tmp_path):
+    """It sees the same, whatever the unit of the features; Keras alone reads it again, without our code."""
+    generator = np.random.default_rng(3)
+    known = generator.normal(size=(30, 200)).astype("float32")
+    # One feature is huge, one is the same for all galaxies.
+    known[:, 0] *= 100
+    known[:, 1] = 0.5
+    others = known.copy()
+    others[:5, 1] = 0.6
+
+    def outputs(features, given):
+        keras.utils.set_random_seed(4)
+        head = labels_head(200, [Label("ring")], {}, [64], 0.3, features)
+        head.save(tmp_path / "head.keras")
+        again = keras.saving.load_model(tmp_path / "head.keras", compile=False, safe_mode=True)
+        np.testing.assert_array_equal(again(given).numpy(), head(given).numpy())
+        scaled = keras.Model(head.inputs, head.get_layer("scaled").output)(given).numpy()
+        return head(given).numpy(), scaled
+
+    found, scaled = outputs(known, known)
+    assert np.abs(scaled.mean(axis=0)).max() < 1e-5
+    assert 2 < np.sqrt((scaled**2).sum(axis=1).mean()) < 5
+    # The huge feature does not hide the others.
+    assert (scaled[:, 0] ** 2).sum() < 0.02 * (scaled**2).sum()
+    np.testing.assert_allclose(outputs(1000 * known + 7, 1000 * known + 7)[0], found, atol=1e-3)
+    assert np.abs(outputs(known, others)[0][:5] - found[:5]).max() < 0.05
+    same = np.ones((10, 200), "float32")
+    assert np.isfinite(outputs(same, same)[0]).all()

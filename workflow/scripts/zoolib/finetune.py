@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from zoolib.config.labels import Label, check_learnable, kind_of_outputs
 from zoolib.config.normalise import PROBE
+from zoolib.config.recipes import complete_batch
 from zoolib.config.sources import origin_of
 from zoolib.config.strategies import find_strategy
 from zoolib.data.fits import read_fit, repeated, warn_of_grey
@@ -33,16 +34,16 @@ BLOCK = 128
 def finetune_task(galaxies, model, task, seed, job, scratch=False):
     """Train a new head, and as much of the backbone as the task's strategy says, stage after stage.
 
-    The model has the weights of the epoch with the best validation loss of all stages. If nothing of the
-    backbone trains and nothing is augmented, the features of the galaxies are computed once and the head
-    learns from them; the model has the same form.
+    The model has the weights of the epoch with the best validation loss of all stages. In a stage in which
+    nothing of the backbone trains, the features of the galaxies are computed once and the head learns from
+    them, unless the task asks for augmented views there too; the model has the same form.
 
     Args:
         galaxies: `galaxies.parquet` of the task; the finetuning learns from train, and val decides when to
             stop.
         model: folder of the trained model.
         task: `config.run.Run.training_of` the finetuning; its name, such as `ring/fold0`, says which it is.
-        seed: of the run.
+        seed: of the run. With it, the galaxies and their labels seed the training, and not the task's name.
         job: a `fitting.Job`.
         scratch: forget the weights of the backbone first and train everything, BatchNorm too. The result
             shows what the labels alone can teach.
@@ -54,14 +55,14 @@ def finetune_task(galaxies, model, task, seed, job, scratch=False):
     check_gpus()
     splits = read_fit(galaxies, task["name"].partition("/")[2])
     catalogs = {"train": splits["train"], "validation": splits["val"]}
-    labels = _learnable_labels(catalogs, task)
+    labels, task = _learnable_labels(catalogs, task), complete_batch(task, len(catalogs["train"].table))
     start = models.load_model(model)
     warn_of_grey(catalogs["train"].table, start.about["image"], f"finetune.tasks, {task['name']}")
     identity = {
         "task": task,
         "augmentation": augmentation_of(start.about),
         "scratch": scratch,
-        "seed": int(hash_of([seed, task["name"]]), 16) % 2**31,
+        "seed": _seed(seed, task["name"], catalogs, labels),
         "image": start.about["image"],
         "start": hash_of_file(Path(model) / "model.keras"),
         "data": _hash_of_galaxies(catalogs),
@@ -69,8 +70,6 @@ def finetune_task(galaxies, model, task, seed, job, scratch=False):
     keras.utils.set_random_seed(identity["seed"])
     backbone = keras.models.clone_model(start.backbone) if scratch else start.backbone
     statistics = _statistics(labels, catalogs["train"].table)
-    head = labels_head(backbone.output_shape[-1], labels, statistics=statistics, **task["head"])
-    network = models.join(backbone, head)
     strategy = find_strategy("no_freeze" if scratch else task["strategy"])
     stages = strategy.stages(blocks_of(backbone), task)
     # A strategy of one's own can be edited without another name or argument.
@@ -81,12 +80,12 @@ def finetune_task(galaxies, model, task, seed, job, scratch=False):
         loss = LabelsLoss(labels, statistics, task["smoothing"], _class_weights(labels, catalogs["train"]))
         with datasets.images_read(*stores.values()):
             pixels = _choose_pixels(start, backbone, identity, labels, stores, progress)
-            run = _Stages(network, loss, labels, stores, identity)
+            run = _Stages(backbone, loss, labels, stores, identity)
             history, known = run.run(stages, progress), run.familiar(stages)
         about = _describe(identity, labels, start, model, catalogs, history)
         about["image"], about["training"]["normalise_losses"] = pixels
         about[FAMILIAR] = known
-        return network, history, about
+        return run.network, history, about
 
     fitting.run_training(job, identity, learn)
 
@@ -95,21 +94,28 @@ class _Stages:
     """The stages of one finetuning, trained one after the other.
 
     Args:
-        network: keras.Model with the nested models `backbone` and `head`.
-        loss: a Keras loss.
+        backbone: keras.Model.
+        loss: a `LabelsLoss`.
         labels: a list of `Label`.
         stores: {"train", "validation": `datasets.Store`}.
         identity: what the finetuning depends on: task, augmentation, scratch, seed.
     """
 
-    def __init__(self, network, loss, labels, stores, identity):
-        self.network, self.loss, self.stores = network, loss, stores
+    def __init__(self, backbone, loss, labels, stores, identity):
+        self.backbone, self.loss, self.stores = backbone, loss, stores
         self.metrics = [Accuracy(labels)] if any(label.kind in CLASSIFICATIONS for label in labels) else []
         self.task, self.seed = identity["task"], identity["seed"]
         self.augmentation = identity["augmentation"]
         self.train_bn = identity["scratch"] or self.task["train_bn"]
-        self.backbone = network.get_layer("backbone")
         self.features = None
+        head, known = identity["task"]["head"], None
+        # An untrained backbone soon has other features.
+        if head.get("scaled") and not identity["scratch"]:
+            known = self._features()["train"][0]
+        # Whatever has run before: the first weights follow from the seed.
+        keras.utils.set_random_seed(self.seed)
+        size, shape = backbone.output_shape[-1], (head["units"], head["dropout"])
+        self.network = models.join(backbone, labels_head(size, labels, loss.statistics, *shape, known))
 
     def run(self, stages, progress):
         """Train all stages. The network then has the best weights, and all of its layers can train.
@@ -189,13 +195,20 @@ class _Stages:
             self.task["batch_size"],
             self.seed,
             keep_last=True,
-            central=not self.task["augment"],
+            # Left open, what trains the backbone is augmented.
+            central=self.task["augment"] is False,
         )
         store, batch = self.stores["validation"], self.task["batch_size"]
         return training, datasets.central_batches(store, self.augmentation, batch)
 
     def _of_features(self):
-        """Batches of what a frozen backbone makes of images that never change: computed once."""
+        """Batches of what a frozen backbone makes of images that never change."""
+        features, batch = self._features(), self.task["batch_size"]
+        training = partial(datasets.array_batches, *features["train"], batch, self.seed)
+        return training, tf.data.Dataset.from_tensor_slices(features["validation"]).batch(batch)
+
+    def _features(self):
+        """The features and labels of the central views of train and validation, computed once."""
         if self.features is None:
             backbone = keras.Model(self.backbone.inputs, self.backbone.outputs)
             backbone.compile(jit_compile=False)
@@ -203,9 +216,7 @@ class _Stages:
                 name: datasets.features(backbone, store, self.augmentation, BLOCK)
                 for name, store in self.stores.items()
             }
-        batch = self.task["batch_size"]
-        training = partial(datasets.array_batches, *self.features["train"], batch, self.seed)
-        return training, tf.data.Dataset.from_tensor_slices(self.features["validation"]).batch(batch)
+        return self.features
 
 
 def _learnable_labels(catalogs, task):
@@ -250,6 +261,14 @@ def _hash_of_galaxies(catalogs):
     """
     contents = {name: [catalog.table.to_dict("list"), catalog.about] for name, catalog in catalogs.items()}
     return hash_of(contents)
+
+
+def _seed(seed, name, catalogs, labels):
+    """The seed of a finetuning, below 2**31: a task with another name or folder is trained just the same."""
+    fit = name.partition("/")[2]
+    targets = ["id_str", *(column for label in labels for column in label.targets)]
+    seen = [catalog.table[targets].to_numpy().tolist() for catalog in catalogs.values()]
+    return int(hash_of([seed, fit, [label.to_dict() for label in labels], seen]), 16) % 2**31
 
 
 def _class_weights(labels, catalog):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from zoolib.config.augmentations import load_augmentations
 from zoolib.config.published import changed_rules, other_galaxies, read_published
+from zoolib.config.recipes import complete_head
 from zoolib.config.schema import check_configuration
 from zoolib.config.starts import encoders_of, fit_of, model_folder
 from zoolib.config.strategies import fingerprint_of_plans
@@ -176,10 +177,11 @@ class Run:
             fit: such as `ring` or `ring/fold0`; its name seeds it.
 
         Returns:
-            The settings of `TRAINING` with their values, and `name`.
+            The settings of `TRAINING` with their values, and `name`; `head` is as `complete_head` gives it.
         """
         task = self.task_of(fit)
-        return {"name": fit, **{key: task[key] for key in TRAINING}}
+        training = {"name": fit, **{key: task[key] for key in TRAINING}}
+        return {**training, "head": complete_head(task["head"])}
 
     def plans_of(self, fit):
         """A hash of the stages that a finetuning's strategy plans: a strategy of one's own can be edited."""

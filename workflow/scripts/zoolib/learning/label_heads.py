@@ -1,13 +1,17 @@
 """Heads and losses for the labels of a finetuning task: classes, numbers and votes, one or several."""
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 from zoolib.learning.likelihood import TreeLoss
 from zoolib.learning.models import concentrations
 
+# Length of a galaxy's scaled features, on average; about that of the demo's backbone before they are scaled.
+LENGTH = 4.0
 
-def labels_head(features, labels, statistics, units, dropout):
+
+def labels_head(features, labels, statistics, units, dropout, known=None):
     """A head for new labels: dropout and dense layers in turn, then the outputs of every label.
 
     The layout is that of Zoobot's finetuning guide. Outputs are float32 for any precision of the backbone.
@@ -19,6 +23,8 @@ def labels_head(features, labels, statistics, units, dropout):
             values}; with them the head itself works with numbers near 0 and 1.
         units: sizes of the dense layers before the outputs, e.g. [64, 64]; may be empty.
         dropout: share dropped before each dense layer.
+        known: (galaxies, features) of the training galaxies; the head first scales features by them. None for
+            a head that takes features as they are.
 
     Returns:
         keras.Model named `head`, (galaxies, features) -> (galaxies, outputs of all labels): the
@@ -26,7 +32,7 @@ def labels_head(features, labels, statistics, units, dropout):
         concentrations of each answer.
     """
     inputs = layers.Input((features,), name="features")
-    x = inputs
+    x = inputs if known is None else _scaled(inputs, known)
     for size in units:
         x = layers.Dropout(dropout)(x)
         x = layers.Dense(size, activation="relu")(x)
@@ -34,6 +40,20 @@ def labels_head(features, labels, statistics, units, dropout):
     found = [_output(x, label, statistics) for label in labels]
     joined = found[0] if len(found) == 1 else layers.Concatenate(dtype="float32")(found)
     return keras.Model(inputs, joined, name="head")
+
+
+def _scaled(x, known):
+    """Features with a mean of 0 and a length of about `LENGTH`, for any number of features and any backbone.
+
+    The learning rate then fits all backbones. A feature is divided by a mix of its own spread and the usual
+    one: what hardly varies among few galaxies is not blown up, and a few huge features do not hide the rest.
+    """
+    known = np.asarray(known, float)
+    variance = known.var(axis=0)
+    usual = max(np.median(variance), variance.mean() / 100) or 1.0
+    variance = (variance + usual) / 2 * len(variance) / LENGTH**2
+    # The numbers are part of the layer's description, not weights: they are saved, and nothing trains them.
+    return layers.Normalization(mean=known.mean(axis=0), variance=variance, name="scaled", dtype="float32")(x)
 
 
 def _output(x, label, statistics):
