@@ -172,7 +172,7 @@ def test_the_pretrainings_differ_in_what_their_names_say(name, repo, tmp_path, m
         (tmp_path / "data/study_rings" / survey_name).mkdir(parents=True)
         for file in ("volunteers.parquet", survey.FILES["archive_1"], survey.FILES["archive_2"]):
             (tmp_path / "data/study_rings" / survey_name / file).touch()
-    files = ["config/config.yaml", "config/study_rings.yaml", f"benchmarks/study_rings_{name}.yaml"]
+    files = ["config/config.yaml", "benchmarks/study_rings.yaml", f"benchmarks/study_rings_{name}.yaml"]
     config = {}
     for file in files if name != "both" else files[:2]:
         for key, value in yaml.safe_load((repo / file).read_text()).items():
