@@ -257,6 +257,8 @@ def test_rings_are_finetuned_from_a_repository(run, hub):
     assert (origin["pretrained"], origin["revision"]) == (SOURCE, commit_of(encoder_files()))
     about = json.loads((results / "finetune/ring/model.json").read_text())
     view = {"size": 64, "crop": 0.75, "final_size": 48, "color": True, "encoding": "png"}
+    pixels = about["image"].pop("normalise")
+    assert (pixels["name"], pixels["mean"]) == ("encoder", [0.485, 0.456, 0.406])
     assert about["image"] == {**view, "interpolation": "bicubic"}
     assert about["training"]["backbone"] == "resnet18"
     kept = {key: origin[key] for key in ("pretrained", "backbone", "licence", "revision", "weights")}
@@ -327,7 +329,8 @@ def test_make_finetune_takes_every_source(run, tmp_path, monkeypatch, model_fold
     monkeypatch.chdir(repo)
     for name in ("dark", "bright"):
         (repo / "mine/by_class" / name).mkdir(parents=True)
-        Image.new("L", (24, 24)).save(repo / "mine/by_class" / name / f"{name}.png")
+        for number in range(3):
+            Image.new("L", (24, 24), number).save(repo / "mine/by_class" / name / f"{name}{number}.png")
     write_encoder(repo / "mine/encoder", encoder_files({}))
     (repo / "mine/old.index").touch()
     tasks = []

@@ -282,9 +282,11 @@ def test_the_studys_ensembles_are_formed_of_trainings(survey):
         "two members, linear pool": 3,
         "two members, linear pool, recalibrated": 3,
         "two members, recalibrated, linear pool": 3,
+        "two members, recalibrated, linear pool, factor": 3,
         "three members, linear pool": 1,
         "three members, linear pool, recalibrated": 1,
         "three members, recalibrated, linear pool": 1,
+        "three members, recalibrated, linear pool, factor": 1,
     }
     (pool,) = found["three members, log-linear pool"]
     np.testing.assert_allclose(pool.values, values.mean(axis=2, keepdims=True))
