@@ -68,6 +68,11 @@ def each(folders, name):
     return [f"{folder}/{name}" for folder in folders]
 
 
+def of_members(name):
+    """An input function: the same file of each member of an ensemble."""
+    return by("ensemble", lambda ensemble: each(FILES.members(ensemble), name))
+
+
 # Memory: measured with the demo's 8,000 galaxies (`make -C benchmarks resources`) and scaled up. Jobs that read
 # complete tables grow with the number of galaxies (measured from 400 galaxies to the paper's 314,000: build_catalog
 # takes 3.4 GB), the others with the size of a shard or a chunk. The result is rounded up to 1, 2, 4, 8 or 16 GB.

@@ -2,11 +2,6 @@
 # an ensemble of several.
 
 
-def of_members(name):
-    """An input function: the same file of each member of an ensemble."""
-    return by("ensemble", lambda ensemble: each(FILES.members(ensemble), name))
-
-
 rule recalibrate_member:
     # The file lies beside the model, so that other runs that predict with this model find it.
     input:
