@@ -159,6 +159,10 @@ def test_an_ensemble_gets_a_factor_after_its_members(survey):
     )
     folders, models = [model.parent for model in survey.models], about["models"]
     assert recalibration.beside(folders, models, SMALL) == paths
+    # A factor of 1 changes nothing, also where no member has a recalibration.
+    paths[1].write_text(json.dumps({**about, "factor": 1.0}))
+    np.testing.assert_array_equal(all_blocks(survey.both, paths[1:])[0], all_blocks(survey.both)[0])
+    paths[1].write_text(json.dumps(about))
     # One of its members alone is not the ensemble.
     assert recalibration.beside(folders[:1], models[:1], SMALL) == paths[:1]
     with pytest.raises(

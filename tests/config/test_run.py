@@ -215,6 +215,36 @@ predict:
     assert not any(files.votes(name) for name in found)
 
 
+def test_which_recalibrations_belong_to_a_target(run_of):
+    """As `load` finds them: of each model, and of the ensemble which all of them are."""
+    members, here = [f"mine/run/metrics/{member}" for member in range(3)], "results/gz_decals/train/metrics"
+    for folder in ("mine/run/metrics", *members):
+        Path(folder).mkdir(parents=True)
+        Path(folder, "recalibration.json").write_text('{"models": ["a", "b", "c"]}')
+        for name in ("model.keras", "model.json"):
+            Path(folder, name).touch()
+    text = f"""
+evaluate: {{target: null, published: null}}
+predict:
+  targets:
+    - {{name: own, ensemble: metrics, images: mine}}
+    - {{name: named, models: [{here}/2, {here}/0, {here}/1], images: mine}}
+    - {{name: some, models: [{here}/0, {here}/1], images: mine}}
+    - {{name: other, models: {members}, images: mine}}
+    - {{name: two, models: {members[:2]}, images: mine}}
+    - {{name: one, models: {members[:1]}, images: mine}}
+"""
+    files = Files(run_of(text))
+    found = {name: files.recalibrations(name) for name in files.run.targets}
+    own = [f"{here}/{folder}recalibration.json" for folder in ("0/", "1/", "2/", "")]
+    other = [f"{folder}/recalibration.json" for folder in (*members, "mine/run/metrics")]
+    expected = {"own": own, "named": own, "some": own[:2], "other": other, "two": other[:2], "one": other[:1]}
+    assert found == expected
+    # A damaged file is an input: the job that reads it has the message.
+    Path(other[3]).write_text("{")
+    assert files.recalibrations("two") == [*other[:2], other[3]]
+
+
 def test_what_earlier_settings_have_left_is_no_input(run_of):
     """With fewer members or folds, models stay where they are, hours of work; nothing reads them."""
     text = """

@@ -1,5 +1,6 @@
 """Where the files of a run lie: what it reads, and what its rules make."""
 
+import json
 from pathlib import Path
 
 from zoolib.config.agreement import is_path
@@ -187,16 +188,18 @@ class Files:
         """The `recalibration.json` files of a target's models; models of other runs need not have one."""
         if not self.config["predict"]["recalibrate"] or self.run.task_of(target):
             return []
-        ensemble = self.run.targets[target]["ensemble"]
-        if ensemble and not self.run.targets[target]["models"]:
-            return self.recalibrations_of(ensemble) if self.run.recalibrates else []
-        own = [folder for name in self.run.ensembles for folder in self.members(name)]
+        own = {name: self.members(name) for name in self.run.ensembles}
+        complete = [name for name, folders in own.items() if sorted(folders) == sorted(self.models(target))]
+        if complete:
+            return self.recalibrations_of(complete[0]) if self.run.recalibrates else []
+        own = [folder for folders in own.values() for folder in folders]
         paths = {folder: f"{folder}/recalibration.json" for folder in self.models(target)}
-        return [
+        found = [
             path
             for folder, path in paths.items()
             if (self.run.recalibrates if folder in own else Path(path).is_file())
         ]
+        return found if set(own) & set(paths) else found + _of_ensemble(paths)
 
     def listed(self, target):
         """The files that a target's galaxies are listed from; a folder of images is none."""
@@ -246,6 +249,20 @@ class Files:
         if self.config["shards"]["enabled"]:
             return self.shards(".tfrecord", split)
         return self.catalog_archives()
+
+
+def _of_ensemble(folders):
+    """The `recalibration.json` of an ensemble of another run, if the folders may be all of its members."""
+    above = {Path(folder).parent for folder in folders}
+    path = above.pop() / "recalibration.json"
+    if above or len(folders) < 2 or not path.is_file():
+        return []
+    try:
+        several = len(json.loads(path.read_text())["models"])
+    except (ValueError, KeyError, TypeError):
+        # The job that reads it has the message.
+        several = len(folders)
+    return [str(path)] if several == len(folders) else []
 
 
 def model_files(folder):

@@ -171,7 +171,7 @@ def of_members(paths, models, tree, origin):
         origin: what the members are, in messages.
 
     Returns:
-        A list for `apply`, one entry a member; None where no member has a recalibration.
+        A list for `apply`, one entry a member; None without any file.
 
     Raises:
         UserError: a file is damaged, or belongs to a model that is no member, or to another ensemble.
@@ -202,7 +202,7 @@ def of_members(paths, models, tree, origin):
         for model, one_of in of_models.items():
             scaled = {name: [factor * each for each in one["factors"]] for name, one in one_of.items()}
             found[model] = {name: {**one, "factors": scaled[name]} for name, one in one_of.items()}
-    return [found.get(model) for model in models] if found else None
+    return [found.get(model) for model in models] if paths else None
 
 
 def _read(path, tree):
