@@ -39,8 +39,8 @@ wildcard_constraints:
     ensemble="[A-Za-z0-9_-]+",
     member=r"\d+",
     # A task's name; if the task has several finetunings, it is followed by the name of one of them.
-    target=r"[A-Za-z0-9_-]+(/(fold|labels)[a-z0-9-]+)?",
-    fit=r"[A-Za-z0-9_-]+(/(fold|labels)[a-z0-9-]+)?",
+    target=r"[A-Za-z0-9_-]+(/(fold|labels|all-)[a-z0-9-]+)?",
+    fit=r"[A-Za-z0-9_-]+(/(fold|labels|all-)[a-z0-9-]+)?",
     task="[A-Za-z0-9_-]+",
     chunk=r"\d+",
 

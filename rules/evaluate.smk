@@ -197,9 +197,13 @@ rule evaluate_task:
         predictions=of_fits("predict/{fit}/predictions.hdf5"),
         parts=by("task", FILES.scored_chunks),
         galaxies="results/{run}/finetune/{task}/galaxies.parquet",
+        probe="results/{run}/finetune/{task}/probe.parquet",
+        recalibrations=by("task", FILES.task_recalibrations),
+        scratch=of_fits("predict/{fit}/predictions.hdf5", THIS.scratch_fits),
     output:
         galaxies="results/{run}/evaluate/{task}/galaxies.parquet",
         scores="results/{run}/evaluate/{task}/scores.csv",
+        advice="results/{run}/evaluate/{task}/advice.csv",
         confusion="results/{run}/evaluate/{task}/confusion.csv",
     log:
         "logs/{run}/evaluate_task/{task}.log",
@@ -279,6 +283,7 @@ rule compare_label_counts:
     input:
         predictions=of_fits("predict/{fit}/predictions.hdf5", THIS.counted_fits),
         galaxies="results/{run}/finetune/{task}/galaxies.parquet",
+        probe="results/{run}/finetune/{task}/probe.parquet",
         published=THIS.folder / "published" / "walmsley_2021_rings.yaml",
     output:
         scores="results/{run}/evaluate/{task}/label_counts.csv",

@@ -64,6 +64,34 @@ rule finetune_task:
         "../workflow/scripts/finetune_task.py"
 
 
+rule probe_task:
+    # What a regression makes of the features that the task starts from. Its pixels are those of the finetunings.
+    input:
+        galaxies="results/{run}/finetune/{task}/galaxies.parquet",
+        archives=by("task", FILES.task_archives),
+        start=by("task", FILES.fit_start),
+        abouts=of_fits("finetune/{fit}/model.json"),
+    output:
+        probe="results/{run}/finetune/{task}/probe.parquet",
+    log:
+        "logs/{run}/probe_task/{task}.log",
+    benchmark:
+        "benchmarks/{run}/probe_task/{task}.tsv"
+    conda:
+        environment_of("probe_task")
+    threads: 8
+    resources:
+        mem_mb=doubled(8000),
+        runtime=240,
+        accelerator=accelerator,
+    params:
+        code=fingerprint("probe_task", "scores.linear_probe"),
+        fits=by("task", THIS.fit_names),
+        scored=by("task", THIS.scored_fits),
+    script:
+        "../workflow/scripts/probe_task.py"
+
+
 rule finetune:
     input:
         expand("results/{run}/finetune/{fit}/model.keras", run=RUN, fit=THIS.fits),

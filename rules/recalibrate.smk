@@ -1,5 +1,5 @@
-# Stage recalibrate: what the votes of the validation galaxies say about the posteriors of each member, and of
-# an ensemble of several.
+# Stage recalibrate: what the votes or labels of the validation galaxies say about the posteriors of each model, and
+# of an ensemble of several.
 
 
 rule recalibrate_member:
@@ -63,7 +63,35 @@ rule recalibrate_ensemble:
         "../workflow/scripts/recalibrate_ensemble.py"
 
 
+rule recalibrate_task:
+    # The galaxies of a task are predicted anyway, those of validation too.
+    input:
+        model="results/{run}/finetune/{fit}/model.keras",
+        predictions="results/{run}/predict/{fit}/predictions.hdf5",
+        parts=by("fit", FILES.parts),
+        galaxies=by("fit", FILES.task_galaxies),
+    output:
+        recalibration="results/{run}/finetune/{fit}/recalibration.json",
+    log:
+        "logs/{run}/recalibrate_task/{fit}.log",
+    benchmark:
+        "benchmarks/{run}/recalibrate_task/{fit}.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=doubled(2000),
+        runtime=30,
+    params:
+        code=fingerprint("recalibrate_task", "recalibrate"),
+        fit=by("fit", THIS.fit_in_task),
+        seed=config["seed"],
+    script:
+        "../workflow/scripts/recalibrate_task.py"
+
+
 rule recalibrate:
     input:
         [FILES.recalibrations_of(name) for name in THIS.ensembles if THIS.recalibrates],
+        [path for fit in THIS.fits for path in FILES.recalibrations(fit)],
     localrule: True

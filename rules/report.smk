@@ -24,6 +24,7 @@ for task in TASKS:
     summary = ("catalog_summary", "Finetuning", task, "galaxies left after each cut")
     TABLES[f"finetune/{task}/summary"] = summary
     TABLES[f"evaluate/{task}/scores"] = ("task_scores", "Finetuning", task, "scores")
+    TABLES[f"evaluate/{task}/advice"] = ("task_advice", "Finetuning", task, "no better than what is simpler")
 
 
 rule describe_run:

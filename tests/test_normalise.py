@@ -5,15 +5,18 @@ import shutil
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 from finetuned import BRIGHT, run_finetuning, write_labelled
+from scipy.special import logit
 from stored import IMAGE, train_member
 from zoolib import finetune, predict
 from zoolib.config.normalise import NAMED
 from zoolib.job.logs import UserError
-from zoolib.learning import checkpoints, models
-from zoolib.learning.augment import PAPER
+from zoolib.learning import checkpoints, datasets, models
+from zoolib.learning.augment import PAPER, augmentation_of
 from zoolib.learning.backbones import build_backbone
+from zoolib.scores.linear_probe import fit_probe, probe_task
 
 ZOOBOT, FOREIGN = "hf://mwalmsley/zoobot-encoder-greyscale-resnet18", "hf://owner/encoder"
 MEAN, STD = [0.449], [0.226]
@@ -174,3 +177,22 @@ def test_a_tree_that_is_trained_from_an_encoder_sees_its_pixels(stored, encoders
     # Its training continues with the same pixels.
     again = train_member(stored, tmp_path / "again", start_from=str(tmp_path), epochs=1)
     assert again.about["image"] == model.about["image"] and scaling_of(again) == scaling_of(model)
+
+
+def test_the_linear_probe_sees_the_pixels_of_the_finetuning(labelled, encoders, tmp_path):
+    """Its backbone was frozen, so the finetuned model's features are those that the probe learns from."""
+    own = {"mean": [0.3], "std": [0.05]}
+    model, _ = run_finetuning(labelled, encoders["zoobot"], tmp_path, normalise=own, **QUICK)
+    galaxies, table = labelled / "galaxies.parquet", pd.read_parquet(labelled / "galaxies.parquet")
+    fits = ["", "labels10-0-finetuned", "labels10-0-scratch", "all-scratch"]
+    probe_task(galaxies, encoders["zoobot"], fits, {"": tmp_path / "model.json"}, tmp_path / "probe.parquet")
+    found = pd.read_parquet(tmp_path / "probe.parquet").set_index(["fit", "id_str"])["bright"]
+    assert set(found.index.get_level_values("fit")) == {"", "labels10-0-finetuned"}
+    given = {}
+    for name, folder in {"finetuned": tmp_path, "start": encoders["zoobot"]}.items():
+        model = models.load_model(folder)
+        store = datasets.from_catalog([table], [], model.about["image"])
+        features = datasets.features(model.backbone, store, augmentation_of(model.about), 128)[0]
+        given[name] = logit(fit_probe(features, [BRIGHT], table, "here")(features)[:, 0])
+    np.testing.assert_allclose(logit(found[""][table["id_str"]]), given["finetuned"], atol=0.01)
+    assert np.abs(given["start"] - given["finetuned"]).max() > 0.5

@@ -273,9 +273,14 @@ def scored(folder, names):
         "low_68": 0.8,
         "high_68": 1.0,
     }
-    scores = pd.DataFrame([{"label": name, **score, "constant": 0.5} for name in names])
+    scores = pd.DataFrame([{"label": name, **score, "constant": 0.5, "probe": 0.7} for name in names])
     scores.to_csv(place / "scores.csv", index=False)
+    advise(place)
     return place
+
+
+def advise(place, *sentences):
+    pd.DataFrame({"label": "ring", "advice": sentences}).to_csv(place / "advice.csv", index=False)
 
 
 def test_all_images_of_the_table_s_folder_are_predicted(folder):
@@ -310,17 +315,23 @@ def test_the_end_says_what_was_used_and_how_to_go_on(folder):
     rejected = pd.DataFrame({"id_str": list("abc"), "reason": ["no image 'a.png'.", "second", "third"]})
     rejected.to_csv(model / "rejected.csv", index=False)
     score = {"label": "ring", "split": "test", "score": "accuracy", "galaxies": 11, "value": 0.9}
-    pd.DataFrame([{**score, "low_68": 0.8, "high_68": 1.0, "constant": 0.5}]).to_csv(
+    pd.DataFrame([{**score, "low_68": 0.8, "high_68": 1.0, "constant": 0.5, "probe": 0.7}]).to_csv(
         scored / "scores.csv", index=False
     )
+    advise(scored, "ring: on test the model is not better than a linear probe.")
     shown = quick_finetune.final_message(overlay, path)
+    assert ["accuracy", "0.900", "0.800", "to", "1.000", "0.500", "0.700"] in map(
+        str.split, shown.splitlines()
+    )
+    assert "\nWARNING: ring: on test the model is not better than a linear probe.\n" in shown
     assert "Used 55 of 60 rows of labels and left out 5 (" in shown
     assert "Rejected rows: 3 (" in shown and "no image 'a.png'." in shown and "second" not in shown
     assert "predict.yaml is not written" in shown and "snakemake predict" not in shown
     quick_finetune.write_target(overlay, path.with_name("predict.yaml"))
     rejected[:0].to_csv(model / "rejected.csv", index=False)
+    advise(scored)
     shown = quick_finetune.final_message(overlay, path)
-    assert "ejected" not in shown
+    assert "ejected" not in shown and "WARNING" not in shown
     assert "snakemake predict --configfile results/ring/predict.yaml" in shown
 
 

@@ -97,7 +97,7 @@ def test_a_model_that_the_run_makes_is_a_model_before_it_is_there(run_of):
 def test_every_key_of_a_task_is_of_its_galaxies_or_of_its_training(repo):
     schema = yaml.safe_load((repo / "workflow/schemas/config.schema.yaml").read_text())
     known = {key.split(".")[2] for key in known_keys(schema) if key.startswith("finetune.tasks[].")}
-    start = {"pretrained", "ensemble", "scratch"}
+    start = {"pretrained", "ensemble", "scratch", "compare_scratch"}
     galaxies = {"table", "folders", "url", "archives", "images", "id", "location", "query", "tree", "group"}
     galaxies |= {"label", "labels[]", "labels", "kind", "classes", "bounds", "yes_above", "no_below"}
     galaxies |= {"missing", "balance", "split", "folds", "label_counts", "label_count_seeds"}
@@ -106,10 +106,12 @@ def test_every_key_of_a_task_is_of_its_galaxies_or_of_its_training(repo):
 
 
 def test_what_a_finetuning_depends_on(run_of):
+    scratch = "compare_scratch: true"
     run = run_of(
         tasks(
             f"{RING}, folds: 3, epochs: 7",
-            f"{RING.replace('ring,', 'few,')}, label_counts: [20], label_count_seeds: 1",
+            f"{RING.replace('ring,', 'few,')}, label_counts: [20], label_count_seeds: 1, {scratch}",
+            f"{RING.replace('ring,', 'both,')}, folds: 3, {scratch}",
         )
     )
     settings = run.training_of("ring/fold1")
@@ -117,8 +119,13 @@ def test_what_a_finetuning_depends_on(run_of):
     assert set(settings) == {"name", *TRAINING}
     assert run.scored_fits("ring") == ["fold0", "fold1", "fold2"] and run.counted_fits("ring") == []
     assert run.scored_fits("few") == [""] and run.counted_tasks == ["few"]
+    assert run.scratch_fits("few") == ["all-scratch"] and run.scratch_fits("ring") == []
+    assert run.scored_fits("both") == ["fold0", "fold1", "fold2"]
+    assert run.scratch_fits("both") == ["fold0-scratch", "fold1-scratch", "fold2-scratch"]
+    assert run.starts_from_scratch("both/fold1-scratch") and not run.starts_from_scratch("both/fold1")
     assert run.counted_fits("few") == ["labels20-0-finetuned", "labels20-0-scratch"]
-    assert run.fits == ["ring/fold0", "ring/fold1", "ring/fold2", "few"]
+    of_folds = [f"{name}/fold{fold}" for name in ("ring", "both") for fold in range(3)]
+    assert run.fits == [*of_folds[:3], "few", *of_folds[3:]]
     assert fit_of("few", "") == "few" and fit_of("few", "fold0") == "few/fold0"
     assert run.starts_from_scratch("few/labels20-0-scratch") and not run.starts_from_scratch("few")
     assert run.task_of("nobody") is None

@@ -44,6 +44,14 @@ JOBS = {
         ["finetune/chained/model.keras", "finetune/chained/model.json", "finetune/chained/history.csv"],
         ["finetune/chained/galaxies.parquet", PARTS, "finetune/ring/model.keras"],
     ),
+    "probe_task": (
+        ["finetune/ring/probe.parquet"],
+        ["finetune/ring/galaxies.parquet", PARTS, "finetune/ring/model.json"],
+    ),
+    "recalibrate_task": (
+        ["finetune/ring/recalibration.json"],
+        ["finetune/ring/galaxies.parquet", "predict/ring/chunks/0.hdf5"],
+    ),
     "recalibrate_member": (
         ["train/metrics/0/recalibration.json"],
         ["shards/val/0.tfrecord", "catalog/val.parquet", "train/metrics/0/model.keras"],
@@ -57,8 +65,11 @@ JOBS = {
         ["predict/test/chunks/0.hdf5", "predict/test/chunks/0.rejected.csv"],
     ),
     "evaluate_task": (
-        ["evaluate/ring/scores.csv", "evaluate/ring/confusion.csv", "evaluate/ring/galaxies.parquet"],
-        ["finetune/ring/galaxies.parquet", "predict/ring/chunks/0.hdf5"],
+        [
+            *("evaluate/ring/scores.csv", "evaluate/ring/confusion.csv", "evaluate/ring/galaxies.parquet"),
+            "evaluate/ring/advice.csv",
+        ],
+        ["finetune/ring/galaxies.parquet", "predict/ring/chunks/0.hdf5", "finetune/ring/probe.parquet"],
     ),
 }
 

@@ -23,7 +23,7 @@ def svg_text(path):
 
 def drawn(folder, labels, **settings):
     fits = write_fits(folder, labels, **settings)
-    names = {"galaxies": "parquet", "scores": "csv", "confusion": "csv"}
+    names = {"galaxies": "parquet", "scores": "csv", "confusion": "csv", "advice": "csv"}
     output = SimpleNamespace(**{name: folder / "out" / f"{name}.{suffix}" for name, suffix in names.items()})
     evaluate_task(fits.galaxies, fits.predictions, 1, output)
     draw_task_confusion(output.galaxies, output.confusion, [folder / "confusion.svg"])

@@ -84,7 +84,11 @@ def test_tensorflow_gets_the_threads_of_the_job(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "rule", ["train_member", "finetune_task", "predict_chunk", "recalibrate_member", "recalibrate_ensemble"]
+    "rule",
+    [
+        *("train_member", "finetune_task", "probe_task", "predict_chunk"),
+        *("recalibrate_member", "recalibrate_ensemble"),
+    ],
 )
 def test_each_job_of_tensorflow_says_its_threads_before_its_work(repo, rule):
     lines = [line.strip() for line in (repo / f"workflow/scripts/{rule}.py").read_text().splitlines()]

@@ -10,8 +10,20 @@ import pytest
 from drawn import duplicated, some_concentrations, some_shares, weigh
 from scipy import stats
 from sklearn import metrics
-from task_fits import KIND, RING, SIZE, TREE, VOTES, Fits, write_fits, write_predictions
+from task_fits import (
+    KIND,
+    RING,
+    SIZE,
+    TREE,
+    VOTES,
+    Fits,
+    recalibrate,
+    write_fits,
+    write_predictions,
+    write_probe,
+)
 from zoolib.config.labels import Label
+from zoolib.data.catalogs import read_catalog
 from zoolib.job.logs import UserError
 from zoolib.posteriors.files import open_predictions
 from zoolib.posteriors.summary import log_predictive
@@ -19,10 +31,10 @@ from zoolib.scores.outcomes import labels_of, outcomes, read_galaxies
 from zoolib.scores.tasks import evaluate_label_counts, evaluate_task
 
 
-def run(folder, fits, seed=1):
-    names = {"galaxies": "parquet", "scores": "csv", "confusion": "csv"}
+def run(folder, fits, seed=1, **beside):
+    names = {"galaxies": "parquet", "scores": "csv", "confusion": "csv", "advice": "csv"}
     output = SimpleNamespace(**{name: folder / "out" / f"{name}.{suffix}" for name, suffix in names.items()})
-    evaluate_task(fits.galaxies, fits.predictions, seed, output)
+    evaluate_task(fits.galaxies, fits.predictions, seed, output, **beside)
     labels, table = read_galaxies(output.galaxies)
     scores = pd.read_csv(output.scores).set_index(["label", "split", "score"]).sort_index()
     return SimpleNamespace(
@@ -276,3 +288,127 @@ def test_outcomes_of_fewer_galaxies_are_the_same_galaxies(tmp_path):
     chosen = outcome.truth == 1
     assert (outcome.at(chosen).truth == 1).all()
     assert list(outcome.at(chosen).rows) == list(np.flatnonzero(chosen))
+
+
+@pytest.mark.parametrize("names", [("",), ("fold0", "fold1", "fold2")], ids=["split", "folds"])
+def test_recalibrated_numbers_are_covered_and_scored_beside_what_they_were(tmp_path, names):
+    fits = write_fits(tmp_path, [SIZE], names, counts=(400, 400, 400))
+    for path in fits.predictions.values():
+        with h5py.File(path, "r+") as file:
+            # Dropout hardly knows how much a number may be wrong.
+            values = file["predictions"][:]
+            mean = values.mean(axis=2, keepdims=True)
+            file["predictions"][:] = mean + (values - mean) / 3
+    before = run(tmp_path / "a", fits).scores.loc["size", "test"]
+    after = run(tmp_path / "b", fits, recalibrations=recalibrate(tmp_path, fits)).scores.loc["size", "test"]
+    levels = {f"coverage_{level}": level / 100 for level in (50, 80, 90, 95)}
+    for name, level in levels.items():
+        error = np.sqrt(level * (1 - level) * (1 / 400 + 1 / 400))
+        assert after.loc[name, "value"] == pytest.approx(level, abs=3 * error)
+        assert after.loc[name, "as_trained"] == pytest.approx(before.loc[name, "value"])
+        assert before.loc[name, "value"] < level - 3 * error
+    for name in ("rmse", "mae", "r2", "bias"):
+        assert after.loc[name, "value"] == pytest.approx(before.loc[name, "value"])
+
+
+def test_recalibrated_classes_keep_their_accuracy_and_lose_calibration_error(tmp_path):
+    fits = write_fits(tmp_path, [RING, KIND], counts=(100, 300, 600))
+    with h5py.File(fits.path, "r+") as file:
+        # All samples agree, and are much too sure.
+        values = np.clip(file["predictions"][:].astype(float), 1e-4, 1 - 1e-4)
+        values[:] = values[:, :, :1]
+        yes = 1 / (1 + ((1 - values[:, :1]) / values[:, :1]) ** 8)
+        classes = values[:, 1:] ** 8 / (values[:, 1:] ** 8).sum(axis=1, keepdims=True)
+        file["predictions"][:] = np.concatenate([yes, classes], axis=1)
+    found = run(tmp_path, fits, recalibrations=recalibrate(tmp_path, fits)).scores
+    for label in ("ring", "type"):
+        scores = found.loc[label, "test"]
+        assert scores.loc["accuracy", "value"] == pytest.approx(
+            scores.loc["accuracy", "as_trained"], abs=0.02
+        )
+        assert scores.loc["log_loss", "value"] < scores.loc["log_loss", "as_trained"] - 0.02
+        errors = scores.loc["calibration_error"]
+        assert errors["value"] < errors["as_trained"]
+
+
+def test_votes_are_recalibrated_as_those_of_a_big_model(tmp_path):
+    fits = write_fits(tmp_path, [VOTES], counts=(50, 300, 100))
+    with h5py.File(fits.path, "r+") as file:
+        file["predictions"][:] = 30 * file["predictions"][:]
+    found = run(tmp_path, fits, recalibrations=recalibrate(tmp_path, fits)).scores
+    losses = found.loc["all questions", "test"].loc["log_loss"]
+    assert losses["value"] < losses["as_trained"] - 0.1
+
+
+@pytest.mark.parametrize("label", [RING, KIND, SIZE, VOTES], ids=lambda label: label.kind)
+def test_the_probe_stands_beside_the_model_on_test_alone(tmp_path, label, caplog):
+    fits = write_fits(tmp_path, [label], counts=(100, 20, 200))
+    ids, table = read_ids(fits), read_catalog(fits.galaxies).table
+    # The probe says what the model says, or the truth.
+    with open_predictions(fits.path) as opened:
+        values = next(opened.blocks())[1].mean(axis=2)[pd.Index(opened.id_str).get_indexer(ids)]
+    same = run(tmp_path, fits, probe=write_probe(tmp_path / "p.parquet", fits, [label], [""], values))
+    name = "all questions" if label is VOTES else label.name
+    score = {"regression": "rmse", "votes": "log_loss"}.get(label.kind, "accuracy")
+    if label is not VOTES:
+        row = same.scores.loc[name, "test", score]
+        assert row["probe"] == pytest.approx(row["value"])
+        assert [row["minus_probe_low_95"], row["minus_probe_high_95"]] == pytest.approx([0, 0], abs=1e-12)
+    assert same.scores.loc[(name, ["train", "val"]), "probe"].isna().all()
+    truth = 1 + 10 * table[label.targets].to_numpy(float)
+    if label is KIND:
+        truth = np.eye(4)[table["type"].astype(int)]
+    elif label is not VOTES:
+        truth = table[[label.name]].to_numpy(float)
+    with caplog.at_level(logging.WARNING, logger="zoolib"):
+        better = run(tmp_path, fits, probe=write_probe(tmp_path / "q.parquet", fits, [label], [""], truth))
+    row = better.scores.loc[name, "test", score]
+    apart = row["value"] - row["probe"]
+    assert row["minus_probe_low_95"] < apart < row["minus_probe_high_95"]
+    advice = pd.read_csv(better.output.advice)
+    assert list(advice["label"]) == [name]
+    assert f"{name}: on test the model is not better than a linear probe" in advice["advice"][0]
+    assert advice["advice"][0] in caplog.text
+    assert "chance" not in advice["advice"][0]
+
+
+def read_ids(fits):
+    return read_catalog(fits.galaxies).table["id_str"]
+
+
+def test_a_probe_of_another_task_is_an_error(tmp_path):
+    fits = write_fits(tmp_path, [RING])
+    ids = read_ids(fits)
+    good = pd.DataFrame({"id_str": ids, "fit": "", "ring": 0.5})
+    for table, said in ((good.rename(columns={"ring": "bar"}), "no column 'ring'"), (good[1:], "not all")):
+        table.to_parquet(tmp_path / "probe.parquet")
+        with pytest.raises(UserError, match=f"probe.parquet: has {said}"):
+            run(tmp_path, fits, probe=tmp_path / "probe.parquet")
+
+
+def test_label_counts_have_the_probe_of_the_same_labels(tmp_path):
+    names = [f"labels{count}-0-{start}" for count in (20, 100) for start in ("finetuned", "scratch")]
+    fits = write_fits(tmp_path, [RING], names)
+    probe = write_probe(tmp_path / "p.parquet", fits, [RING], names[::2], np.full((160, 1), 0.7))
+    evaluate_label_counts(fits.galaxies, fits.predictions, tmp_path / "counts.csv", probe)
+    table = pd.read_csv(tmp_path / "counts.csv").query("score == 'accuracy'")
+    assert table["probe"].to_numpy() == pytest.approx(fits.read("test")["ring"].mean(), abs=1e-5)
+    assert len(table) == 4
+
+
+@pytest.mark.parametrize("names", [("",), ("fold0", "fold1", "fold2")], ids=["split", "folds"])
+def test_a_training_from_random_weights_stands_beside_the_model(tmp_path, names):
+    fits, others = (
+        write_fits(tmp_path / place, [RING, SIZE], names, counts=(40, 40, 40), seed=seed)
+        for seed, place in enumerate("ab")
+    )
+    swapped = Fits(fits.galaxies)
+    swapped.predictions.update(others.predictions)
+    own = run(tmp_path / "own", swapped)
+    found = run(tmp_path, fits, scratch=list(others.predictions.values())).scores
+    np.testing.assert_allclose(found["scratch"], own.scores["value"])
+    assert (found["scratch"] != found["value"]).any()
+    with h5py.File(others.path, "r+") as file:
+        file["id_str"][0] = "another"
+    with pytest.raises(UserError, match="has other galaxies than the predictions beside it"):
+        run(tmp_path, fits, scratch=list(others.predictions.values()))

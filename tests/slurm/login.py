@@ -15,7 +15,7 @@ from pipeline import REPO, copy_of_the_repository
 # The tests change only this in the profile. Snakemake checks jobs earlier than after 20 seconds, and does not
 # give a hundred jobs at once to a machine with two cores.
 IN_A_HURRY = ("--slurm-init-seconds-before-status-checks", "2", "--jobs", "4")
-GPU_RULES = ("train_member", "recalibrate_member", "predict_chunk", "finetune_task")
+GPU_RULES = ("train_member", "recalibrate_member", "predict_chunk", "finetune_task", "probe_task")
 
 
 def profile():

@@ -10,6 +10,7 @@ from zoolib.config.labels import Label, kind_of_outputs
 from zoolib.config.trees import DecisionTree
 from zoolib.data.catalogs import Catalog, read_catalog, write_catalog
 from zoolib.data.fits import read_fit
+from zoolib.recalibrate import recalibrate_task
 
 TREE = DecisionTree.from_dict(
     {
@@ -130,3 +131,25 @@ def write_fits(folder, labels, names=("",), counts=(100, 20, 40), seed=0):
         ids, values = table["id_str"][shuffled], np.concatenate(values, axis=1)[shuffled]
         fits.predictions[name] = write_predictions(folder / name / "predictions.hdf5", labels, ids, values)
     return fits
+
+
+def write_probe(path, fits, labels, names, values):
+    """Write what a linear probe gives: the same values for each fit, in the order of the task's galaxies."""
+    ids = read_catalog(fits.galaxies).table["id_str"]
+    columns = [column for label in labels for column in label.outputs]
+    table = pd.DataFrame(values, columns=columns)
+    pd.concat([table.assign(id_str=ids, fit=name) for name in names]).to_parquet(path)
+    return path
+
+
+def recalibrate(folder, fits, seed=1):
+    """Recalibrate all fits of a task; returns the files, in their order."""
+    found = []
+    for number, (name, path) in enumerate(fits.predictions.items()):
+        with h5py.File(path, "r+") as file:
+            file.attrs["models"], file.attrs["each_model"] = f"hash{number}", json.dumps([f"hash{number}"])
+        model = folder / f"model{number}.keras"
+        model.write_bytes(bytes([number]))
+        found.append(folder / f"recalibration{number}.json")
+        recalibrate_task(path, model, fits.galaxies, name, seed, found[-1])
+    return found

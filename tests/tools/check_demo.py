@@ -1,6 +1,7 @@
 """Check after the demo that the model has learned, and print where the results are; fails if it has not."""
 
 import sys
+from itertools import chain
 from pathlib import Path
 
 import pandas as pd
@@ -47,11 +48,27 @@ def checks(learning):
     ]
 
 
+def beside_the_probe(scores):
+    """As `checks`, of the finetuned model and its linear probe; both saw the same labels."""
+    row = scores[(scores["split"] == "test") & (scores["score"] == "accuracy")].iloc[0]
+    low, high = 100 * row["minus_probe_low_95"], 100 * row["minus_probe_high_95"]
+    return [
+        (
+            f"rings, finetuned minus linear probe: {low:+.1f} to {high:+.1f} points (95 %); linear probe,"
+            " correct for",
+            row["probe"],
+            high >= 0,
+            "an interval that is not below zero",
+        )
+    ]
+
+
 def main(folder):
     """Print scores and the paths of results; returns the number of failed assertions."""
     failed = 0
     print()
-    for what, found, good, expected in checks(pd.read_csv(folder / "evaluate" / "learning.csv")):
+    learning, ring = (pd.read_csv(folder / "evaluate" / name) for name in ("learning.csv", "ring/scores.csv"))
+    for what, found, good, expected in chain(checks(learning), beside_the_probe(ring)):
         failed += not good
         print(f"{'ok  ' if good else 'FAIL'} {what} {found:.0%} (expected {expected})")
     print()

@@ -125,7 +125,7 @@ def test_gpu_rules_ask_for_a_v100_and_the_others_for_none(plans, profiles, profi
             assert resource(text, "slurm_partition") == "cpu", rule
     assert {"train_member", "recalibrate_member", "predict_chunk"} <= seen & GPU_RULES
     recalibrated = {"recalibrate_member", "recalibrate_ensemble"}
-    assert {"train_member", "predict_chunk", "finetune_task"} | recalibrated == GPU_RULES
+    assert {"train_member", "predict_chunk", "finetune_task", "probe_task"} | recalibrated == GPU_RULES
     assert set(content["set-resources"]) == GPU_RULES
 
 

@@ -143,7 +143,9 @@ FIRST = {
     "describe_posteriors predict_chunk": {"predict.chunks": 2},
     "describe_posteriors": {"predict.posterior_with_votes": True, "predict.credible_level": 0.5},
     "rank_galaxies": {"predict.acquisition": "paper"},
-    "calibrate describe_posteriors evaluate_predictions rank_galaxies": {"predict.recalibrate": False},
+    "calibrate describe_posteriors evaluate_predictions evaluate_task rank_galaxies": {
+        "predict.recalibrate": False,
+    },
     "list_galaxies": {
         "predict.targets[].catalog": {"predict.targets[1].catalog": "mine/b.csv"},
         "predict.targets[].images": {"predict.targets[2].images": "mine/b"},
@@ -225,12 +227,16 @@ FIRST = {
     "build_task_catalog_ring collect_predictions finetune_task predict_chunk": {
         "finetune.tasks[].label_counts": [20],
         "finetune.tasks[].label_count_seeds": 2,
+        "finetune.tasks[].compare_scratch": True,
     },
-    "build_task_catalog_both collect_predictions describe_posteriors finetune_task predict_chunk": {
+    "build_task_catalog_both collect_predictions describe_posteriors finetune_task predict_chunk"
+    " recalibrate_task": {
         "finetune.tasks[].folds": {f"{BOTH}.folds": 3},
     },
     "build_task_catalog_renamed collect_predictions compare_label_counts describe_posteriors draw_task"
-    " evaluate_task finetune_task predict_chunk": {"finetune.tasks[].name": "renamed"},
+    " evaluate_task finetune_task predict_chunk probe_task recalibrate_task": {
+        "finetune.tasks[].name": "renamed"
+    },
     "draw_paper_predictions evaluate_predictions": {"evaluate.min_votes": 3, "evaluate.relevant": "asked"},
     "evaluate_predictions": {"evaluate.confident": 0.5},
     # Without a comparison, the tree that only the paper has is not drawn.

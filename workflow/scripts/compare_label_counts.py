@@ -8,6 +8,7 @@ with log_to(snakemake.log[0]):
     evaluate_label_counts(
         galaxies=snakemake.input.galaxies,
         predictions=dict(zip(snakemake.params.fits, snakemake.input.predictions, strict=True)),
+        probe=snakemake.input.probe,
         output=snakemake.output.scores,
     )
     draw_label_counts(

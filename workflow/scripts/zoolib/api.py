@@ -38,6 +38,8 @@ from zoolib.job.logs import UserError, log, whole
 from zoolib.job.provenance import hash_of, hash_of_file, versions
 from zoolib.learning.fitting import Job
 from zoolib.pretrained import import_backbone
+from zoolib.recalibrate import recalibrate_task
+from zoolib.scores.linear_probe import probe_task
 from zoolib.scores.tasks import evaluate_label_counts, evaluate_task
 
 ROOT = Path(__file__).parents[3]
@@ -45,7 +47,7 @@ load = predict.load
 # Keys that are paths; in a notebook none of them is a file of the record.
 PATHS = ("table", "folders", "images")
 # The folders of a task's finetunings that are not the task itself.
-FITS = re.compile(r"fold\d+|labels\d+-.*")
+FITS = re.compile(r"fold\d+|labels\d+-.*|.*-scratch")
 # Beside a model: what it was trained from.
 MADE_FROM = "made_from.json"
 
@@ -110,15 +112,23 @@ def finetune(name, pretrained, folder, seed=42, samples=30, views=0, **keys):
     limit_pixels(run.config["shards"]["max_pixels"])
     build_task(task, run.fit_names(name), seed, output, run.config["shards"]["max_rejected"])
     task["start"] = _start(task["pretrained"], run.config, folder / "pretrained")
-    scored, counted = (
+    scored, counted, scratch = (
         {fit: _learn(run, fit_of(name, fit), folder / fit, output.galaxies) for fit in fits}
-        for fits in (run.scored_fits(name), run.counted_fits(name))
+        for fits in (run.scored_fits(name), run.counted_fits(name), run.scratch_fits(name))
     )
     scores = {"galaxies": "predicted.parquet", "scores": "scores.csv", "confusion": "confusion.csv"}
-    scores = SimpleNamespace(**{key: folder / file for key, file in scores.items()})
-    evaluate_task(output.galaxies, scored, seed, scores)
+    scores = SimpleNamespace(
+        **{key: folder / file for key, file in (scores | {"advice": "advice.csv"}).items()}
+    )
+    probe = folder / "probe.parquet"
+    abouts = {fit: folder / fit / "model.json" for fit in scored}
+    probe_task(output.galaxies, task["start"], run.fit_names(name), abouts, probe)
+    corrections = [folder / fit / "recalibration.json" for fit in scored]
+    for (fit, predictions), path in zip(scored.items(), corrections, strict=True):
+        recalibrate_task(predictions, folder / fit / "model.keras", output.galaxies, fit, seed, path)
+    evaluate_task(output.galaxies, scored, seed, scores, probe, corrections, list(scratch.values()))
     if counted:
-        evaluate_label_counts(output.galaxies, counted, folder / "label_counts.csv")
+        evaluate_label_counts(output.galaxies, counted, folder / "label_counts.csv", probe)
     return Finetuned(
         [str(folder / fit) for fit in scored],
         pd.read_csv(scores.scores),
@@ -179,6 +189,7 @@ def _check_folder(folder, task, fits):
                 )
     written = ("galaxies.parquet", "predicted.parquet")
     written += ("rejected.csv", "summary.csv", "scores.csv", "confusion.csv", "label_counts.csv")
+    written += ("advice.csv", "probe.parquet")
     if task["table"] and Path(task["table"]).resolve() in {own / name for name in written}:
         raise wrong(
             f"table is '{task['table']}', but this task writes a table of its own there and would overwrite"

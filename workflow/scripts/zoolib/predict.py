@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import pandas as pd
 
+from zoolib.config.labels import Label
 from zoolib.data import listing
 from zoolib.data.locations import stem
 from zoolib.data.tfrecords import read_sidecar
@@ -22,7 +23,7 @@ from zoolib.job.provenance import hash_of
 from zoolib.learning import datasets, models
 from zoolib.learning.augment import augmentation_of
 from zoolib.learning.familiar import Familiar
-from zoolib.posteriors import recalibration
+from zoolib.posteriors import label_calibration, recalibration
 from zoolib.posteriors.files import predictions_file
 from zoolib.posteriors.summary import describe
 from zoolib.posteriors.unfamiliar import count_unlike, keeping_distances, message, together, unfamiliar
@@ -304,11 +305,13 @@ class Predictor:
         self.about = self.members[0].about
         self.known = [Familiar(member.about) for member in self.members]
         models = [identity_of([member]) for member in self.members]
+        self.labels = [Label.from_dict(label) for label in self.about.get("labels") or ()]
         self.recalibrations = recalibration.of_members(
-            recalibration.beside(folders, models, self.members[0].tree),
+            recalibration.beside(folders, models, self.members[0].tree, self.labels),
             models,
             self.members[0].tree,
             " and ".join(map(str, folders)),
+            self.labels,
         )
 
     def predict(self, images, samples=30, views=0, seed=42, credible_level=0.9):
@@ -342,16 +345,18 @@ class Predictor:
             ]
         values, weights, away = zip(*blocks, strict=True)
         values, weights = np.concatenate(values), None if weights[0] is None else np.concatenate(weights)
-        first = self.members[0]
-        if self.recalibrations:
+        first, bounds = self.members[0], None
+        if self.recalibrations and not first.tree:
+            values = label_calibration.apply(self.recalibrations, values, self.labels)
+            bounds = label_calibration.bounds_of(self.recalibrations, self.labels)
+        elif self.recalibrations:
             values, weights, _ = recalibration.apply(
                 self.recalibrations, values, weights, first.tree, first.components
             )
         # The numbers of a mixture are concentrations and weights, as in files of predictions.
         kind = "concentrations" if first.kind == "mixtures" else first.kind
-        about = SimpleNamespace(
-            kind=kind, tree=first.tree, columns=first.columns, labels=first.about.get("labels")
-        )
+        about = {"kind": kind, "tree": first.tree, "columns": first.columns, "bounds": bounds}
+        about = SimpleNamespace(**about, labels=first.about.get("labels"))
         strange = unfamiliar(np.concatenate(away), together([one.validation for one in self.known]))
         described = describe(table["id_str"], values, about, credible_level, weights=weights)
         return described.assign(unfamiliar=strange)

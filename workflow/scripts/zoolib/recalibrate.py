@@ -1,12 +1,15 @@
-"""Stage recalibrate: what the votes of validation galaxies say about posteriors of members and ensembles."""
+"""Stage recalibrate: what votes or labels of validation galaxies say about the posteriors of models."""
 
 import json
 
 import numpy as np
+import pandas as pd
 
+from zoolib.data.catalogs import read_catalog
+from zoolib.data.fits import cut_fit
 from zoolib.job.logs import UserError, log, whole
 from zoolib.job.provenance import hash_of_file
-from zoolib.posteriors import recalibration_fit
+from zoolib.posteriors import label_calibration, recalibration_fit
 from zoolib.posteriors.files import open_predictions
 from zoolib.posteriors.parts import attributes
 from zoolib.scores.questions import matching_rows, votes_of
@@ -41,13 +44,9 @@ def recalibrate_member(predictions, model, catalog, settings, output):
                 f"{model}: predicts {opened.kind}, expected concentrations, as a recalibration is of"
                 " Dirichlets; set predict.recalibrate to false."
             )
-        numbers = _validation(opened, catalog, settings["seed"])
-        found = recalibration_fit.fit(*numbers)
+        found = _of_questions(*_validation(opened, catalog, settings["seed"]))
         about = {"model": attributes(opened.values.file)["models"], "checksum": hash_of_file(model)}
-    for name, one in found.items():
-        log.info("%s: %s", name, _in_words(one))
-    about |= {**settings, "galaxies": len(numbers[0]), "questions": found}
-    _write(about, output)
+    _write({**about, **settings, **found}, output)
 
 
 def recalibrate_ensemble(predictions, recalibrations, catalog, settings, output):
@@ -76,9 +75,76 @@ def recalibrate_ensemble(predictions, recalibrations, catalog, settings, output)
     _write(about, output)
 
 
+def recalibrate_task(predictions, model, galaxies, fit, seed, output):
+    """Fit the recalibration of a finetuned model on the labels of its validation galaxies.
+
+    The model has not learned from their labels, but the epoch at which its training stopped was chosen by
+    them. With too few of them a label stays as it is, and the log says so.
+
+    Args:
+        predictions: HDF5 of the galaxies of the task, predicted by this model.
+        model: its `model.keras`.
+        galaxies: `galaxies.parquet` of the task.
+        fit: name of the finetuning, "" or e.g. "fold0".
+        seed: of the run.
+        output: JSON to write, beside the model: as that of `recalibrate_member`, without samples and views;
+            in place of `questions` it has `labels` (see `label_calibration.fit`) unless votes are the only
+            label.
+
+    Raises:
+        UserError: the predictions are of other labels, or cannot be read.
+    """
+    catalog = read_catalog(galaxies)
+    table = cut_fit(catalog, fit, str(galaxies))["val"].table
+    with open_predictions(predictions) as opened:
+        rows = pd.Index(opened.id_str).get_indexer(table["id_str"])
+        table, rows = table[rows >= 0][:MOST], rows[rows >= 0][:MOST]
+        values, weights = _read(opened, rows)
+        if opened.tree:
+            votes = votes_of(table, opened.tree, galaxies)
+            found = _of_questions(votes, values, opened.tree, seed, weights, opened.per_sample)
+        else:
+            of_labels = label_calibration.fit(opened.named_labels, table, values, catalog.table)
+            for name, one in of_labels.items():
+                log.info("%s: %s", name, _label_in_words(one))
+            found = {"galaxies": len(rows), "labels": of_labels}
+        about = {"model": attributes(opened.values.file)["models"], "checksum": hash_of_file(model)}
+    _write({**about, "seed": seed, **found}, output)
+
+
+def _of_questions(votes, values, tree, seed, weights, per_sample):
+    """What is written of a member's questions; each is told in the log."""
+    found = recalibration_fit.fit(votes, values, tree, seed, weights, per_sample)
+    for name, one in found.items():
+        log.info("%s: %s", name, _in_words(one))
+    return {"galaxies": len(votes), "questions": found}
+
+
 def _write(about, output):
     with whole(output) as partial:
         partial.write_text(json.dumps(about, indent=1, allow_nan=False) + "\n")
+
+
+def _label_in_words(one):
+    """What is done to a label; with too few galaxies nothing is."""
+    galaxies, bounds = f"{one['galaxies']} validation galaxies", ""
+    if one.get("guessed"):
+        bounds = (
+            "; all values are from 0 to 1, so its intervals end there (set bounds if others are possible)"
+        )
+    elif one.get("bounds"):
+        bounds = f"; its intervals end at {one['bounds'][0]:g} and {one['bounds'][1]:g}"
+    if one["galaxies"] < label_calibration.FEWEST:
+        fewest = label_calibration.FEWEST
+        return f"{galaxies} are too few, expected {fewest} or more, so its intervals stay as they are{bounds}"
+    if one["kind"] == "residuals":
+        return f"intervals from the residuals of {galaxies}, which scatter by {one['noise']:.3g}{bounds}"
+    if one["kind"] == "leave":
+        return f"stays as it is ({galaxies}, {one['before']:.4f} nats)"
+    return (
+        f"temperature {one['temperature']:.2f}: {one['after']:.4f} instead of {one['before']:.4f} nats"
+        f" ({galaxies})"
+    )
 
 
 def _validation(opened, catalog, seed):

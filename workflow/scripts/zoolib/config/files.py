@@ -186,20 +186,34 @@ class Files:
 
     def recalibrations(self, target):
         """The `recalibration.json` files of a target's models; models of other runs need not have one."""
-        if not self.config["predict"]["recalibrate"] or self.run.task_of(target):
+        if not self.config["predict"]["recalibrate"]:
             return []
+        if self.run.task_of(target):
+            return [f"{folder}/recalibration.json" for folder in self.models(target)]
         own = {name: self.members(name) for name in self.run.ensembles}
         complete = [name for name, folders in own.items() if sorted(folders) == sorted(self.models(target))]
         if complete:
             return self.recalibrations_of(complete[0]) if self.run.recalibrates else []
         own = [folder for folders in own.values() for folder in folders]
         paths = {folder: f"{folder}/recalibration.json" for folder in self.models(target)}
+        made = {f"{self.results}/finetune/{fit}" for fit in self.run.fits}
+        if self.run.recalibrates:
+            made.update(own)
         found = [
             path
             for folder, path in paths.items()
-            if (self.run.recalibrates if folder in own else Path(path).is_file())
+            if folder in made or (folder not in own and Path(path).is_file())
         ]
         return found if set(own) & set(paths) else found + _of_ensemble(paths)
+
+    def task_recalibrations(self, task):
+        """The `recalibration.json` of each of a task's finetunings whose models are to be used."""
+        fits = [fit_of(task, name) for name in self.run.scored_fits(task)]
+        return [path for fit in fits for path in self.recalibrations(fit)]
+
+    def parts(self, fit):
+        """The chunks that hold the numbers of a finetuning's predictions."""
+        return self.chunks(fit, "chunks/{chunk}.hdf5")
 
     def listed(self, target):
         """The files that a target's galaxies are listed from; a folder of images is none."""
@@ -258,8 +272,8 @@ def _of_ensemble(folders):
     if above or len(folders) < 2 or not path.is_file():
         return []
     try:
-        several = len(json.loads(path.read_text())["models"])
-    except (ValueError, KeyError, TypeError):
+        several = len(json.loads(path.read_text()).get("models", ()))
+    except (ValueError, AttributeError, TypeError):
         # The job that reads it has the message.
         several = len(folders)
     return [str(path)] if several == len(folders) else []

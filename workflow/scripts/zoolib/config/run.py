@@ -10,7 +10,7 @@ from zoolib.config.recipes import complete_head
 from zoolib.config.schema import check_configuration
 from zoolib.config.starts import encoders_of, fit_of, model_folder
 from zoolib.config.strategies import fingerprint_of_plans
-from zoolib.config.tasks import file_of_url, fit_names, is_scored, task_labels
+from zoolib.config.tasks import file_of_url, fit_names, is_scored, label_count_of, task_labels
 from zoolib.config.trees import DecisionTree
 
 # Settings of a task that its trainings depend on; the others say which galaxies and labels it has.
@@ -164,11 +164,20 @@ class Run:
 
     def counted_fits(self, task):
         """Names of a task's finetunings on some of its labels only."""
-        return [name for name in self.fit_names(task) if not is_scored(name)]
+        return [name for name in self.fit_names(task) if label_count_of(name)]
+
+    def scratch_fits(self, task):
+        """Names of the trainings from random weights that a task's scores are compared with; may be none."""
+        other = {*self.scored_fits(task), *self.counted_fits(task)}
+        return [name for name in self.fit_names(task) if name not in other]
 
     def task_of(self, fit):
         """The task of a finetuning such as `ring/fold0`, or None where no task has that name."""
         return self.tasks.get(fit.partition("/")[0])
+
+    def fit_in_task(self, fit):
+        """The name of a finetuning within its task, such as `fold0` for `ring/fold0`."""
+        return fit.partition("/")[2]
 
     def training_of(self, fit):
         """What a finetuning depends on besides its galaxies and the model that it starts from.

@@ -110,11 +110,14 @@ def fit_names(task):
 
     Returns:
         A list of text: with folds `fold0`, …; without, "" and `labels{count}-{seed}-{finetuned or scratch}`
-        for each of `label_counts`.
+        for each of `label_counts`. With `compare_scratch`, each fold also as `fold0-scratch`, and "" as
+        `all-scratch`.
     """
+    scored = [f"fold{number}" for number in range(task["folds"])] if task["folds"] else [""]
+    names = scored + [f"{name or 'all'}-scratch" for name in scored if task["compare_scratch"]]
     if task["folds"]:
-        return [f"fold{number}" for number in range(task["folds"])]
-    return [""] + [
+        return names
+    return names + [
         f"labels{count}-{seed}-{start}"
         for count in task["label_counts"]
         for seed in range(task["label_count_seeds"])
@@ -123,7 +126,7 @@ def fit_names(task):
 
 
 def is_scored(fit):
-    """Whether a finetuning counts for the scores of a task; one on only some of the labels does not.
+    """Whether a finetuning's model is to be used: it is not from scratch for comparison, nor of few labels.
 
     Args:
         fit: its name, from `fit_names`.
@@ -131,7 +134,7 @@ def is_scored(fit):
     Returns:
         bool.
     """
-    return label_count_of(fit) is None
+    return label_count_of(fit) is None and not fit.endswith("-scratch")
 
 
 def label_count_of(fit):

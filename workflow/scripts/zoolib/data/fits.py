@@ -41,8 +41,8 @@ def cut_fit(catalog, fit, where):
         catalog: `Catalog` whose table has `part`: with folds the number of the fold, else 0 for train, 1
             for val and 2 for test; its metadata have `labels`, `folds` and `balance`.
         fit: name of the finetuning. `fold0` is tested on part 0 and stopped by part 1, and so on around the
-            folds; `labels50-1-…` has 50 labels, chosen by the seed 1 from train and val: those of val count
-            too, because they decide when training stops.
+            folds; `fold0-scratch` too. `labels50-1-…` has 50 labels, chosen by the seed 1 from train and
+            val: those of val count too, because they decide when training stops.
         where: what error messages call the task.
 
     Returns:
@@ -124,7 +124,7 @@ def _parts_of(fit, folds):
     """Numbers of the parts that are train, val and test."""
     if not folds:
         return [0], [1], [2]
-    test = int(fit.removeprefix("fold"))
+    test = int(fit.removeprefix("fold").removesuffix("-scratch"))
     val = (test + 1) % folds
     return [part for part in range(folds) if part not in (test, val)], [val], [test]
 

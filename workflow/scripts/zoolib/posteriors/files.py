@@ -11,10 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from zoolib.config.labels import Label
 from zoolib.config.trees import DecisionTree
 from zoolib.job.logs import UserError, check_machine, log, progress, whole
-from zoolib.job.provenance import hash_of
-from zoolib.posteriors import recalibration
+from zoolib.posteriors import label_calibration, recalibration
+from zoolib.posteriors.described import check_described, checksum, unreadable
 from zoolib.posteriors.parts import (
     DAMAGED,
     PART,
@@ -73,11 +74,13 @@ class Predictions:
     per_sample: int = 1
     recalibrations: list | None = None
 
-    def blocks(self, size=BLOCK):
+    def blocks(self, size=BLOCK, scatter=True):
         """Read the galaxies in order, a block at a time.
 
         Args:
             size: galaxies in a block.
+            scatter: whether the recalibrated numbers of labels have the scatter of their residuals; without
+                it they differ only as the samples of the model do.
 
         Yields:
             (slice of the galaxies, (galaxies, answers, components) float64, weights (galaxies, questions,
@@ -99,18 +102,34 @@ class Predictions:
                     " missing or broken, so predict it again."
                 )
             weights = None if self.weights is None else self._read_weights(rows)
-            if self.recalibrations:
+            if self.recalibrations and self.tree:
                 stored = self.per_sample // recalibration.pieces(self.recalibrations)
                 values, weights, _ = recalibration.apply(
                     self.recalibrations, values, weights, self.tree, stored
                 )
+            elif self.recalibrations:
+                members = self.recalibrations
+                members = members if scatter else label_calibration.tempered_only(members)
+                values = label_calibration.apply(members, values, self.named_labels)
             yield rows, values, weights
 
     @property
+    def named_labels(self):
+        """The list of `Label` that the predictions are for; None if the file does not name them."""
+        return [Label.from_dict(label) for label in self.labels] if self.labels else None
+
+    @property
+    def bounds(self):
+        """Lowest and highest possible values (columns,) of recalibrated labels; None without any."""
+        if self.tree or not self.recalibrations:
+            return None
+        return label_calibration.bounds_of(self.recalibrations, self.named_labels)
+
+    @property
     def recalibrated(self):
-        """{question: the kind of correction of each member}; {} if no member has a recalibration."""
+        """{question or label: the kind of correction of each member}; {} if no member has a recalibration."""
         found = self.recalibrations or []
-        names = [question.name for question in self.tree.questions] if found else []
+        names = dict.fromkeys(name for one in found for name in one or {})
         return {name: [one[name]["kind"] if one else "leave" for one in found] for name in names}
 
     def _read_weights(self, rows):
@@ -137,12 +156,13 @@ class Predictions:
                 f" ({reason}); this file, or its part in chunks/, is damaged: delete it and predict again."
             ) from None
 
-    def map(self, function, threads=1):
+    def map(self, function, threads=1, scatter=True):
         """Apply a function to all galaxies, a block at a time.
 
         Args:
             function: called with what `blocks` yields, (slice of the galaxies, values, weights).
             threads: blocks that are in memory, and processed, at once.
+            scatter: as for `blocks`.
 
         Yields:
             The results of the function, in the order of the galaxies.
@@ -150,7 +170,7 @@ class Predictions:
         Raises:
             UserError: see `blocks`.
         """
-        blocks = self.blocks()
+        blocks = self.blocks(scatter=scatter)
         with ThreadPoolExecutor(threads) as pool:
             while some := list(itertools.islice(blocks, threads)):
                 yield from pool.map(lambda block: function(*block), some)
@@ -191,7 +211,7 @@ def open_predictions(path, recalibrations=None, pooled=True):
             raise UserError(f"{path}: the predictions are damaged ({reason}); predict again.") from None
         if recalibrations:
             found = recalibration.of_predictions(recalibrations, opened, attributes(file), pooled)
-            several = opened.per_sample * recalibration.pieces(found)
+            several = opened.per_sample * (recalibration.pieces(found) if opened.tree else 1)
             opened = replace(opened, recalibrations=found, per_sample=several)
         yield opened
 
@@ -281,7 +301,7 @@ def describe_posteriors(
         about |= {"recalibrated": json.dumps(opened.recalibrated)} if opened.recalibrated else {}
         part = part_of(opened.values.file)
         about |= {"part": json.dumps({name: part[name] for name in PART if name in part})}
-        about |= {"checksum": _checksum(about, empty.schema.names)}
+        about |= {"checksum": checksum(about, empty.schema.names)}
         schema = empty.schema.set(0, pa.field("id_str", pa.string())).with_metadata(about)
         with (
             pq.ParquetWriter(partial, schema, write_page_checksum=True) as writer,
@@ -312,39 +332,15 @@ def read_described(parts, columns=None):
         try:
             names = None if columns is None else ["id_str", *columns]
             tables.append(pq.read_table(part, columns=names, page_checksum_verification=True))
-            described[part] = _check_described(part, pq.read_schema(part))
+            described[part] = check_described(part, pq.read_schema(part))
         except (OSError, ValueError, pa.ArrowException) as error:
-            raise _unreadable(part, error) from None
+            raise unreadable(part, error) from None
     if len(parts) > 1:
         check_together(described)
     about = tables[0].schema.metadata
     tree = DecisionTree.from_dict(json.loads(about[b"tree"]), parts[0]) if b"tree" in about else None
     table = pa.concat_tables(tables).to_pandas()
     return table, {"tree": tree, "credible_level": float(about[b"credible_level"])}
-
-
-def _check_described(path, schema):
-    """Check the schema of a flat catalogue; returns which part it is, and all that the parts must share."""
-    about = schema.metadata
-    if not about or b"credible_level" not in about or "id_str" not in schema.names:
-        raise UserError(f"{path}: was not written by this project's describe_posteriors; predict again.")
-    about = {name.decode(): value.decode() for name, value in about.items()}
-    if "checksum" in about and about["checksum"] != _checksum(about, schema.names):
-        raise ValueError("its metadata are not those that were written")
-    names = ("kind", "credible_level", "tree", "recalibrated")
-    shared = {name: about.get(name, "") for name in names}
-    return json.loads(about.get("part", "{}")) | shared
-
-
-def _checksum(about, columns):
-    """A hash of the metadata and the columns: Parquet has no checksum of these."""
-    return hash_of([{name: value for name, value in about.items() if name != "checksum"}, list(columns)])
-
-
-def _unreadable(part, error):
-    check_machine(error, part)
-    reason = " ".join(str(error).split())
-    return UserError(f"{part}: cannot be read as a flat catalogue ({reason}); describe the posteriors again.")
 
 
 @contextlib.contextmanager

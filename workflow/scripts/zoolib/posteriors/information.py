@@ -131,6 +131,25 @@ def label_information(values, labels=None):
     return np.stack(found, axis=1)
 
 
+def number_information(values, noise):
+    """Mutual information between a finetuned model and one more measurement of a number for a galaxy.
+
+    For Gaussians it is half the logarithm of the total variance over the variance that remains if the model
+    is known: the samples disagree by the first, and the residuals of validation galaxies scatter by the
+    second (MacKay 1992, https://doi.org/10.1162/neco.1992.4.4.590).
+
+    Args:
+        values: (galaxies, 1, samples), numbers as the model draws them.
+        noise: residual variance; NaN if it is not known.
+
+    Returns:
+        (galaxies, 1) in nats, >= 0; NaN where the noise is not known, or is 0.
+    """
+    if not noise > 0:
+        return np.full((len(values), 1), np.nan)
+    return np.log1p(values.var(axis=2) / noise) / 2
+
+
 def _generator(names, question, seed, place):
     """Random numbers that depend on the galaxy and the question, not on the galaxies beside it."""
     digest = hashlib.sha256(f"{names[place]}\0{question}".encode()).digest()

@@ -14,7 +14,9 @@ from zoolib.posteriors.information import (
     featured_information,
     joint_information,
     label_information,
+    number_information,
 )
+from zoolib.posteriors.label_calibration import noise_of
 from zoolib.posteriors.parts import check_together, part_of
 
 
@@ -25,7 +27,8 @@ def rank_galaxies(parts, output, acquisition="joint", seed=0, threads=1, recalib
         parts: HDF5 files of predictions, one for each chunk, in order.
         output: CSV to write: rank (1 has the most information), id_str, information (nats), and for `joint`
             `{question}_information`, whose sum it is. Several labels have `{label}_information` in the same
-            way; votes among them have their questions'. It is blank for numbers, which have no probabilities.
+            way; votes among them have their questions'. It is blank for numbers without a recalibration,
+            which says how much they scatter.
         acquisition: `joint` (see `information.joint_information`) or `paper` (see
             `information.featured_information`). Labels have only one kind of information.
         seed: of the run.
@@ -46,7 +49,7 @@ def rank_galaxies(parts, output, acquisition="joint", seed=0, threads=1, recalib
                 # The information is the disagreement of samples, so they stay apart.
                 with open_predictions(part, recalibrations, pooled=False) as opened:
                     measure = _measure(opened, acquisition, seed)
-                    for names, found, errors in opened.map(measure, threads):
+                    for names, found, errors in opened.map(measure, threads, scatter=False):
                         simulated[:] = (
                             simulated[0] + (errors > 0).sum(),
                             max(simulated[1], errors.max(initial=0)),
@@ -118,16 +121,19 @@ def _of_each(opened, values, names, seed):
     """Information on labels of different kinds, with its standard errors; (galaxies, columns) each."""
     found, errors = [], []
     # A file that does not name its labels has numbers.
-    of_labels = by_label(_labels(opened), values) if opened.labels else [(None, values)]
-    for label, of_label in of_labels:
+    labels = opened.named_labels
+    of_labels = by_label(labels, values) if labels else [(None, values)]
+    noises = noise_of(opened.recalibrations, labels) if labels else [np.nan]
+    for (label, of_label), noise in zip(of_labels, noises, strict=True):
         if label and label.kind == "votes":
             information, error = joint_information(of_label, label.tree, names, seed=seed)
         elif label and label.kind in CLASSIFICATIONS:
             information = label_information(of_label, [label])
             error = np.zeros_like(information)
         else:
-            # Information is about probabilities.
-            information, error = np.full((len(names), 1), np.nan), np.zeros((len(names), 1))
+            # Without named labels the columns are unknown numbers.
+            information = number_information(of_label[:, :1], noise)
+            error = np.zeros_like(information)
         found.append(information)
         errors.append(error)
     return np.concatenate(found, axis=1), np.concatenate(errors, axis=1)

@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from zoolib.job.logs import UserError, check_machine
+from zoolib.posteriors import label_calibration
 
 # Components that replace one in a spread.
 SPREAD = 3
@@ -111,13 +112,14 @@ def pieces(recalibrations):
     return max((len(one["factors"]) for found in recalibrations for one in (found or {}).values()), default=1)
 
 
-def beside(folders, models, tree):
+def beside(folders, models, tree, labels=None):
     """The `recalibration.json` files in the folders of models, and that of the ensemble which they are.
 
     Args:
         folders: of the models.
         models: the hash of each.
-        tree: their `DecisionTree`.
+        tree: their `DecisionTree`; None if they are of labels.
+        labels: a list of `Label`, those of finetuned models.
 
     Returns:
         A list of paths. The file of an ensemble counts if it is beside all folders and of just these models.
@@ -126,7 +128,7 @@ def beside(folders, models, tree):
     parents = {Path(folder).resolve().parent for folder in folders}
     found = [path for path in paths if path.is_file()]
     if len(folders) > 1 and len(parents) == 1 and (own := parents.pop() / NAME).is_file():
-        about = _read(own, tree)
+        about = _read(own, tree, labels)
         found += [own] if sorted(about.get("models", ())) == sorted(models) else []
     return found
 
@@ -147,38 +149,41 @@ def of_predictions(paths, opened, about, pooled=True):
         UserError: see `of_members`; or the predictions are no concentrations, or do not name their models.
     """
     models = json.loads(about.get("each_model", "null"))
-    if models is None or opened.kind != "concentrations":
+    labels = opened.named_labels
+    if models is None or not (opened.kind == "concentrations" if opened.tree else labels):
         what = "does not say which models it is of" if models is None else f"has {opened.kind}"
         raise UserError(
             f"{opened.path}: {what}, so {paths[0]} cannot be applied to it; predict again with this version"
             " and a model of a tree, or set predict.recalibrate to false."
         )
-    found = of_members(paths, models, opened.tree, opened.path)
-    if not pooled:
+    found = of_members(paths, models, opened.tree, opened.path, labels)
+    if opened.tree and not pooled:
         members = [found_of or {} for found_of in found]
         found = [{name: {**one, "pooled": False} for name, one in member.items()} for member in members]
     return found
 
 
-def of_members(paths, models, tree, origin):
+def of_members(paths, models, tree, origin, labels=None):
     """Read the recalibrations of an ensemble, and find the member that each one belongs to.
 
     Args:
         paths: files `recalibration.json` of members and of the ensemble, in any order; members without one
             stay as they are.
         models: the hash of each member, `predict.identity_of`.
-        tree: the `DecisionTree` of the members.
+        tree: the `DecisionTree` of the members; None if they are of labels.
         origin: what the members are, in messages.
+        labels: a list of `Label`, those of finetuned members.
 
     Returns:
-        A list for `apply`, one entry a member; None without any file.
+        A list for `apply`, or without a tree for `label_calibration.apply`, one entry a member; None without
+        any file.
 
     Raises:
         UserError: a file is damaged, or belongs to a model that is no member, or to another ensemble.
     """
     found, factor = {}, 1.0
     for path in paths:
-        about = _read(path, tree)
+        about = _read(path, tree, labels)
         if "factor" in about:
             if sorted(about["models"]) != sorted(models):
                 raise UserError(
@@ -192,10 +197,10 @@ def of_members(paths, models, tree, origin):
             raise UserError(
                 f"{path}: belongs to another model.keras (its hash is {about['model']}) than {origin}"
                 f" ({', '.join(map(str, models))}); if this run trains the model, type the same command with"
-                " --forcerun recalibrate_member; if not, delete this file or copy the one that belongs to the"
-                " model, or set predict.recalibrate to false."
+                " --forcerun recalibrate_member recalibrate_task; if not, delete this file or copy the one"
+                " that belongs to the model, or set predict.recalibrate to false."
             )
-        found[about["model"]] = about["questions"]
+        found[about["model"]] = about["questions" if tree else "labels"]
     if factor != 1:
         left = {question.name: LEFT for question in tree.questions}
         of_models = {model: found.get(model, left) for model in models}
@@ -205,11 +210,11 @@ def of_members(paths, models, tree, origin):
     return [found.get(model) for model in models] if paths else None
 
 
-def _read(path, tree):
+def _read(path, tree, labels):
     """The content of a `recalibration.json`, checked so far that `apply` can use it."""
     try:
         about = json.loads(Path(path).read_text())
-        if "factor" in about:
+        if tree and "factor" in about:
             if not (isinstance(about["factor"], float) and 0 < about["factor"] < np.inf):
                 raise ValueError("'factor' is no number above 0")
             if not all(isinstance(model, str) for model in about["models"]):
@@ -217,7 +222,9 @@ def _read(path, tree):
             return about
         if not isinstance(about["model"], str):
             raise ValueError("'model' is no text")
-        for question in tree.questions:
+        if not tree:
+            label_calibration.check(about["labels"], labels)
+        for question in tree.questions if tree else ():
             one = about["questions"][question.name]
             factors, added = (np.array(one[key], float) for key in ("factors", "added"))
             if not isinstance(one.get("pooled", False), bool):
@@ -228,8 +235,9 @@ def _read(path, tree):
     except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         check_machine(error, path)
         reason = " ".join(str(error).split()) + " is missing" * isinstance(error, KeyError)
+        what = f"the tree '{tree.name}'" if tree else " and ".join(f"'{label.name}'" for label in labels)
         raise UserError(
-            f"{path}: cannot be read as a recalibration of the tree '{tree.name}' ({reason}); delete it, and"
-            " if this run trains the model, type the same command again."
+            f"{path}: cannot be read as a recalibration of {what} ({reason}); delete it, and if this run"
+            " trains the model, type the same command again."
         ) from None
     return about

@@ -179,7 +179,8 @@ def describe(id_str, values, about, credible_level, cuts=(), weights=None):
         values: (galaxies, answers, components).
         about: attributes kind (`concentrations`, `probabilities`, `values` or `mixed`), tree (a
             `DecisionTree`, its plain values, or None for labels) and columns (names of the answers); where
-            the kind is `mixed` also labels (plain values of each `Label`).
+            the kind is `mixed` also labels (plain values of each `Label`); where labels are recalibrated also
+            bounds (lowest and highest value of each column).
         credible_level: mass of the intervals, between 0 and 1.
         cuts: `DecisionTree.cuts` to apply.
         weights: (galaxies, questions, components), >= 0, with the sum 1; None if all components are equal.
@@ -193,6 +194,9 @@ def describe(id_str, values, about, credible_level, cuts=(), weights=None):
     values = np.asarray(values, dtype=float)
     fractions = mean_fractions(values, tree, weights) if tree else values.mean(axis=2)
     ends = both_intervals(values, tree, credible_level, about.kind, weights)
+    if not tree and getattr(about, "bounds", None):
+        # The mean of the components is what the model predicts; only what is shown ends at the bounds.
+        fractions, *ends = (np.clip(numbers, *about.bounds) for numbers in (fractions, *ends))
     of_answers = {
         "_fraction" if tree else "": fractions,
         **dict(zip(("_low", "_high", "_hd_low", "_hd_high"), ends, strict=True)),
@@ -213,7 +217,10 @@ def _describe_mixed(id_str, values, about, credible_level, cuts):
     """The columns of all labels, as `describe` makes them for a model of each label alone."""
     tables = []
     for label, of_label in by_label([Label.from_dict(content) for content in about.labels], values):
-        own = SimpleNamespace(kind=kind_of_outputs([label]), tree=label.tree, columns=label.outputs)
+        here = [about.columns.index(column) for column in label.outputs]
+        bounds = getattr(about, "bounds", None)
+        own = {"bounds": bounds and [ends[here] for ends in bounds], "tree": label.tree}
+        own = SimpleNamespace(kind=kind_of_outputs([label]), columns=label.outputs, **own)
         tables.append(describe(id_str, of_label, own, credible_level, cuts))
     return pd.concat([tables[0], *(table.drop(columns="id_str") for table in tables[1:])], axis=1)
 

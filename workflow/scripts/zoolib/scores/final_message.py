@@ -26,7 +26,7 @@ def final_message(overlay, path):
     (task,) = overlay["finetune"]["tasks"]
     run, name = overlay["run"], task["name"]
     folder = f"results/{run}/evaluate/{name}"
-    scores = pd.read_csv(f"{folder}/scores.csv")
+    scores, advice = (pd.read_csv(f"{folder}/{table}.csv") for table in ("scores", "advice"))
     test = scores[scores["split"] == "test"]
     model = f"results/{run}/finetune/{name}"
     lines = [
@@ -34,6 +34,7 @@ def final_message(overlay, path):
         "",
         *_scored(test),
         *_unlike(run, name),
+        *(f"WARNING: {sentence}" for sentence in advice["advice"]),
         "",
         f"{_figure(task)}: {folder}/confusion.png; curves and a gallery are in the same folder.",
         f"To see everything on one page: make report CONFIG={path}",
@@ -60,8 +61,9 @@ def _scored(test):
     """The scores on test galaxies; those of several labels, or of the questions of a tree, one by one."""
     count, labels = test["galaxies"].max(), test["label"].unique()
     lines = [
-        f"Scores on {count} galaxies that the model has not seen:",
-        f"  {'score':<20}{'value':>8}   {'68 % interval':<16}{'one answer for all':>20}",
+        f"Scores on {count} galaxies that the model has not seen, beside those of one answer for all and of a"
+        " linear probe (a regression on the frozen features):",
+        f"  {'score':<20}{'value':>8}   {'68 % interval':<16}{'one answer':>12}{'linear probe':>14}",
     ]
     for label in labels:
         rows = test[test["label"] == label]
@@ -74,7 +76,10 @@ def _scored(test):
                 if key not in ABOUT and not isinstance(value, str)
             }
             interval = found["low_68"] and f"{found['low_68']} to {found['high_68']}"
-            lines.append(f"  {row['score']:<20}{found['value']:>8}   {interval:<16}{found['constant']:>20}")
+            lines.append(
+                f"  {row['score']:<20}{found['value']:>8}   {interval:<16}{found['constant']:>12}"
+                f"{found['probe']:>14}"
+            )
     return lines
 
 

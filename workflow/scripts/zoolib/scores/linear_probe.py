@@ -5,7 +5,9 @@ of the central view; they are scaled, and a logistic or ridge regression learns 
 regularised is chosen by cross-validation.
 """
 
+import json
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -38,16 +40,18 @@ STRENGTHS = (0.0, 9.0)
 BLOCK = 128
 
 
-def probe_task(galaxies, model, fits, output):
+def probe_task(galaxies, model, fits, abouts, output):
     """Fit a probe for each finetuning of a task, on the galaxies whose labels the finetuning sees.
 
-    The features of all galaxies are computed once. A finetuning from scratch has the same probe as the one
-    from the pretrained model, so it is left out.
+    The features of all galaxies are computed once for each way in which the finetunings scale pixels. A
+    finetuning from scratch has the same probe as the one from the pretrained model, so it is left out.
 
     Args:
         galaxies: `galaxies.parquet` of the task.
         model: folder of the model that the task starts from.
         fits: names of the finetunings, "" or e.g. "fold0".
+        abouts: {name of a finetuning on all labels: its `model.json`}; one on some labels has the pixels of
+            the finetuning on all of them.
         output: Parquet to write: id_str, fit, and for each output of the labels what the probe gives: a
             probability, a number, or a concentration. One row for each galaxy and finetuning.
 
@@ -56,43 +60,56 @@ def probe_task(galaxies, model, fits, output):
     """
     catalog = read_catalog(galaxies)
     labels = [Label.from_dict(label) for label in catalog.about["labels"]]
-    features = _features_of(catalog, model)
-    if not np.isfinite(features).all():
-        raise UserError(
-            f"{model}: gives features that are no numbers for some galaxies of {galaxies}; start from another"
-            " model."
-        )
-    names, tables = pd.Index(catalog.table["id_str"]), []
+    columns = [column for label in labels for column in label.outputs]
+    pixels = {name: _pixels_of(path) for name, path in abouts.items()}
+    names, features, tables = pd.Index(catalog.table["id_str"]), {}, []
     for name in fits:
         if name.endswith("-scratch"):
             continue
-        cut = cut_fit(catalog, name, str(galaxies))
+        scaled = pixels[name if name in pixels else ""]
+        if scaled not in features:
+            features[scaled] = _features_of(catalog, model, scaled, galaxies)
+        found, cut = features[scaled], cut_fit(catalog, name, str(galaxies))
         known = pd.concat([cut["train"].table, cut["val"].table], ignore_index=True)[:MOST]
         where = f"{galaxies}{', ' * bool(name)}{name}"
-        probe = fit_probe(features[names.get_indexer(known["id_str"])], labels, known, where)
-        columns = [column for label in labels for column in label.outputs]
-        table = pd.DataFrame(probe(features), columns=columns).astype(np.float32)
+        probe = fit_probe(found[names.get_indexer(known["id_str"])], labels, known, where)
+        table = pd.DataFrame(probe(found), columns=columns).astype(np.float32)
         tables.append(catalog.table[["id_str"]].assign(fit=name).join(table))
-        log.info("%s: a linear probe of %d features, from %d galaxies", where, features.shape[1], len(known))
+        log.info("%s: a linear probe of %d features, from %d galaxies", where, found.shape[1], len(known))
     with whole(output) as partial:
         pd.concat(tables, ignore_index=True).to_parquet(partial, index=False)
 
 
-def _features_of(catalog, model):
+def _pixels_of(path):
+    """(mean, std) by which a finetuned model scales pixels; None where the network does it in another way."""
+    found = json.loads(Path(path).read_text())["image"].get("normalise")
+    return found and (tuple(found["mean"]), tuple(found["std"]))
+
+
+def _features_of(catalog, model, scaled, galaxies):
     """What a model's backbone makes of the central view of each galaxy, (galaxies, features)."""
     # Scores do not need Keras, which takes 7 s to import.
     import keras
 
     from zoolib.learning import datasets, models
     from zoolib.learning.augment import augmentation_of
+    from zoolib.learning.normalise import set_normalise
 
     start = models.load_model(model)
+    if scaled:
+        set_normalise(start.backbone, *scaled, f"{model}, normalise")
     backbone = keras.Model(start.backbone.inputs, start.backbone.outputs)
     # XLA is several times slower on a CPU.
     backbone.compile(jit_compile=False)
     store = datasets.from_catalog([catalog.table], [], start.about["image"])
     with datasets.images_read(store):
-        return datasets.features(backbone, store, augmentation_of(start.about), BLOCK)[0]
+        features = datasets.features(backbone, store, augmentation_of(start.about), BLOCK)[0]
+    if not np.isfinite(features).all():
+        raise UserError(
+            f"{model}: gives features that are no numbers for some galaxies of {galaxies}; start from another"
+            " model."
+        )
+    return features
 
 
 def fit_probe(features, labels, table, where):

@@ -12,6 +12,7 @@ from zoolib.config.labels import Label
 from zoolib.data.catalogs import read_catalog
 from zoolib.data.fits import cut_fit
 from zoolib.data.locations import PLACES
+from zoolib.data.tables import read_table
 from zoolib.job.logs import UserError, whole
 from zoolib.posteriors.files import open_predictions
 from zoolib.posteriors.unseen import check_unseen
@@ -21,8 +22,8 @@ from zoolib.scores.questions import question_losses, relevant, votes_of
 
 # The most important split comes first.
 SPLITS = ("test", "val", "train")
-# Mass of the central interval of the samples whose coverage is scored.
-COVERED = 0.9
+# Masses of the central intervals whose coverage is scored.
+COVERED = (0.5, 0.8, 0.9, 0.95)
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,8 @@ class Outcome:
             return metrics.multiclass_scores(self.truth, self.predicted, weights)
         if self.kind == "regression":
             scores = metrics.regression_scores(self.truth, self.predicted[:, 0], weights)
-            covered = metrics.coverage(self.ranks, COVERED)
-            return {**scores, f"coverage_{COVERED * 100:.0f}": metrics.weighted_mean(covered, weights)}
+            shares = {f"coverage_{level * 100:.0f}": metrics.coverage(self.ranks, level) for level in COVERED}
+            return scores | {name: metrics.weighted_mean(share, weights) for name, share in shares.items()}
         loss = {"log_loss": metrics.weighted_mean(self.losses, weights)}
         if not self.classes:
             return loss
@@ -103,37 +104,41 @@ class Outcome:
         )
 
 
-def read_fits(galaxies, predictions, splits=SPLITS):
+def read_fits(galaxies, predictions, splits=SPLITS, beside=None):
     """Put the predictions of the fits of a task next to the labels of the galaxies.
 
     Args:
         galaxies: `galaxies.parquet` of the task.
         predictions: {name of a fit: its HDF5 of predictions}.
         splits: names of the splits to read.
+        beside: {name of a fit: what there is of recalibration (its `recalibration.json`), probe (Parquet of
+            `linear_probe.probe_task`, name of the fit in it) and scratch (the predictions of the same
+            training from random weights)}, or None.
 
     Returns:
         (list of `Label`; table with one row for each galaxy of each fit: id_str, where the image is,
         split, fit, the targets of the labels, `{output}_predicted` and `{output}_spread`,
-        `{label}_rank_low` and `_high` of regressions, `{question}_nats` and `all_nats` of votes; the same
-        table with the predictions of the constant predictor).
+        `{label}_rank_low` and `_high` of regressions, `{question}_nats` and `all_nats` of votes; {"constant":
+        the same table with the predictions of the constant predictor; and where they are given "as_trained":
+        before the recalibration, "probe": of the linear probe, "scratch": from random weights}).
 
     Raises:
-        UserError: the predictions are for labels that the galaxies do not have, or for none of the galaxies,
-            or a model has learned from galaxies of test.
+        UserError: predictions for other labels or galaxies, or of a model that learned from galaxies of test.
     """
-    catalog, tables, constants = read_catalog(galaxies), [], []
+    catalog, tables, others = read_catalog(galaxies), [], {"constant": []}
     for name, path in predictions.items():
-        with open_predictions(path) as opened:
-            labels = labels_of(opened)
-            blocks = [(values, weights) for _, values, weights in opened.blocks()]
-            values = np.concatenate([values for values, _ in blocks])
-            weighted = blocks[0][1] is not None
-            weights = np.concatenate([weights for _, weights in blocks]) if weighted else None
+        given = (beside or {}).get(name, {})
+        own = given.get("recalibration")
+        with open_predictions(path, [own] if own else None) as opened:
+            labels, bounds = labels_of(opened), opened.bounds
+            values, weights = _all(opened)
             positions = pd.Index(opened.id_str)
             _check_labels(catalog.table, labels, galaxies)
             cut = cut_fit(catalog, name, str(galaxies))
             rows = positions.get_indexer(cut["test"].table["id_str"])
             check_unseen(opened, rows[rows >= 0])
+        drawn = {"as_trained": path if own else None, "scratch": given.get("scratch")}
+        drawn = {other: _all_of(source, positions) for other, source in drawn.items() if source}
         for split in splits:
             table = cut[split].table
             rows = positions.get_indexer(table["id_str"])
@@ -141,20 +146,44 @@ def read_fits(galaxies, predictions, splits=SPLITS):
             targets = list(dict.fromkeys(column for label in labels for column in label.targets))
             table = table[["id_str", *PLACES, "split", "fit", *targets]]
             here = rows[rows >= 0]
-            shares = None if weights is None else weights[here]
-            predicted = _predicted(labels, table, values[here], opened.kind, shares)
-            # The constant predictor gives concentrations, whatever the head of the model.
-            trivial = _constants(labels, cut["train"].table, len(table))
-            trivial = _predicted(labels, table, trivial, "concentrations")
+            predicted = _predicted(labels, table, _some(values, weights, here), opened.kind, bounds)
             tables.append(pd.concat([table, predicted], axis=1))
-            constants.append(pd.concat([table, trivial], axis=1))
+            compared = {"constant": (_constants(labels, cut["train"].table, len(table)), None)}
+            if "probe" in given:
+                compared["probe"] = read_probe(*given["probe"], labels, table["id_str"]), None
+            compared |= {other: _some(*numbers, here) for other, numbers in drawn.items()}
+            for other, numbers in compared.items():
+                # The constant predictor and the probe give concentrations, whatever the head of the model.
+                kind = opened.kind if other in drawn else "concentrations"
+                columns = _predicted(labels, table, numbers, kind)
+                others.setdefault(other, []).append(pd.concat([table, columns], axis=1))
     table = pd.concat(tables, ignore_index=True)
     if table.empty:
         raise UserError(
             f"{path}: none of the galaxies of {galaxies} ({splits[-1]}) is predicted in it; predict the task"
             " again."
         )
-    return labels, table, pd.concat(constants, ignore_index=True)
+    return labels, table, {other: pd.concat(found, ignore_index=True) for other, found in others.items()}
+
+
+def _all_of(path, positions):
+    """All numbers of other predictions of the same galaxies, in their order; see `_all`."""
+    with open_predictions(path) as opened:
+        rows = pd.Index(opened.id_str).get_indexer(positions)
+        if (rows < 0).any():
+            raise UserError(f"{path}: has other galaxies than the predictions beside it; predict both again.")
+        return _some(*_all(opened), rows)
+
+
+def _all(opened):
+    """All numbers of some predictions: values, and weights or None."""
+    blocks = [(values, weights) for _, values, weights in opened.blocks()]
+    values = np.concatenate([values for values, _ in blocks])
+    return values, None if blocks[0][1] is None else np.concatenate([weights for _, weights in blocks])
+
+
+def _some(values, weights, rows):
+    return values[rows], None if weights is None else weights[rows]
 
 
 def labels_of(opened):
@@ -245,9 +274,9 @@ def _check_labels(table, labels, path):
             )
 
 
-def _predicted(labels, catalog, values, kind, weights=None):
+def _predicted(labels, catalog, numbers, kind, bounds=None):
     """Columns for a table: mean and spread of the components, and what else the scores of a label need."""
-    found, begin = {}, 0
+    (values, weights), found, begin = numbers, {}, 0
     for label in labels:
         here = values[:, begin : begin + len(label.outputs)]
         begin += len(label.outputs)
@@ -261,6 +290,8 @@ def _predicted(labels, catalog, values, kind, weights=None):
                 of_answers = np.repeat(weights, [len(q.answers) for q in label.tree.questions], axis=1)
         means = (of_answers * shares).sum(axis=2)
         spreads = np.sqrt((of_answers * (shares - means[:, :, None]) ** 2).sum(axis=2))
+        if bounds:
+            means = np.clip(means, *(ends[begin - len(label.outputs) : begin] for ends in bounds))
         for number, name in enumerate(label.outputs):
             found[f"{name}_predicted"] = means[:, number]
             found[f"{name}_spread"] = spreads[:, number]
@@ -278,6 +309,31 @@ def _nats(tree, catalog, values, kind, weights):
     losses = question_losses(tree, catalog[tree.columns].to_numpy(), values, kind, weights)
     found = {f"{q.name}_nats": of_question for q, of_question in zip(tree.questions, losses.T, strict=True)}
     return {**found, "all_nats": losses.sum(axis=1)}
+
+
+def read_probe(path, fit, labels, names):
+    """What the linear probe of a fit gives for some galaxies.
+
+    Args:
+        path: Parquet of `linear_probe.probe_task`.
+        fit: name of the finetuning.
+        labels: a list of `Label`.
+        names: (galaxies,) id_str.
+
+    Returns:
+        (galaxies, outputs of all labels, 1).
+
+    Raises:
+        UserError: the file is of other galaxies, fits or labels.
+    """
+    columns = [column for label in labels for column in label.outputs]
+    table = read_table(path)
+    missing = next((column for column in ("id_str", "fit", *columns) if column not in table), None)
+    found = table if missing else table[table["fit"] == fit].set_index("id_str").reindex(names)[columns]
+    if missing or found.isna().to_numpy().any():
+        what = f"no column '{missing}'" if missing else "not all galaxies"
+        raise UserError(f"{path}: has {what} of the task, so it is another task's; delete it and run again.")
+    return found.to_numpy(float)[:, :, None]
 
 
 def _constants(labels, known, galaxies):
