@@ -12,9 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from pipeline import dry_run
+from pipeline import dry_run, snakemake
 from zoolib import api, finetune
 from zoolib.job.provenance import imported_modules
+from zoolib.learning import models
+from zoolib.learning.blocks import blocks_of
 from zoolib.simulation import survey
 
 EXAMPLES = {
@@ -73,6 +75,32 @@ def test_an_example_is_learned_and_its_model_predicts(repo, demo, monkeypatch, t
         assert abs(values.sum() - 1) < 1e-5
     if name == "regression":
         assert 0 <= values.item() <= 1
+
+
+def test_a_strategy_of_one_s_own_is_used(repo, demo, monkeypatch, tmp_path):
+    """It trains the last two blocks of the backbone and no others; the usual strategy trains none."""
+    monkeypatch.syspath_prepend(repo / "examples")
+    (task,) = yaml.safe_load((repo / "examples/own_strategy.yaml").read_text())["finetune"]["tasks"]
+    start = demo / "train/metrics/0"
+    sources = {"table": demo / "download/rings.csv", "archives": sorted((demo / "download").glob("*.zip"))}
+    blocks, trained, freeze_others = blocks_of(models.load_model(start).backbone), [], finetune.set_trainable
+
+    def watched(backbone, names, batchnorm=False):
+        trained.append(set(names))
+        freeze_others(backbone, names, batchnorm)
+
+    monkeypatch.setattr(finetune, "set_trainable", watched)
+    given = {**task, **sources, "pretrained": start, "epochs": 1, "samples": 2}
+    api.finetune(**given | {"strategy": task["strategy"] | {"each": 1}}, folder=tmp_path / "own")
+    # At the end of a finetuning all layers are set free again.
+    everything = {name for block in blocks for name in block}
+    own, after = trained[:-1], trained.pop()
+    assert own == [set(), set(blocks[-1]), set(blocks[-1]) | set(blocks[-2])] and everything <= after
+    history = pd.read_csv(tmp_path / "own/history.csv")
+    assert list(history["stage"]) == ["top 0", "top 1", "top 2"]
+    trained.clear()
+    api.finetune(**given | {"strategy": "freeze"}, folder=tmp_path / "usual")
+    assert trained[:-1] == [set()]
 
 
 def _one_image(archive):
@@ -140,6 +168,19 @@ def test_the_commands_of_the_examples_are_planned(repo, tmp_path):
     for line in lines:
         _, shown = dry_run(tmp_path, *line.split()[1:], "--snakefile", repo / "Snakefile")
         assert "finetune_task" in shown and "simulate_record" in shown
+
+
+def test_the_command_of_a_strategy_of_one_s_own_is_planned(repo, tmp_path):
+    line = "PYTHONPATH=examples snakemake finetune --configfile config/demo.yaml examples/own_strategy.yaml"
+    assert line in (repo / "examples/README.md").read_text().splitlines()
+    assert f"#   {line}\n" in (repo / "examples/own_strategy.yaml").read_text()
+    for part in ("config", "examples"):
+        (tmp_path / part).symlink_to(repo / part)
+    words = [*line.split()[2:], "--snakefile", repo / "Snakefile"]
+    _, shown = snakemake(tmp_path, "--dry-run", *words, PYTHONPATH="examples")
+    assert "results/demo/finetune/rings_top_first/model.keras" in shown
+    status, shown = dry_run(tmp_path, *words, check=False)
+    assert status == 1 and re.search("cannot be imported .* fix the name or PYTHONPATH.$", shown, re.M)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
