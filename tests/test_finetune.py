@@ -15,6 +15,7 @@ from finetuned import BRIGHT, run_finetuning, write_labelled
 from labelled import Task, picture
 from zoolib.config.labels import Label
 from zoolib.config.recipes import complete_head
+from zoolib.config.strategies import Stage
 from zoolib.config.trees import DecisionTree
 from zoolib.data.catalogs import Catalog, read_catalog, write_catalog
 from zoolib.data.fits import read_fit
@@ -139,6 +140,39 @@ def test_layer_decay_moves_the_stem_least(labelled, model_folder, tmp_path):
     ratios = np.array(steps[:-1]) / steps[1:]
     assert ratios.min() > 0.05
     assert ratios.max() < 0.2
+
+
+@pytest.mark.parametrize("rates", [{}, {"conv9": 0.5}])
+def test_a_strategy_of_one_s_own_names_layers_that_exist(
+    labelled, model_folder, tmp_path, monkeypatch, rates
+):
+    layers = () if rates else ("conv9",)
+    monkeypatch.setattr(
+        finetuned.LastBlockFast,
+        "stages",
+        lambda self, blocks, task: [Stage("last", layers, 1, 0.1, None, rates)],
+    )
+    expected = (
+        r"finetune.tasks, bright: .* stage 'last' names the layer 'conv9', expected .*such as conv2d\w* "
+    )
+    with pytest.raises(UserError, match=expected):
+        run_finetuning(labelled, model_folder, tmp_path, strategy="finetuned.LastBlockFast")
+    assert not list(tmp_path.rglob("model*"))
+
+
+def test_a_strategy_s_own_optimizer_trains(labelled, model_folder, tmp_path, stages_seen, monkeypatch):
+    built, build = [], fitting.build_optimizer
+    monkeypatch.setattr(
+        fitting, "build_optimizer", lambda *given: built.append((given, build(*given))) or built[-1][1]
+    )
+    strategy = {"name": "adamw_layer_decay", "learning_rate": 0.003, "weight_decay": 0.01, "n_blocks": 2}
+    run_finetuning(labelled, model_folder, tmp_path, strategy=strategy, optimizer="sgd", weight_decay=0.5)
+    (((settings, _, rates), optimizer),) = built
+    assert isinstance(optimizer, keras.optimizers.AdamW)
+    assert settings["learning_rate"] == 0.003 and settings["weight_decay"] == 0.01
+    assert settings["decay_all"] is False
+    assert sorted(set(rates.values())) == [0.75, 1]
+    assert stages_seen == [(CONVOLUTIONS[3:], [], True)]
 
 
 def test_the_history_names_the_stages_and_no_layer_stays_frozen(labelled, model_folder, tmp_path):

@@ -1,17 +1,21 @@
 """Strategies: what each stage trains, by name, and which errors are messages."""
 
 import importlib
+import re
 import shutil
 import sys
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
-from zoolib.config.strategies import find_strategy, fingerprint_of_plans
+from timm_models import load_timm
+from zoolib.config.strategies import find_strategy, fingerprint_of_plans, residual_groups
 from zoolib.job.logs import UserError
-from zoolib.learning.backbones import build_backbone
+from zoolib.learning.backbones import ZOO, build_backbone
 from zoolib.learning.blocks import blocks_of, nested_layers
-from zoolib.learning.optimizers import Plateau, build_optimizer
+from zoolib.learning.optimizers import Plateau, build_optimizer, is_spared
+from zoolib.weights.timm import timm_names
 
 BLOCKS = [["stem", "stem_bn"], ["middle"], ["top", "top_bn"]]
 TASK = {"epochs": 10, "learning_rate": 0.01, "patience": 4}
@@ -50,6 +54,10 @@ def planned(strategy, task=TASK):
             [(set(), 10, 0.01, 4, True), (EVERYTHING, 50, 1e-5, 2, True)],
         ),
         ("layer_decay", [(EVERYTHING, 10, 0.01, 4, True)]),
+        ("adamw_layer_decay", [(EVERYTHING, 10, 1e-4, 4, True)]),
+        ({"name": "adamw_layer_decay", "n_blocks": 2, "learning_rate": 0.1}, [(UPPER, 10, 0.1, 4, True)]),
+        ({"name": "adamw_layer_decay", "n_blocks": 0}, [(set(), 10, 1e-4, 4, True)]),
+        ({"name": "adamw_layer_decay", "n_blocks": 9}, [(EVERYTHING, 10, 1e-4, 4, True)]),
     ],
 )
 def test_what_trains_when(strategy, expected):
@@ -59,6 +67,107 @@ def test_what_trains_when(strategy, expected):
 def test_layer_decay_slows_each_block_below_the_top():
     (stage,) = find_strategy({"name": "layer_decay", "decay": 0.5}).stages(BLOCKS, TASK)
     assert stage.rates == {"top": 0.5, "top_bn": 0.5, "middle": 0.25, "stem": 0.125, "stem_bn": 0.125}
+
+
+def timm_and_torch():
+    try:
+        timm, torch = load_timm()
+    except ImportError as error:
+        pytest.skip(f"torch and timm are only in the environment of make env-parity ({error})")
+    return timm, importlib.import_module("timm.optim"), torch
+
+
+def rates_and_decays_of_timm(name):
+    """({timm's name of a weight: (share of the learning rate, weight decay)}, {the same: its shape})."""
+    timm, optim, _ = timm_and_torch()
+    network = timm.create_model(name, num_classes=0)
+    if hasattr(network, "pos_embed"):
+        # As Zoobot does.
+        network.pos_embed.requires_grad_(False)
+    without = getattr(network, "no_weight_decay", set)()
+    found = {}
+    for group in optim.param_groups_layer_decay(network, 0.05, without, layer_decay=0.75):
+        about = pytest.approx(group["lr_scale"]), group["weight_decay"]
+        found |= {id(weights): about for weights in group["params"]}
+    named = dict(network.named_parameters())
+    rates = {key: found[id(weights)] for key, weights in named.items() if id(weights) in found}
+    return rates, {key: tuple(weights.shape) for key, weights in named.items()}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("resnet18", "convnext_pico", "convnextv2_atto", "efficientnet_b0", "tf_efficientnetv2_b0"),
+        *("vit_tiny_patch16_224", "maxvit_nano_rw_256", "maxvit_rmlp_pico_rw_256"),
+    ],
+)
+def test_groups_of_layers_are_those_of_timm(name):
+    """Weight by weight: does it train, its share of the learning rate, and its weight decay."""
+    expected, shapes = rates_and_decays_of_timm(name)
+    # timm's parameters that are no module's weight or bias are layers of their own.
+    layers = {key: re.sub(r"\.(weight|bias)$", "", key) for key in shapes}
+    if name in ZOO:
+        keras.utils.clear_session()
+        backbone = build_backbone(name, getattr(ZOO[name], "edge", None) or 64, 3)
+        blocks, variables = blocks_of(backbone), {key: one for key, (one, _) in timm_names(backbone).items()}
+    else:
+        # The layers of our backbones have timm's names.
+        blocks = [[layer] for layer in dict.fromkeys(layers.values())]
+        variables = {key: SimpleNamespace(path=f"{layers[key]}/x", shape=shapes[key]) for key in shapes}
+    (stage,) = find_strategy("adamw_layer_decay").stages(blocks, TASK)
+    assert stage.optimizer == "adamw"
+    found = {
+        key: (stage.rates[layer], 0.0 if is_spared(variables[key]) else stage.weight_decay)
+        for key, layer in layers.items()
+        if layer in stage.layers
+    }
+    assert found == expected
+
+
+def test_steps_are_those_of_torch_s_adamw():
+    """A kernel, a bias, a slow kernel and a table of places, by the optimiser and by PyTorch's."""
+    *_, torch = timm_and_torch()
+    random = np.random.default_rng(0)
+    about = {
+        "top": ((3, 2), 1, 0.5),
+        "bias": ((2,), 1, 0),
+        "low": ((2, 2), 0.25, 0.5),
+        "token": ((1, 3), 1, 0),
+    }
+    begun = {name: random.normal(size=shape).astype("float32") for name, (shape, *_) in about.items()}
+    theirs = {name: torch.tensor(value) for name, value in begun.items()}
+    adamw = torch.optim.AdamW(
+        {"params": [theirs[name]], "lr": 0.1 * share, "weight_decay": decay}
+        for name, (_, share, decay) in about.items()
+    )
+    ours = {}
+    for name, value in begun.items():
+        with keras.name_scope("cls_token" if name == "token" else "dense"):
+            ours[name] = keras.Variable(value, name=name)
+    settings = {"learning_rate": 0.1, "epochs": 1, "optimizer": "adamw", "weight_decay": 0.5}
+    rates = {ours[name].path: share for name, (_, share, _) in about.items()}
+    optimizer = build_optimizer(settings | {"decay_all": False}, 1, rates)
+    for _ in range(5):
+        slopes = {name: random.normal(size=value.shape).astype("float32") for name, value in begun.items()}
+        optimizer.apply([keras.ops.convert_to_tensor(slopes[name]) for name in ours], ours.values())
+        for name, slope in slopes.items():
+            theirs[name].grad = torch.tensor(slope)
+        adamw.step()
+    for name, variable in ours.items():
+        # Their epsilons differ: 1e-7 and 1e-8.
+        np.testing.assert_allclose(variable.numpy(), theirs[name], atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("name", "groups"),
+    [("tiny", 5), ("EfficientNetB0", 17), ("ResNet50", 17), ("resnet18", 9), ("convnext_pico", 14)],
+)
+def test_layer_decay_of_adamw_goes_over_residual_blocks(name, groups):
+    keras.utils.clear_session()
+    blocks = blocks_of(build_backbone(name, 64, 3))
+    found = residual_groups(blocks)
+    assert len(found) == groups
+    assert [name for group in found for name in group] == [name for block in blocks for name in block]
 
 
 def test_a_strategy_of_ones_own_is_named_by_its_import_path(tmp_path, monkeypatch):
@@ -128,6 +237,26 @@ def test_an_edit_of_ones_own_strategy_counts_if_it_changes_a_stage(tmp_path, mon
         ),
         ({"name": "two_stage", "blocks": 0}, "blocks is 0, expected a whole number, 1 or more"),
         ({"name": "layer_decay", "decay": 1.5}, "decay is 1.5, expected a number above 0 and at most 1"),
+        (
+            {"name": "adamw_layer_decay", "n_blocks": "two"},
+            "n_blocks is 'two', expected a whole number, 0 or",
+        ),
+        (
+            {"name": "adamw_layer_decay", "layer_decay": 2},
+            "layer_decay is 2, expected a number above 0 and at m",
+        ),
+        (
+            {"name": "adamw_layer_decay", "learning_rate": -1},
+            "learning_rate is -1, expected a number above 0;",
+        ),
+        (
+            {"name": "adamw_layer_decay", "weight_decay": None},
+            "weight_decay is None, expected a number 0 or more;",
+        ),
+        (
+            {"name": "adamw_layer_decay", "decay": 0.5},
+            "has no key 'decay', expected one of name, learning_rate",
+        ),
         ({"name": "unfreeze_milestones", "epochs": [8, 3]}, "expected two increasing numbers of epochs"),
         (
             {"name": "unfreeze_milestones", "blocks": 1, "layers": 2},

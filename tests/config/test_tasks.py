@@ -304,11 +304,15 @@ def test_a_task_does_not_overwrite_the_model_that_it_starts_from(check, tmp_path
 
 @pytest.mark.parametrize(
     ("body", "message"),
-    [("return []", "expected one or more"), ("return blocks[99]", "cannot plan its stages .IndexError")],
+    [
+        ("return []", "expected one or more"),
+        ("return blocks[99]", "cannot plan its stages .IndexError"),
+        ("return [Stage('top', (), 0, 0.1, None)]", "planned a stage of 0 epochs, expected 1 or more"),
+    ],
 )
 def test_a_strategy_of_ones_own_that_plans_nothing(check, tmp_path, monkeypatch, body, message):
     (tmp_path / "own_strategies.py").write_text(
-        "from zoolib.config.strategies import Strategy\n"
+        "from zoolib.config.strategies import Stage, Strategy\n"
         f"class Odd(Strategy):\n    def stages(self, blocks, task):\n        {body}\n"
     )
     monkeypatch.syspath_prepend(tmp_path)

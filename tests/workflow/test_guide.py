@@ -110,7 +110,7 @@ def test_the_guide_s_keys_make_catalogues_and_plan_trainings(repo, inside, tmp_p
         assert len(read_fit(output.galaxies, fits[0])["train"].table) > 15
         assert find_strategy(task["strategy"]).stages(blocks_of(backbone), task)
         seen.add(str(task["strategy"]))
-    assert len(seen) == 7
+    assert len(seen) == 8
 
 
 def test_the_guide_s_files_are_planned_by_its_commands(repo, inside):

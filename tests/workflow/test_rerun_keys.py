@@ -213,6 +213,12 @@ FIRST = {
             f"{RING}.strategy": {"name": "two_stage", "learning_rate": 0.1}
         },
         "finetune.tasks[].strategy.decay": 0.5,
+        **{
+            f"finetune.tasks[].strategy.{key}": {
+                f"{RING}.strategy": {"name": "adamw_layer_decay", key: 0.1},
+            }
+            for key in ("layer_decay", "weight_decay")
+        },
         "finetune.tasks[].scratch": True,
         "finetune.tasks[].train_bn": True,
         "finetune.tasks[].augment": False,

@@ -16,7 +16,7 @@ from zoolib.data.fits import read_fit, repeated, warn_of_grey
 from zoolib.data.learned import learned_from
 from zoolib.data.partition import CLASSIFICATIONS
 from zoolib.job.gpus import check_gpus
-from zoolib.job.logs import log
+from zoolib.job.logs import UserError, log
 from zoolib.job.provenance import hash_of, hash_of_file
 from zoolib.learning import datasets, fitting, models
 from zoolib.learning.augment import augmentation_of
@@ -49,7 +49,7 @@ def finetune_task(galaxies, model, task, seed, job, scratch=False):
             shows what the labels alone can teach.
 
     Raises:
-        UserError: nothing to learn, no such strategy, a model that cannot be read.
+        UserError: nothing to learn, no such strategy or layer, a model that cannot be read.
         Unfinished: the wall time is nearly over; the next call continues.
     """
     check_gpus()
@@ -71,7 +71,9 @@ def finetune_task(galaxies, model, task, seed, job, scratch=False):
     backbone = keras.models.clone_model(start.backbone) if scratch else start.backbone
     statistics = _statistics(labels, catalogs["train"].table)
     strategy = find_strategy("no_freeze" if scratch else task["strategy"])
-    stages = strategy.stages(blocks_of(backbone), task)
+    blocks = blocks_of(backbone)
+    stages = strategy.stages(blocks, task)
+    _check_layers(stages, blocks, task["name"])
     # A strategy of one's own can be edited without another name or argument.
     identity["stages"] = [vars(stage) for stage in stages]
 
@@ -88,6 +90,19 @@ def finetune_task(galaxies, model, task, seed, job, scratch=False):
         return run.network, history, about
 
     fitting.run_training(job, identity, learn)
+
+
+def _check_layers(stages, blocks, task):
+    """A strategy of one's own may name a layer that the backbone does not have."""
+    known = [name for block in blocks for name in block]
+    for stage in stages:
+        strange = next((name for name in [*stage.layers, *stage.rates] if name not in known), None)
+        if strange:
+            raise UserError(
+                f"finetune.tasks, {task}: the strategy's stage '{stage.name}' names the layer '{strange}',"
+                f" expected layers that the backbone has, such as {known[0]} and {known[-1]}; fix the"
+                " strategy's 'stages'."
+            )
 
 
 class _Stages:
@@ -165,7 +180,7 @@ class _Stages:
         """Train one stage; returns the network that was trained, its history and its last weights."""
         set_trainable(self.backbone, stage.layers, self.train_bn)
         settings = {key: self.task[key] for key in OPTIMIZER_KEYS}
-        settings |= {"learning_rate": stage.learning_rate, "epochs": stage.epochs, "patience": stage.patience}
+        settings |= stage.settings
         if stage.layers or self.train_bn or self.task["augment"]:
             network, batches = self.network, self._of_images()
         else:

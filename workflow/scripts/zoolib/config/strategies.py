@@ -1,12 +1,15 @@
 """Finetuning strategies: which layers of a backbone train, when, and how fast.
 
 The names and meanings are those of Lightning Flash (`freeze`, `no_freeze`, `freeze_unfreeze`,
-`unfreeze_milestones`) and of Zoobot (`two_stage`, `layer_decay`). The head always trains.
+`unfreeze_milestones`) and of Zoobot (`two_stage`, `layer_decay`, `adamw_layer_decay`). The head always
+trains.
 """
 
 import importlib
 import inspect
-from dataclasses import dataclass, field
+import math
+import re
+from dataclasses import dataclass, field, replace
 
 from zoolib.job.logs import UserError
 from zoolib.job.provenance import hash_of
@@ -19,6 +22,18 @@ LAYERS = (
     *("stages.{}.downsample.0", "batch_normalization_{}", "layer{}"),
 )
 MOST_BLOCKS = 20
+# The residual block that a layer belongs to, by timm's names and by those of keras.applications. What is
+# between two blocks, such as ConvNeXt's downsampling, belongs to the block after it.
+RESIDUAL_BLOCK = re.compile(
+    r"^(?:stages\.\d+\.blocks\.\d+|blocks\.\d+(?:\.\d+)?|layer\d+\.\d+|block\d+[a-z]|conv\d+_block\d+)"
+)
+BETWEEN = re.compile(r"^(stages\.\d+)\.downsample")
+# timm takes the stages of a MaxViT as a whole.
+WHOLE_STAGES, STAGE = re.compile(r"^stages\..*\.attn_(?:block|grid)\."), re.compile(r"^stages\.\d+")
+# The last layers of a backbone that are above its blocks; other last layers belong to the last block.
+ABOVE = re.compile(r"^head\.|^fc_norm")
+# Zoobot does not train where the patches of a vision transformer are.
+NEVER_TRAINS = "pos_embed"
 
 
 @dataclass(frozen=True)
@@ -33,6 +48,9 @@ class Stage:
         patience: stop after this number of epochs without a better validation loss; None: never stop early.
         rates: {name of a layer: its learning rate as a share of `learning_rate`}.
         from_best: begin with the best weights so far; False: begin with those of the last epoch.
+        optimizer: `adam`, `adamw` or `sgd`; None: the task's.
+        weight_decay: of all weights but those that `optimizers.is_spared`; None: the task's `weight_decay`,
+            of all weights.
     """
 
     name: str
@@ -42,6 +60,18 @@ class Stage:
     patience: int | None
     rates: dict = field(default_factory=dict)
     from_best: bool = True
+    optimizer: str | None = None
+    weight_decay: float | None = None
+
+    @property
+    def settings(self):
+        """What `optimizers.build_optimizer` is told in place of the task's keys."""
+        found = {key: getattr(self, key) for key in ("learning_rate", "epochs", "patience")}
+        if self.optimizer:
+            found["optimizer"] = self.optimizer
+        if self.weight_decay is not None:
+            found |= {"weight_decay": self.weight_decay, "decay_all": False}
+        return found
 
 
 class Strategy:
@@ -162,15 +192,69 @@ class LayerDecay(Strategy):
     """
 
     def __init__(self, decay=0.75):
-        if isinstance(decay, bool) or not isinstance(decay, int | float) or not 0 < decay <= 1:
-            raise _wrong("decay", decay, "a number above 0 and at most 1")
-        self.decay = decay
+        self.decay = _number("decay", decay, most=1)
 
     def stages(self, blocks, task):
         """One stage; the top block has `decay` times the head's rate, and so on down to the stem."""
         depths = enumerate(reversed(blocks), start=1)
         rates = {name: self.decay**depth for depth, block in depths for name in block}
         return [_stage("everything", blocks, task, rates=rates)]
+
+
+class AdamwLayerDecay(Strategy):
+    """AdamW, with a learning rate that falls from each residual block to the one below it (Zoobot 2.9).
+
+    The groups of layers, their rates and what has weight decay are those of timm's
+    `param_groups_layer_decay`, which Zoobot calls
+    (https://github.com/mwalmsley/zoobot/blob/main/zoobot/pytorch/training/finetune.py).
+    The top group has the rate of the head.
+
+    Args:
+        learning_rate: of the head and of the top of the backbone.
+        layer_decay: a group's learning rate as a share of that of the group above it.
+        weight_decay: of AdamW.
+        n_blocks: how many of the last blocks (stages) train, at most; `all`, or 0 for the head alone.
+    """
+
+    def __init__(self, learning_rate=1e-4, layer_decay=0.75, weight_decay=0.05, n_blocks="all"):
+        self.learning_rate = _number("learning_rate", learning_rate)
+        self.layer_decay = _number("layer_decay", layer_decay, most=1)
+        self.weight_decay = _number("weight_decay", weight_decay, zero=True)
+        self.n_blocks = n_blocks if n_blocks == "all" else _whole("n_blocks", n_blocks, at_least=0)
+
+    def stages(self, blocks, task):
+        """One stage, for `epochs` and `patience` of the task."""
+        count = len(blocks) if self.n_blocks == "all" else min(self.n_blocks, len(blocks))
+        chosen = [[name for name in block if name != NEVER_TRAINS] for block in blocks[len(blocks) - count :]]
+        train = {name for block in chosen for name in block}
+        depths = enumerate(reversed(residual_groups(blocks)))
+        rates = {name: self.layer_decay**depth for depth, group in depths for name in group if name in train}
+        name = "everything" if count == len(blocks) else "top" if count else "head"
+        stage = _stage(name, chosen, {**task, "learning_rate": self.learning_rate}, rates)
+        return [replace(stage, optimizer="adamw", weight_decay=self.weight_decay)]
+
+
+def residual_groups(blocks):
+    """The layers of a backbone in timm's groups for layer decay: stem, residual blocks, what is above.
+
+    Args:
+        blocks: as for `Strategy.stages`.
+
+    Returns:
+        A list of lists of names; the blocks themselves where no name tells a residual block.
+    """
+    names = [name for block in blocks for name in block]
+    pattern = STAGE if any(map(WHOLE_STAGES.match, names)) else RESIDUAL_BLOCK
+    groups = {}
+    for name in names:
+        if (found := BETWEEN.match(name)) and pattern is RESIDUAL_BLOCK:
+            key = f"{found[1]}.blocks.0"
+        elif found := pattern.match(name):
+            key = found[0]
+        else:
+            key = "above" if ABOVE.match(name) else next(reversed(groups), "stem")
+        groups.setdefault(key, []).append(name)
+    return list(groups.values()) if len(groups) > 1 else blocks
 
 
 STRATEGIES = {
@@ -180,6 +264,7 @@ STRATEGIES = {
     "unfreeze_milestones": UnfreezeMilestones,
     "two_stage": TwoStage,
     "layer_decay": LayerDecay,
+    "adamw_layer_decay": AdamwLayerDecay,
 }
 
 
@@ -286,6 +371,14 @@ def _by_epochs(starts, task):
 def _whole(key, value, at_least):
     if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
         raise _wrong(key, value, f"a whole number, {at_least} or more")
+    return value
+
+
+def _number(key, value, most=math.inf, zero=False):
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 <= value <= most or not (value or zero):
+        least = "0 or more" if zero else "above 0"
+        raise _wrong(key, value, f"a number {least}{'' if most == math.inf else f' and at most {most}'}")
     return value
 
 

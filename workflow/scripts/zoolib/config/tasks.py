@@ -287,6 +287,11 @@ def _check_training(task, key):
     if not stages:
         raise wrong(f"{key}.strategy has planned no stages, expected one or more; fix its 'stages'.")
     shortest = min(stage.epochs for stage in stages)
+    if shortest < 1:
+        raise wrong(
+            f"{key}.strategy has planned a stage of {shortest} epochs, expected 1 or more; fix its keys or"
+            " its 'stages'."
+        )
     if task["warmup_epochs"] >= shortest:
         raise wrong(
             f"{key}.warmup_epochs is {task['warmup_epochs']}, expected less than the {shortest} epochs of the"

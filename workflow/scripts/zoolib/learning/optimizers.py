@@ -1,5 +1,7 @@
 """Optimisers: by name, with a schedule, and with a different learning rate for each layer."""
 
+import re
+
 import keras
 import tensorflow as tf
 
@@ -15,6 +17,8 @@ OPTIMIZERS = {
 OPTIMIZER_KEYS = ("optimizer", "schedule", "warmup_epochs", "weight_decay", "clip_norm")
 # Keras's default for AdamW.
 ADAMW_DECAY = 0.004
+# timm's names of tables of places, and of what computes them.
+TABLES = re.compile(r"(?:^|[./])(?:cls_token|pos_embed|relative_position_bias_table|rel_pos\.mlp\.\w+)/")
 # What a plateau leaves of the learning rate: Keras's default.
 PLATEAU_FACTOR = 0.1
 
@@ -25,7 +29,8 @@ def build_optimizer(settings, steps, rates=None):
     Args:
         settings: learning_rate and epochs. Optional: optimizer (a name in `OPTIMIZERS`), schedule
             (`constant`, `cosine` or `plateau`, which also needs `Plateau`), warmup_epochs, weight_decay and
-            clip_norm (of the full gradient).
+            clip_norm (of the full gradient), and decay_all: False leaves what `is_spared` without weight
+            decay.
         steps: batches an epoch.
         rates: {path of a variable: its learning rate as a share of the others'}.
 
@@ -58,9 +63,23 @@ def build_optimizer(settings, steps, rates=None):
     clip = settings.get("clip_norm")
     if clip and tf.distribute.get_strategy().num_replicas_in_sync > 1:
         base = _clipped_together(base)
-    if rates:
-        return _with_rates(base, rates, decay)(rate, weight_decay=0.0, global_clipnorm=clip)
+    decay_all = settings.get("decay_all", True)
+    if rates or not decay_all:
+        layerwise = _layerwise(base, rates or {}, decay, decay_all)
+        return layerwise(rate, weight_decay=0.0, global_clipnorm=clip)
     return base(rate, weight_decay=decay, global_clipnorm=clip)
+
+
+def is_spared(variable):
+    """Whether timm's optimisers have no weight decay for a variable.
+
+    Args:
+        variable: its `path` and its `shape`.
+
+    Returns:
+        True for biases, the gains of normalisations, and tables that say where something is.
+    """
+    return len(variable.shape) < 2 or TABLES.search(variable.path) is not None
 
 
 class Plateau(keras.callbacks.ReduceLROnPlateau):
@@ -111,18 +130,20 @@ def _clipped_together(base):
     return Together
 
 
-def _with_rates(base, rates, decay):
+def _layerwise(base, rates, decay, decay_all):
     class Layerwise(base):
         """Scales steps and decay; Adam would undo a scaling of the gradients."""
 
         def build(self, variables):
             super().build(variables)
             self.rates = [rates.get(variable.path, 1.0) for variable in variables]
+            self.decays = [0.0 if is_spared(one) and not decay_all else decay for one in variables]
 
         def update_step(self, gradient, variable, learning_rate):
-            own = learning_rate * self.rates[self._get_variable_index(variable)]
-            if decay:
-                self.assign_sub(variable, variable * (decay * own))
+            index = self._get_variable_index(variable)
+            own = learning_rate * self.rates[index]
+            if self.decays[index]:
+                self.assign_sub(variable, variable * (self.decays[index] * own))
             super().update_step(gradient, variable, own)
 
     return Layerwise
