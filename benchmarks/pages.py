@@ -1,4 +1,4 @@
-"""What the benchmarks share: the last section of a page of docs/, and the machine that measured it.
+"""What the benchmarks share: a section of a page of docs/, and the machine that measured it.
 
 Importing this module makes zoolib importable.
 """
@@ -38,14 +38,15 @@ def machine(target, packages=("keras", "tensorflow-cpu"), details=()):
 
 
 def write_section(name, title, section):
-    """Replace the last section of a page.
+    """Replace a section of a page; a section that is not there yet becomes the last one.
 
     Args:
         name: of the page, a file of docs/.
-        title: of the section; everything from there on is replaced.
+        title: of the section, which ends where the next one of its level begins.
         section: its lines.
     """
-    page = REPO / "docs" / name
-    heading = f"## {title}\n"
-    text = page.read_text().split(heading)[0]
-    page.write_text(text + heading + "\n" + "\n".join(section) + "\n")
+    page, heading = REPO / "docs" / name, f"## {title}\n"
+    before, _, after = page.read_text().partition(f"\n{heading}")
+    _, following, rest = after.partition("\n## ")
+    text = "\n".join([before.rstrip("\n"), "", heading, *section, ""])
+    page.write_text(text + following + rest)
