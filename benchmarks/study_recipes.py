@@ -84,6 +84,23 @@ class Galaxies:
     checksum: str
 
 
+def stored(run, image):
+    """The test galaxies of a run.
+
+    Args:
+        run: folder of the run.
+        image: the section `image` of its model.
+
+    Returns:
+        (a `datasets.Store`, their id_str).
+    """
+    abouts = sorted((run / "shards" / "test").glob("*.json"))
+    shards = [about.with_suffix(".tfrecord") for about in abouts]
+    store = datasets.from_shards(shards, [read_sidecar(about) for about in abouts], image)
+    names = [name.decode() for ids, *_ in datasets.stored_batches(store, 256) for name in ids.numpy()]
+    return store, names
+
+
 def read_galaxies(run):
     """The test galaxies of a run, as its backbone sees them.
 
@@ -94,10 +111,7 @@ def read_galaxies(run):
         `Galaxies`.
     """
     model = load_model(run / "train" / "metrics" / "0")
-    abouts = sorted((run / "shards" / "test").glob("*.json"))
-    shards = [about.with_suffix(".tfrecord") for about in abouts]
-    store = datasets.from_shards(shards, [read_sidecar(about) for about in abouts], model.about["image"])
-    names = [name.decode() for ids, *_ in datasets.stored_batches(store, 256) for name in ids.numpy()]
+    store, names = stored(run, model.about["image"])
     features, votes = datasets.features(model.backbone, store, model.about["training"]["augmentation"], 256)
     truth = pd.read_parquet(run / "download" / "truth.parquet").set_index("id_str").loc[names]
     votes = pd.DataFrame(votes, names, model.tree.columns)
@@ -206,32 +220,48 @@ def cells(run, tasks, counts, seeds):
 
 def _cell(run, galaxies, label, parts, row):
     """One score, from its file if it has been computed before."""
-    recipe = RECIPES.get(row["recipe"])
-    made_from = hash_of([row, recipe, USUAL, galaxies.checksum])
-    path = run / "cells" / f"{row['task']}-{row['labels']}-{row['seed']}-{made_from}.json"
-    if path.is_file():
-        return json.loads(path.read_text())["score"]
-    features = galaxies.features
-    if recipe:
-        given = learn(recipe, label, features, parts, row["seed"])
-    elif row["recipe"] == "constant":
-        given = constant(label, parts)
-    else:
+    recipe, features = RECIPES.get(row["recipe"]), galaxies.features
+
+    def given():
+        if recipe:
+            return learn(recipe, label, features, parts, row["seed"])
+        if row["recipe"] == "constant":
+            return constant(label, parts)
         seen = pd.concat([parts["train"], parts["val"]], ignore_index=True)
         probe = fit_probe(features.loc[seen["id_str"]].to_numpy("float32"), [label], seen, row["task"])
-        given = probe(features.loc[parts["test"]["id_str"]].to_numpy("float32"))
-    found = score(label, parts["test"][label.targets].to_numpy(float), given)
+        return probe(features.loc[parts["test"]["id_str"]].to_numpy("float32"))
+
+    return remembered(run, [row, recipe, USUAL, galaxies.checksum], label, parts["test"], given)
+
+
+def remembered(run, made_from, label, test, give):
+    """The score of a cell, from its file if it has been computed before.
+
+    Args:
+        run: folder of the run.
+        made_from: what the score depends on besides the labels; the row of the cell first.
+        label: a `Label`.
+        test: the galaxies that are tested on.
+        give: called without arguments for what a model gives for them.
+
+    Returns:
+        float.
+    """
+    row = made_from[0]
+    path = run / "cells" / f"{row['task']}-{row['labels']}-{row['seed']}-{hash_of(made_from)}.json"
+    if path.is_file():
+        return json.loads(path.read_text())["score"]
+    found = score(label, test[label.targets].to_numpy(float), give())
     with whole(path) as partial_path:
         partial_path.write_text(json.dumps({**row, "score": found}) + "\n")
-    print(
-        f"{run.name}, {row['task']}, {row['labels']} labels, seed {row['seed']}, {row['recipe']}: {found:.3f}"
-    )
+    about = f"{row['task']}, {row['labels']} labels, seed {row['seed']}, {row['recipe']}"
+    print(f"{run.name}, {about}: {found:.3f}", flush=True)
     return found
 
 
-def lines_of(table):
+def lines_of(table, names=("constant", "linear probe", *RECIPES)):
     """Lines of a table: mean and standard deviation over seeds, a row for each task and number of labels."""
-    names = ["constant", "linear probe", *RECIPES]
+    names = list(names)
     lines = [f"| task, labels | {' | '.join(names)} |", f"| --- |{' ---: |' * len(names)}"]
     for (task, count), part in table.groupby(["task", "labels"], sort=False):
         found = part.groupby("recipe")["score"].agg(["mean", "std"]).loc[names].fillna(0)
@@ -263,12 +293,17 @@ def study(results, tasks, counts, seeds, write):
         print("\n".join(section))
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+def command_line(about, study):
+    """Call a study with what was typed."""
+    parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--results", type=Path, default=REPO / "results")
     parser.add_argument("--tasks", nargs="+", choices=LABELS, default=list(LABELS))
     parser.add_argument("--counts", nargs="+", type=int, default=COUNTS)
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--print", action="store_true", help="print the section instead of writing it")
     given = parser.parse_args()
-    study(given.results, given.tasks, given.counts, given.seeds, not given.print)
+    study(given.results.absolute(), given.tasks, given.counts, given.seeds, not given.print)
+
+
+if __name__ == "__main__":
+    command_line(__doc__, study)
