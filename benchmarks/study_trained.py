@@ -118,12 +118,12 @@ def study(results, tasks, counts, seeds, write):
     section = [
         machine("study-recipes"),
         "",
-        "The same galaxies, labels and scores as in [Which recipe](#which-recipe), with the backbone of"
-        f" {frozen.RUNS[RUN]} features: mean and standard deviation over {seeds} draws of the labels. The"
-        " columns of `freeze` are those of that section. The others are trained as a task is, and see each"
-        " image turned, mirrored and cropped differently in each epoch. `two_stage` has a learning rate of"
-        " 0.0003 for all blocks, and at most 20 epochs and a patience of 10 in its second stage. `no_freeze`"
-        " has a learning rate of 0.0003 and a patience of 10. All else is the default.",
+        "The same galaxies, labels and scores as in [Which recipe](#which-recipe), with the backbone `tiny`"
+        f" of 128 features: mean and standard deviation over {seeds} draws of the labels. The columns of"
+        " `freeze` are those of that section. The others are trained as a task is, and see each image turned,"
+        " mirrored and cropped differently in each epoch. `two_stage` has a learning rate of 0.0003 for all"
+        " blocks, and at most 20 epochs and a patience of 10 in its second stage. `no_freeze` has a learning"
+        " rate of 0.0003 and a patience of 10. All else is the default.",
         "",
         *frozen.lines_of(table, ["linear probe", *FROZEN.values(), *TRAINED]),
     ]
