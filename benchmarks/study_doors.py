@@ -200,11 +200,16 @@ def lines_of_simulated(found):
     ]
     for door, table in found.items():
         shown = [f"{value:.1f}" for value in table["model"]]
-        columns = (table["model"], table["probe"], table["model"] - table["probe"])
-        shown += [f"{of.mean():.1f} ± {of.std():.1f}" for of in columns[:2]]
-        shown.append(f"{columns[2].mean():+.1f} ± {columns[2].std():.1f}")
+        shown += [f"{table[name].mean():.1f} ± {spread(table[name]):.1f}" for name in ("model", "probe")]
+        apart = table["model"] - table["probe"]
+        shown.append(f"{apart.mean():+.1f} ± {spread(apart):.1f}")
         lines.append(f"| {door} | {' | '.join(shown)} |")
     return lines
+
+
+def spread(of_seeds):
+    """The standard deviation over seeds; 0 for one alone."""
+    return of_seeds.std() if len(of_seeds) > 1 else 0.0
 
 
 def lines_of_real(found):
@@ -234,7 +239,7 @@ def verdict(of_simulated, of_real):
     """Two sentences: which doors give enough, and which are below their probe by more than the spread."""
     few = [door for door, table in of_simulated.items() if table["model"].mean() < ENOUGH]
     apart = {door: table["model"] - table["probe"] for door, table in of_simulated.items()}
-    below = [f"{door} (demo)" for door, of in apart.items() if of.mean() < -of.std()]
+    below = [f"{door} (demo)" for door, of in apart.items() if of.mean() < -spread(of)]
     below += [f"{door} (real galaxies)" for door, right in of_real.items() if difference(right)[2] < 0]
     enough = f"**All doors give {ENOUGH} % or more on the demo's rings by default.**"
     if few:

@@ -137,3 +137,9 @@ def test_the_verdict_names_the_doors_that_fail():
     said = study.verdict(few, {**both[1], "YAML": right_of(some, np.ones(40))})
     assert "**Below 80 % on the demo's rings: Python.**" in said
     assert "spread: Python (demo), YAML (real galaxies).**" in said
+
+
+def test_one_division_has_no_spread():
+    one = {"YAML": table_of([85, 86, 87], [86, 86, 86]).head(1)}
+    assert study.lines_of_simulated(one)[2] == "| YAML | 85.0 | 85.0 ± 0.0 | 86.0 ± 0.0 | -1.0 ± 0.0 |"
+    assert "spread: YAML (demo).**" in study.verdict(one, {})
