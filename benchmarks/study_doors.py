@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 import yaml
 from pages import REPO, machine, write_section
-from study_rings import mixed_interval
 from zoolib.data.fits import read_fit
 from zoolib.data.tasks import SHARES
 from zoolib.job.logs import whole
+from zoolib.scores.metrics import bootstrap_weights
 
 MODEL = "results/demo/train/metrics/0"
 DOORS = ("YAML", "`make finetune`", "Python")
@@ -31,6 +31,7 @@ FOLDS = 5
 DATA, REAL = Path("data/study_doors"), Path("data/real")
 # Points: what is asked of each door on the demo's rings.
 ENOUGH = 80
+RESAMPLES = 10_000
 PAGE = "finetuning.md"
 
 
@@ -147,7 +148,7 @@ def simulated(seeds):
         seeds: those of `SEEDS`, or some of them.
 
     Returns:
-        {name of the door: data frame, seed -> model, probe: accuracies in points}.
+        {name of the door: {seed: what `right_answers` gives}}.
     """
     table, images, found = DATA / "rings.csv", DATA / "images", {}
     for seed in seeds:
@@ -158,8 +159,8 @@ def simulated(seeds):
         typed = {} if seed == USUAL else {"seed": seed}
         by_python = open_python(f"study_doors_python_{seed}", table, images, **typed)
         for door, folders in zip(DOORS, (by_yaml, by_make, by_python), strict=True):
-            found.setdefault(door, {})[seed] = 100 * right_answers(*folders).mean()
-    return {door: pd.DataFrame(of_seeds).T for door, of_seeds in found.items()}
+            found.setdefault(door, {})[seed] = right_answers(*folders)
+    return found
 
 
 def real(folds):
@@ -193,18 +194,25 @@ def lines_of_simulated(found):
     Returns:
         List of text.
     """
-    seeds = list(next(iter(found.values())).index)
+    seeds = list(next(iter(found.values())))
     lines = [
         f"| door | {' | '.join(f'seed {seed}' for seed in seeds)} | mean | its linear probe | difference |",
         f"| --- |{' ---: |' * (len(seeds) + 3)}",
     ]
-    for door, table in found.items():
+    for door, of_seeds in found.items():
+        table = accuracies(of_seeds)
         shown = [f"{value:.1f}" for value in table["model"]]
         shown += [f"{table[name].mean():.1f} ± {spread(table[name]):.1f}" for name in ("model", "probe")]
-        apart = table["model"] - table["probe"]
-        shown.append(f"{apart.mean():+.1f} ± {spread(apart):.1f}")
+        mean, low, high = difference(pd.concat(of_seeds.values()))
+        shown.append(f"{mean:+.1f} ± {spread(table['apart']):.1f} ({low:+.1f} to {high:+.1f})")
         lines.append(f"| {door} | {' | '.join(shown)} |")
     return lines
+
+
+def accuracies(of_seeds):
+    """In points: data frame, seed -> model, probe, and apart, which is model - probe."""
+    table = 100 * pd.DataFrame({seed: right.mean() for seed, right in of_seeds.items()}).T
+    return table.assign(apart=table["model"] - table["probe"])
 
 
 def spread(of_seeds):
@@ -231,15 +239,27 @@ def lines_of_real(found):
 
 
 def difference(right):
-    """The model minus its probe in points, with the ends of the 95 % interval over the galaxies."""
-    return mixed_interval((right["model"] - right["probe"]).to_numpy()[:, None])
+    """How far the model is above its probe.
+
+    Args:
+        right: from `right_answers`, of one seed or several; a galaxy is resampled with all its rows.
+
+    Returns:
+        (mean, low, high): points, and the ends of the 95 % interval of the bootstrap over galaxies.
+    """
+    apart = (right["model"] - right["probe"]).groupby(level=0).agg(["sum", "size"]).to_numpy(float)
+    resampled = bootstrap_weights(len(apart), RESAMPLES, np.random.default_rng(1)) @ apart
+    ends = np.percentile(100 * resampled[:, 0] / resampled[:, 1], [2.5, 97.5])
+    return 100 * apart[:, 0].sum() / apart[:, 1].sum(), *ends
 
 
 def verdict(of_simulated, of_real):
     """Two sentences: which doors give enough, and which are below their probe by more than the spread."""
-    few = [door for door, table in of_simulated.items() if table["model"].mean() < ENOUGH]
-    apart = {door: table["model"] - table["probe"] for door, table in of_simulated.items()}
-    below = [f"{door} (demo)" for door, of in apart.items() if of.mean() < -spread(of)]
+    tables = {door: accuracies(of_seeds) for door, of_seeds in of_simulated.items()}
+    few = [door for door, table in tables.items() if table["model"].mean() < ENOUGH]
+    below = [
+        f"{door} (demo)" for door, table in tables.items() if table["apart"].mean() < -spread(table["apart"])
+    ]
     below += [f"{door} (real galaxies)" for door, right in of_real.items() if difference(right)[2] < 0]
     enough = f"**All doors give {ENOUGH} % or more on the demo's rings by default.**"
     if few:
@@ -264,15 +284,17 @@ def study(seeds, folds, write):
         " the same labels, those that stop the training included, and is tested on the same galaxies.",
         "",
         f"**The demo's rings.** Half of the galaxies have a ring; {100 * SHARES['test']:.0f} % are tested on."
-        " Accuracy in per cent; mean and standard deviation over the seeds. A seed divides the galaxies and"
-        f" begins the training. {USUAL} is the default, with which all doors train the same model. `make"
-        " finetune` has no seed: it gets the other divisions in the column `split`, and trains with its own.",
+        " Accuracy in per cent; mean and standard deviation over the seeds, which is the spread that counts"
+        " here. In brackets: the 95 % interval of the difference, by bootstrap over the galaxies. A seed"
+        f" divides the galaxies and begins the training. {USUAL} is the default, with which all doors train"
+        " the same model. `make finetune` has no seed: it gets the other divisions in the column `split`, and"
+        " trains with its own seed.",
         "",
         *lines_of_simulated(of_simulated),
         "",
-        f"**Real galaxies.** Half have a ring, and {folds} folds test each galaxy once. In brackets: the 95 %"
-        " interval of the difference, by bootstrap over the galaxies. `make finetune` has no folds: it gets"
-        " those of the YAML in the column `split`, one command for each.",
+        f"**Real galaxies.** Half have a ring, and {folds} folds test each galaxy once. Here the spread is"
+        " the 95 % interval in brackets. `make finetune` has no folds: it gets those of the YAML in the"
+        " column `split`, one command for each.",
         "",
         *lines_of_real(of_real),
     ]

@@ -115,31 +115,47 @@ def test_the_model_and_its_probe_are_compared_on_the_same_galaxies(here, fits, t
         study.right_answers(models, scores)
 
 
-def table_of(model, probe):
-    return pd.DataFrame({"model": model, "probe": probe}, index=study.SEEDS)
+def right_of(model, probe, count=40):
+    """Both are right about so many of the galaxies, and about the same ones as far as possible."""
+    number = np.arange(count)
+    names = [f"J{galaxy:03d}" for galaxy in number]
+    return pd.DataFrame({"model": number < model, "probe": number < probe}, index=names).astype(float)
 
 
-def right_of(model, probe):
-    return pd.DataFrame({"model": model, "probe": probe}, index=NAMES).astype(float)
+def of_seeds(model, probe):
+    return {
+        seed: right_of(*both, 100)
+        for seed, both in zip(study.SEEDS, zip(model, probe, strict=True), strict=True)
+    }
+
+
+def test_a_galaxy_is_resampled_with_all_its_rows():
+    mean, low, high = study.difference(right_of(36, 34, 40))
+    error = 196 * np.sqrt(0.05 * 0.95 / 40)
+    assert mean == pytest.approx(5) and (high - low) / 2 == pytest.approx(error, rel=0.2)
+    # The same galaxies twice say no more than once.
+    twice = study.difference(pd.concat([right_of(36, 34, 40)] * 2))
+    assert twice == pytest.approx((mean, low, high))
 
 
 def test_the_verdict_names_the_doors_that_fail():
-    some, most = np.arange(40) % 2 == 0, np.arange(40) % 10 > 0
-    good, equal = table_of([85, 86, 87], [84, 86, 88]), right_of(most, np.roll(most, 1))
+    good, equal = of_seeds([85, 86, 87], [84, 86, 88]), right_of(36, 36)
     both = {door: good for door in study.DOORS}, {door: equal for door in study.DOORS}
     assert study.verdict(*both).startswith("**All doors give 80 % or more")
     assert "**No door is below its own linear probe by more than the spread.**" in study.verdict(*both)
-    assert study.lines_of_simulated(both[0])[2] == (
-        "| YAML | 85.0 | 86.0 | 87.0 | 86.0 ± 1.0 | 86.0 ± 2.0 | +0.0 ± 1.0 |"
+    assert study.lines_of_simulated(both[0])[2].startswith(
+        "| YAML | 85.0 | 86.0 | 87.0 | 86.0 ± 1.0 | 86.0 ± 2.0 | +0.0 ± 1.0 (-"
     )
-    assert study.lines_of_real(both[1])[2].startswith("| YAML | 40 | 90.0 | 90.0 | +0.0 (-")
-    few = {**both[0], "Python": table_of([79, 80, 80], [84, 85, 85])}
-    said = study.verdict(few, {**both[1], "YAML": right_of(some, np.ones(40))})
+    assert study.lines_of_real(both[1])[2] == "| YAML | 40 | 90.0 | 90.0 | +0.0 (+0.0 to +0.0) |"
+    few = {**both[0], "Python": of_seeds([79, 80, 80], [84, 85, 85])}
+    said = study.verdict(few, {**both[1], "YAML": right_of(20, 40)})
     assert "**Below 80 % on the demo's rings: Python.**" in said
     assert "spread: Python (demo), YAML (real galaxies).**" in said
 
 
 def test_one_division_has_no_spread():
-    one = {"YAML": table_of([85, 86, 87], [86, 86, 86]).head(1)}
-    assert study.lines_of_simulated(one)[2] == "| YAML | 85.0 | 85.0 ± 0.0 | 86.0 ± 0.0 | -1.0 ± 0.0 |"
+    one = {"YAML": {42: right_of(85, 86, 100)}}
+    assert study.lines_of_simulated(one)[2].startswith(
+        "| YAML | 85.0 | 85.0 ± 0.0 | 86.0 ± 0.0 | -1.0 ± 0.0 (-"
+    )
     assert "spread: YAML (demo).**" in study.verdict(one, {})
