@@ -288,6 +288,14 @@ def test_a_wrong_strategy_is_a_message(strategy, message):
             "efficientnet_b0",
             ["conv_stem", "blocks.0.0.conv_dw", *(f"blocks.{n}.0.conv_pw" for n in range(1, 7)), "conv_head"],
         ),
+        (
+            "tf_efficientnetv2_b0",
+            [
+                *("conv_stem", "blocks.0.0.conv", "blocks.1.0.conv_exp", "blocks.2.0.conv_exp"),
+                *(f"blocks.{n}.0.conv_pw" for n in range(3, 6)),
+                "conv_head",
+            ],
+        ),
     ],
 )
 def test_blocks_are_the_stages_of_the_architecture(name, firsts):

@@ -32,11 +32,11 @@ def test_features_of_weights_that_timm_saved_are_timm_s(tmp_path, name, channels
     if missing():
         pytest.skip(f"SKIPPED, NOT TESTED: weights as timm saves them; make env-parity ({missing()})")
     keras.utils.clear_session()
-    # timm's default mean and deviation; a grey encoder has their averages over the colours.
-    own = timm_models.preprocessing(3)
-    own = own if channels == 3 else [np.mean(own[0]), np.mean(own[1])]
     timm, _ = timm_models.load_timm()
     model = timm_models.random_model(name, channels)
+    # timm's default mean and deviation; a grey encoder has their averages over the colours.
+    own = [model.pretrained_cfg[key] for key in ("mean", "std")]
+    own = own if channels == 3 else [np.mean(own[0]), np.mean(own[1])]
 
     _, theirs = timm_models.settle(model, name, timm_models.images(edges[0], channels), *own)
     timm.models.save_for_hf(model, tmp_path / "timm", safe_serialization=True)
@@ -47,18 +47,23 @@ def test_features_of_weights_that_timm_saved_are_timm_s(tmp_path, name, channels
     assert loaded.about["training"]["backbone"] == name
     assert timm_models.difference(features(loaded.backbone, channels, edges[0]), theirs) < TOLERANCE
 
-    # The statistics of BatchNorm are drawn again: what arrives there depends on the size.
-    _, theirs = timm_models.settle(model, name, timm_models.images(edges[1], channels), *own)
-    backbone = build_backbone(name, edges[1], channels, *own)
-    set_timm_weights(backbone, name, {key: value.numpy() for key, value in model.state_dict().items()})
-    assert timm_models.difference(features(backbone, channels, edges[1]), theirs) < TOLERANCE
+    for edge in edges[1:]:
+        # The statistics of BatchNorm are drawn again: what arrives there depends on the size.
+        _, theirs = timm_models.settle(model, name, timm_models.images(edge, channels), *own)
+        backbone = build_backbone(name, edge, channels, *own)
+        set_timm_weights(backbone, name, {key: value.numpy() for key, value in model.state_dict().items()})
+        assert timm_models.difference(features(backbone, channels, edge), theirs) < TOLERANCE
 
 
-def with_stored_levels(name, channels, edge):
+def with_stored_levels(name, channels, edge, policy="float32"):
     """Our backbone with the weights of timm's model, drawn again from the seed, and timm's features."""
     keras.utils.clear_session()
     levels, theirs = timm_models.stored_features(name, channels, edge)
-    backbone = build_backbone(name, edge, channels, *timm_models.preprocessing(channels))
+    keras.config.set_dtype_policy(policy)
+    try:
+        backbone = build_backbone(name, edge, channels, *timm_models.preprocessing(channels))
+    finally:
+        keras.config.set_dtype_policy("float32")
     wanted = timm_names(backbone).items()
     # Convolutions of one pixel in timm draw the same numbers as dense layers here.
     shapes = {key: tuple(np.array(v.shape)[np.argsort(axes)]) for key, (v, axes) in wanted}
@@ -76,9 +81,9 @@ def test_features_are_those_that_timm_gave_and_the_repository_stores(name, chann
     backbone, theirs = with_stored_levels(name, channels, edge)
     assert timm_models.difference(features(backbone, channels, edge), theirs) < TOLERANCE
     norms = [layer for layer in backbone.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    assert bool(norms) == (name != "convnext_pico")
+    assert bool(norms) == (not name.startswith("convnext"))
     if norms:
-        # The test can fail: with the epsilon of keras.applications features differ far too much.
+        # The test can fail: with the epsilon of keras.applications or of PyTorch, features differ too much.
         for layer in norms:
-            layer.epsilon = 1e-3
+            layer.epsilon = 1e-5 if name.startswith("tf_") else 1e-3
         assert timm_models.difference(features(backbone, channels, edge), theirs) > 10 * TOLERANCE

@@ -14,8 +14,10 @@ from keras import layers
 
 from zoolib.job.logs import UserError
 from zoolib.learning.backbones.convnext import convnext
-from zoolib.learning.backbones.efficientnet import efficientnet_b0
+from zoolib.learning.backbones.efficientnet import B0, efficientnet, stages_v2
 from zoolib.learning.backbones.resnet import resnet
+
+NONE = "no encoder of Zoobot seen"
 
 
 @dataclass(frozen=True)
@@ -39,15 +41,19 @@ class Architecture:
 
 
 def _convnext(parameters, depths, widths):
-    return Architecture(partial(convnext, depths=depths, widths=widths), widths[-1], parameters)
+    network = partial(convnext, depths=depths, widths=widths)
+    return Architecture(network, widths[-1], parameters)
 
 
 def _resnet(parameters, depths, bottleneck):
     features = 2048 if bottleneck else 512
-    # Nobody has seen the page of ResNet 18, the only one without bottlenecks.
-    licence = Architecture.licence if bottleneck else "not seen"
     network = partial(resnet, depths=depths, bottleneck=bottleneck)
-    return Architecture(network, features, parameters, licence=licence)
+    return Architecture(network, features, parameters)
+
+
+def _efficientnet(parameters, stem, stages, tensorflow=True, **about):
+    network = partial(efficientnet, stem=stem, stages=stages, tensorflow=tensorflow)
+    return Architecture(network, 1280, parameters, **about)
 
 
 ZOO = {
@@ -60,7 +66,19 @@ ZOO = {
     "resnet18": _resnet(11_176_512, (2, 2, 2, 2), bottleneck=False),
     "resnet50": _resnet(23_508_032, (3, 4, 6, 3), bottleneck=True),
     "resnet101": _resnet(42_500_160, (3, 4, 23, 3), bottleneck=True),
-    "efficientnet_b0": Architecture(efficientnet_b0, 1280, 4_007_548, licence="gpl-3.0"),
+    "efficientnet_b0": _efficientnet(4_007_548, 32, B0, tensorflow=False, licence="gpl-3.0"),
+    "tf_efficientnetv2_b0": _efficientnet(
+        5_858_704, 32, stages_v2((1, 2, 2, 3, 5, 8), (16, 32, 48, 96, 112, 192)), licence=NONE
+    ),
+    "tf_efficientnetv2_s": _efficientnet(
+        20_177_488, 24, stages_v2((2, 4, 4, 6, 9, 15), (24, 48, 64, 128, 160, 256))
+    ),
+    "tf_efficientnetv2_m": _efficientnet(
+        52_858_356, 24, stages_v2((3, 5, 5, 7, 14, 18, 5), (24, 48, 80, 160, 176, 304, 512))
+    ),
+    "tf_efficientnetv2_l": _efficientnet(
+        117_234_272, 32, stages_v2((4, 7, 7, 10, 19, 25, 7), (32, 64, 96, 192, 224, 384, 640))
+    ),
 }
 
 
