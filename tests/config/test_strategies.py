@@ -296,6 +296,10 @@ def test_a_wrong_strategy_is_a_message(strategy, message):
                 "conv_head",
             ],
         ),
+        (
+            "convnextv2_atto",
+            ["stem.0", "stages.0.blocks.0.conv_dw", *(f"stages.{n}.downsample.0" for n in range(1, 4))],
+        ),
     ],
 )
 def test_blocks_are_the_stages_of_the_architecture(name, firsts):

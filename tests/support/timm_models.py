@@ -20,15 +20,20 @@ SMALL = (
     "resnet50",
     "efficientnet_b0",
     "tf_efficientnetv2_b0",
+    "convnextv2_atto",
 )
 # What is stored: one architecture a family, in as few sizes as show its padding.
 STORED = [
     *((name, *s) for name in ("convnext_pico", "resnet18", "efficientnet_b0") for s in ((3, 64), (1, 98))),
     ("tf_efficientnetv2_b0", 1, 98),
+    ("convnextv2_atto", 3, 64),
 ]
 # Where a branch beside a shortcut ends, in the families that have no small factor (`gamma`) there.
-DEEP = "tf_efficientnetv2"
-ENDS = re.compile(r"^blocks\.(0\.[1-9]\d*\.bn1|[12]\.[1-9]\d*\.bn2|\d\.[1-9]\d*\.bn3)$")
+DEEP = ("tf_efficientnetv2", "convnextv2")
+ENDS = re.compile(
+    r"(mlp\.fc2"
+    r"|^blocks\.(0\.[1-9]\d*\.bn1|[12]\.[1-9]\d*\.bn2|\d\.[1-9]\d*\.bn3))$"
+)
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 

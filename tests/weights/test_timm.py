@@ -55,6 +55,18 @@ def test_features_of_weights_that_timm_saved_are_timm_s(tmp_path, name, channels
         assert timm_models.difference(features(backbone, channels, edge), theirs) < TOLERANCE
 
 
+@pytest.mark.parametrize(
+    ("name", "channels", "edge"),
+    [sight for sight in timm_models.STORED if sight[0].startswith("convnextv2")],
+)
+def test_in_half_precision_features_are_nearly_those_of_timm(name, channels, edge):
+    """These have operations outside of layers, which no precision policy reaches."""
+    backbone, theirs = with_stored_levels(name, channels, edge, "mixed_float16")
+    ours = features(backbone, channels, edge)
+    assert ours.dtype == "float16"
+    assert timm_models.difference(ours.astype("float32"), theirs) < 0.03
+
+
 def with_stored_levels(name, channels, edge, policy="float32"):
     """Our backbone with the weights of timm's model, drawn again from the seed, and timm's features."""
     keras.utils.clear_session()

@@ -68,7 +68,7 @@ def timm_names(backbone):
     for layer in nested_layers(backbone):
         for variable in layer.weights:
             # timm's layer scale, one number a channel, is a parameter of its own and not a module's weight.
-            own = isinstance(layer, layers.EinsumDense)
+            own = isinstance(layer, layers.EinsumDense) and layer.bias is None
             key = layer.name if own else f"{layer.name}.{NAMES[variable.name]}"
             axes = AXES.get(type(layer)) if variable.name == "kernel" else None
             found[key] = variable, axes or tuple(range(len(variable.shape)))

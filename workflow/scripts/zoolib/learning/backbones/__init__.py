@@ -40,9 +40,9 @@ class Architecture:
     licence: str = "apache-2.0"
 
 
-def _convnext(parameters, depths, widths):
-    network = partial(convnext, depths=depths, widths=widths)
-    return Architecture(network, widths[-1], parameters)
+def _convnext(parameters, depths, widths, second=False, **about):
+    network = partial(convnext, depths=depths, widths=widths, second=second)
+    return Architecture(network, widths[-1], parameters, **about)
 
 
 def _resnet(parameters, depths, bottleneck):
@@ -78,6 +78,12 @@ ZOO = {
     ),
     "tf_efficientnetv2_l": _efficientnet(
         117_234_272, 32, stages_v2((4, 7, 7, 10, 19, 25, 7), (32, 64, 96, 192, 224, 384, 640))
+    ),
+    "convnextv2_atto": _convnext(3_387_400, (2, 2, 6, 2), (40, 80, 160, 320), second=True, licence=NONE),
+    "convnextv2_nano": _convnext(14_982_800, (2, 2, 8, 2), (80, 160, 320, 640), second=True, licence=NONE),
+    "convnextv2_tiny": _convnext(27_866_496, (3, 3, 9, 3), (96, 192, 384, 768), second=True, licence=NONE),
+    "convnextv2_base": _convnext(
+        87_692_800, (3, 3, 27, 3), (128, 256, 512, 1024), second=True, licence="not seen"
     ),
 }
 
