@@ -1,7 +1,8 @@
 """Our backbones beside timm's: whether the features agree, and the speeds; writes docs/parity.md.
 
 Each architecture runs in a process of its own. timm's model gets random weights and random BatchNorm
-statistics, ours gets timm's weights. Both see the same images, in colour and in grey, at two sizes.
+statistics, ours gets timm's weights. Both see the same images, in colour and in grey, at two sizes if
+the architecture can see more than one.
 """
 
 import argparse
@@ -69,7 +70,7 @@ def measure(name):
         parameters = sum(value.numel() for value in model.parameters())
         if channels == 3 and parameters != ZOO[name].parameters:
             sys.exit(f"{name}: the zoo states {ZOO[name].parameters:,} parameters, timm has {parameters:,}")
-        for edge in EDGES:
+        for edge in [ZOO[name].edge] if ZOO[name].edge else EDGES:
             mean, std = timm_models.preprocessing(channels)
             pixels = timm_models.images(edge, channels)
             _, theirs = timm_models.settle(model, name, pixels, mean, std)

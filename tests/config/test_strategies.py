@@ -300,11 +300,12 @@ def test_a_wrong_strategy_is_a_message(strategy, message):
             "convnextv2_atto",
             ["stem.0", "stages.0.blocks.0.conv_dw", *(f"stages.{n}.downsample.0" for n in range(1, 4))],
         ),
+        ("vit_tiny_patch16_224", ["patch_embed.proj", *(f"blocks.{n}.norm1" for n in range(12))]),
     ],
 )
 def test_blocks_are_the_stages_of_the_architecture(name, firsts):
     keras.utils.clear_session()
-    backbone = build_backbone(name, 64, 3)
+    backbone = build_backbone(name, 224 if name.endswith("_224") else 64, 3)
     blocks = blocks_of(backbone)
     assert [block[0] for block in blocks] == firsts
     named = {layer for block in blocks for layer in block}

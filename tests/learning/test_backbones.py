@@ -16,9 +16,10 @@ SMALL = (
     "efficientnet_b0",
     "tf_efficientnetv2_b0",
     "convnextv2_atto",
+    "vit_tiny_patch16_224",
 )
 # Those with operations outside of layers, which no precision policy reaches.
-MIXED = ("convnextv2_atto",)
+MIXED = ("convnextv2_atto", "vit_tiny_patch16_224")
 
 
 def random_tensors(backbone, seed=0):
@@ -35,7 +36,7 @@ def test_the_zoo_states_what_it_builds(name, monkeypatch):
     for initializer in ("RandomNormal", "VarianceScaling"):
         monkeypatch.setattr(keras.initializers, initializer, lambda *about, **more: "zeros")
     keras.utils.clear_session()
-    edge = 64
+    edge = ZOO[name].edge or 64
     backbone = build_backbone(name, edge, 3)
     trained = sum(int(np.prod(weight.shape)) for weight in backbone.trainable_weights)
     assert trained == ZOO[name].parameters
@@ -51,7 +52,7 @@ def test_the_zoo_states_what_it_builds(name, monkeypatch):
     [*((name, "float32") for name in SMALL), *((name, "mixed_float16") for name in MIXED)],
 )
 def test_a_backbone_of_the_zoo_saves_and_loads_in_safe_mode(tmp_path, name, precision):
-    edge = 46
+    edge = ZOO[name].edge or 46
     keras.config.set_dtype_policy(precision)
     try:
         backbone = build_backbone(name, edge, 1, mean=[0.3], std=[0.2])
@@ -72,7 +73,7 @@ def test_a_backbone_of_the_zoo_saves_and_loads_in_safe_mode(tmp_path, name, prec
 def test_a_backbone_of_the_zoo_learns_from_scratch(name):
     """One step of gradient descent with all weights lowers the loss."""
     keras.utils.set_random_seed(3)
-    edge = 32
+    edge = ZOO[name].edge or 32
     backbone = build_backbone(name, edge, 1)
     pixels = np.random.default_rng(0).uniform(0, 255, (4, edge, edge, 1)).astype("float32")
     pixels *= np.linspace(0.1, 1, 4, dtype="float32")[:, None, None, None]
@@ -174,6 +175,11 @@ def test_other_backbones_see_rescaled_pixels():
         (None, 32, "there is no backbone 'None'"),
         ("InceptionV3", 32, "cannot see 32 px"),
         ("resnet18", 30, "resnet18 cannot see 30 px images, it needs 32 px or more"),
+        (
+            "vit_tiny_patch16_224",
+            128,
+            "vit_tiny_patch16_224 cannot see 128 px images, only 224 px; set image.final_size to 224, or",
+        ),
     ],
 )
 def test_wrong_backbones_end_with_a_message(name, edge, message):

@@ -21,17 +21,19 @@ SMALL = (
     "efficientnet_b0",
     "tf_efficientnetv2_b0",
     "convnextv2_atto",
+    "vit_tiny_patch16_224",
 )
 # What is stored: one architecture a family, in as few sizes as show its padding.
 STORED = [
     *((name, *s) for name in ("convnext_pico", "resnet18", "efficientnet_b0") for s in ((3, 64), (1, 98))),
     ("tf_efficientnetv2_b0", 1, 98),
     ("convnextv2_atto", 3, 64),
+    ("vit_tiny_patch16_224", 3, 224),
 ]
 # Where a branch beside a shortcut ends, in the families that have no small factor (`gamma`) there.
-DEEP = ("tf_efficientnetv2", "convnextv2")
+DEEP = ("tf_efficientnetv2", "convnextv2", "vit")
 ENDS = re.compile(
-    r"(mlp\.fc2"
+    r"(mlp\.fc2|attn\.proj"
     r"|^blocks\.(0\.[1-9]\d*\.bn1|[12]\.[1-9]\d*\.bn2|\d\.[1-9]\d*\.bn3))$"
 )
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -75,6 +77,8 @@ def random_tensors(shapes, name, levels):
     tensors = {}
     for key, shape in shapes.items():
         random = np.random.default_rng(zlib.crc32(f"{name} {key}".encode()))
+        # timm's learned tables have an axis for the galaxies, ours have not.
+        whole, shape = shape, shape[1:] if len(shape) == 3 else shape
         module, _, kind = key.rpartition(".")
         if kind == "running_mean":
             centre, spread = levels[module]
@@ -92,7 +96,7 @@ def random_tensors(shapes, name, levels):
         if name.startswith(DEEP) and kind in ("weight", "bias") and ENDS.search(module):
             # From block to block rounding noise would grow, and so would what all galaxies share.
             value = 0.1 * value
-        tensors[key] = value.astype("float32")
+        tensors[key] = value.astype("float32").reshape(whole)
     return tensors
 
 

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import timm_models
+from zoolib.learning import backbones
 from zoolib.learning.backbones import build_backbone
 from zoolib.learning.models import load_model
 from zoolib.pretrained import import_backbone
@@ -37,6 +38,8 @@ def test_features_of_weights_that_timm_saved_are_timm_s(tmp_path, name, channels
     # timm's default mean and deviation; a grey encoder has their averages over the colours.
     own = [model.pretrained_cfg[key] for key in ("mean", "std")]
     own = own if channels == 3 else [np.mean(own[0]), np.mean(own[1])]
+    if only := backbones.ZOO[name].edge:
+        edges = (only,)
 
     _, theirs = timm_models.settle(model, name, timm_models.images(edges[0], channels), *own)
     timm.models.save_for_hf(model, tmp_path / "timm", safe_serialization=True)
@@ -57,7 +60,7 @@ def test_features_of_weights_that_timm_saved_are_timm_s(tmp_path, name, channels
 
 @pytest.mark.parametrize(
     ("name", "channels", "edge"),
-    [sight for sight in timm_models.STORED if sight[0].startswith("convnextv2")],
+    [sight for sight in timm_models.STORED if sight[0].startswith(("convnextv2", "vit"))],
 )
 def test_in_half_precision_features_are_nearly_those_of_timm(name, channels, edge):
     """These have operations outside of layers, which no precision policy reaches."""
@@ -93,7 +96,7 @@ def test_features_are_those_that_timm_gave_and_the_repository_stores(name, chann
     backbone, theirs = with_stored_levels(name, channels, edge)
     assert timm_models.difference(features(backbone, channels, edge), theirs) < TOLERANCE
     norms = [layer for layer in backbone.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    assert bool(norms) == (not name.startswith("convnext"))
+    assert bool(norms) == (not name.startswith(("convnext", "vit")))
     if norms:
         # The test can fail: with the epsilon of keras.applications or of PyTorch, features differ too much.
         for layer in norms:

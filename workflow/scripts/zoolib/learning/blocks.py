@@ -9,6 +9,8 @@ BLOCK_NAMES = re.compile(
     # First timm's names, which the zoo uses, then those of keras.applications.
     r"^(stages\.\d+|layer\d+|blocks\.\d+)|(block\d+|conv\d+(?=_block)|stage_\d+|expanded_conv(?:_\d+)?(?=_))"
 )
+# What a network of attention begins with: patches, and where they are.
+STEM = re.compile(r"^(stem\.|patch_embed|cls_token|pos_embed)")
 NORMALIZATIONS = (keras.layers.BatchNormalization, keras.layers.LayerNormalization)
 
 
@@ -16,8 +18,9 @@ def blocks_of(backbone):
     """The blocks of a backbone, from the stem to the top.
 
     Layers whose names contain the same stage of the architecture are a block (EfficientNet's `block5` or
-    `blocks.4`, ResNet's `conv4` or `layer3`, ConvNeXt's `stage_2` or `stages.2`). Without such names, each
-    convolution is a block, together with the normalisations that follow it.
+    `blocks.4`, ResNet's `conv4` or `layer3`, ConvNeXt's `stage_2` or `stages.2`). So is each block of a
+    vision transformer. Without such names, each convolution is a block, together with the normalisations that
+    follow it.
 
     Args:
         backbone: keras.Model.
@@ -30,7 +33,7 @@ def blocks_of(backbone):
         if not layer.weights or isinstance(layer, keras.layers.Normalization):
             continue
         match = BLOCK_NAMES.search(layer.name)
-        named = match and match.group()
+        named = "stem" if STEM.match(layer.name) else match and match.group()
         if blocks and (isinstance(layer, NORMALIZATIONS) and not named or named and named == last):
             blocks[-1].append(layer.name)
         else:

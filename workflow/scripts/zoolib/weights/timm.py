@@ -17,7 +17,7 @@ NAMES = {
     "moving_variance": "running_var",
 }
 # A complete published model has a classifier, which is not part of a backbone.
-CLASSIFIERS = ("head.fc.", "fc.", "classifier.")
+CLASSIFIERS = ("head.fc.", "fc.", "classifier.", "head.weight", "head.bias")
 
 
 def set_timm_weights(backbone, name, tensors):
@@ -67,7 +67,7 @@ def timm_names(backbone):
     found = {}
     for layer in nested_layers(backbone):
         for variable in layer.weights:
-            # timm's layer scale, one number a channel, is a parameter of its own and not a module's weight.
+            # timm's layer scale and tables are parameters of their own and not a module's weight.
             own = isinstance(layer, layers.EinsumDense) and layer.bias is None
             key = layer.name if own else f"{layer.name}.{NAMES[variable.name]}"
             axes = AXES.get(type(layer)) if variable.name == "kernel" else None
@@ -79,6 +79,8 @@ def _in_order(key, tensor, axes, name, variable):
     """One of timm's tensors with its axes in Keras's order."""
     # Some ConvNeXts have convolutions of one pixel, others have dense layers instead.
     kept = tensor.reshape(tensor.shape[:2]) if tensor.shape[2:] == (1, 1) and len(axes) == 2 else tensor
+    # timm's learned tables have an axis for the galaxies.
+    kept = kept[0] if kept.shape[:1] == (1,) and kept.ndim == len(axes) + 1 else kept
     expected = tuple(np.array(variable.shape)[np.argsort(axes)].tolist())
     if tuple(kept.shape) != expected:
         raise UserError(

@@ -16,6 +16,7 @@ from zoolib.job.logs import UserError
 from zoolib.learning.backbones.convnext import convnext
 from zoolib.learning.backbones.efficientnet import B0, efficientnet, stages_v2
 from zoolib.learning.backbones.resnet import resnet
+from zoolib.learning.backbones.vit import vit
 
 NONE = "no encoder of Zoobot seen"
 
@@ -31,6 +32,7 @@ class Architecture:
         input: the images that it can see.
         licence: of the weights of the published Zoobot encoder, as the page of an encoder of the same kind
             states it.
+        edge: of the only images that it can see, in pixels; None for any edge from 32 px.
     """
 
     layers: Callable
@@ -38,6 +40,7 @@ class Architecture:
     parameters: int
     input: str = "any edge from 32 px, 1 or 3 channels; published for 224 px"
     licence: str = "apache-2.0"
+    edge: int | None = None
 
 
 def _convnext(parameters, depths, widths, second=False, **about):
@@ -54,6 +57,18 @@ def _resnet(parameters, depths, bottleneck):
 def _efficientnet(parameters, stem, stages, tensorflow=True, **about):
     network = partial(efficientnet, stem=stem, stages=stages, tensorflow=tensorflow)
     return Architecture(network, 1280, parameters, **about)
+
+
+def _fixed(parameters, network, features, **about):
+    return Architecture(
+        network, features, parameters, input="224 px only, 1 or 3 channels", edge=224, **about
+    )
+
+
+def _vit(parameters, patch, width):
+    # A head has 64 features.
+    network = partial(vit, patch=patch, depth=12, width=width, heads=width // 64)
+    return _fixed(parameters, network, width, licence=NONE if patch == 16 else "not seen")
 
 
 ZOO = {
@@ -85,6 +100,9 @@ ZOO = {
     "convnextv2_base": _convnext(
         87_692_800, (3, 3, 27, 3), (128, 256, 512, 1024), second=True, licence="not seen"
     ),
+    "vit_tiny_patch16_224": _vit(5_524_416, 16, 192),
+    "vit_small_patch16_224": _vit(21_665_664, 16, 384),
+    "vit_small_patch8_224": _vit(21_670_272, 8, 384),
 }
 
 
@@ -111,6 +129,11 @@ def build_backbone(name, edge, channels, mean=None, std=None):
         return _application(name, inputs, edge, channels)
     if name in ZOO and edge < 32:
         raise UserError(f"train.backbone: {name} cannot see {edge} px images, it needs 32 px or more.")
+    if name in ZOO and ZOO[name].edge not in (None, edge):
+        raise UserError(
+            f"train.backbone: {name} cannot see {edge} px images, only {ZOO[name].edge} px; set"
+            f" image.final_size to {ZOO[name].edge}, or choose another backbone."
+        )
     build = _tiny if name == "tiny" else ZOO[name].layers
     return keras.Model(inputs, build(_scaled(inputs, mean, std)), name="backbone")
 
