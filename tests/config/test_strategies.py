@@ -301,6 +301,7 @@ def test_a_wrong_strategy_is_a_message(strategy, message):
             ["stem.0", "stages.0.blocks.0.conv_dw", *(f"stages.{n}.downsample.0" for n in range(1, 4))],
         ),
         ("vit_tiny_patch16_224", ["patch_embed.proj", *(f"blocks.{n}.norm1" for n in range(12))]),
+        ("maxvit_tiny_rw_224", ["stem.conv1", *(f"stages.{n}.blocks.0.conv.pre_norm" for n in range(4))]),
     ],
 )
 def test_blocks_are_the_stages_of_the_architecture(name, firsts):

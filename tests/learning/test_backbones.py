@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import timm_models
 from zoolib.job.logs import UserError
-from zoolib.learning import models
+from zoolib.learning import backbones, models
 from zoolib.learning.backbones import ZOO, build_backbone
 from zoolib.learning.blocks import nested_layers
 from zoolib.weights.timm import set_timm_weights, timm_names
@@ -17,9 +18,17 @@ SMALL = (
     "tf_efficientnetv2_b0",
     "convnextv2_atto",
     "vit_tiny_patch16_224",
+    "maxvit_tiny_rw_224",
+    "maxvit_rmlp_small_rw_224",
 )
 # Those with operations outside of layers, which no precision policy reaches.
-MIXED = ("convnextv2_atto", "vit_tiny_patch16_224")
+MIXED = ("convnextv2_atto", "vit_tiny_patch16_224", "maxvit_rmlp_small_rw_224")
+
+
+@pytest.fixture
+def shrunk(monkeypatch, name):
+    """The zoo with small MaxViTs."""
+    monkeypatch.setattr(backbones, "ZOO", timm_models.shrink(ZOO, name))
 
 
 def random_tensors(backbone, seed=0):
@@ -51,6 +60,7 @@ def test_the_zoo_states_what_it_builds(name, monkeypatch):
     ("name", "precision"),
     [*((name, "float32") for name in SMALL), *((name, "mixed_float16") for name in MIXED)],
 )
+@pytest.mark.usefixtures("shrunk")
 def test_a_backbone_of_the_zoo_saves_and_loads_in_safe_mode(tmp_path, name, precision):
     edge = ZOO[name].edge or 46
     keras.config.set_dtype_policy(precision)
@@ -70,6 +80,7 @@ def test_a_backbone_of_the_zoo_saves_and_loads_in_safe_mode(tmp_path, name, prec
 
 
 @pytest.mark.parametrize("name", SMALL)
+@pytest.mark.usefixtures("shrunk")
 def test_a_backbone_of_the_zoo_learns_from_scratch(name):
     """One step of gradient descent with all weights lowers the loss."""
     keras.utils.set_random_seed(3)
@@ -180,6 +191,7 @@ def test_other_backbones_see_rescaled_pixels():
             128,
             "vit_tiny_patch16_224 cannot see 128 px images, only 224 px; set image.final_size to 224, or",
         ),
+        ("maxvit_tiny_rw_224", 256, "cannot see 256 px images, only 224 px; set image.final_size to 224"),
     ],
 )
 def test_wrong_backbones_end_with_a_message(name, edge, message):

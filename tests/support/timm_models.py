@@ -6,6 +6,7 @@ from their names and shapes. Stored are the features, and the levels around whic
 are drawn.
 """
 
+import dataclasses
 import functools
 import re
 import zlib
@@ -14,6 +15,9 @@ from pathlib import Path
 import numpy as np
 
 FEATURES = Path(__file__).with_name("timm_features.npz")
+# MaxViT with one block a stage: a complete one would take too long in a test.
+MAXVIT = ("maxvit_tiny_rw_224", "maxvit_rmlp_small_rw_224", "maxvit_rmlp_base_rw_224")
+SHRUNK_DEPTHS, SHRUNK_WIDTHS = (1, 1, 1, 1), (32, 32, 64, 64)
 SMALL = (
     "convnext_pico",
     "resnet18",
@@ -22,6 +26,7 @@ SMALL = (
     "tf_efficientnetv2_b0",
     "convnextv2_atto",
     "vit_tiny_patch16_224",
+    *MAXVIT,
 )
 # What is stored: one architecture a family, in as few sizes as show its padding.
 STORED = [
@@ -29,11 +34,12 @@ STORED = [
     ("tf_efficientnetv2_b0", 1, 98),
     ("convnextv2_atto", 3, 64),
     ("vit_tiny_patch16_224", 3, 224),
+    *((name, 1, 224) for name in MAXVIT),
 ]
 # Where a branch beside a shortcut ends, in the families that have no small factor (`gamma`) there.
-DEEP = ("tf_efficientnetv2", "convnextv2", "vit")
+DEEP = ("tf_efficientnetv2", "convnextv2", "vit", "maxvit")
 ENDS = re.compile(
-    r"(mlp\.fc2|attn\.proj"
+    r"((?<!rel_pos\.)mlp\.fc2|attn\.proj|conv3_1x1"
     r"|^blocks\.(0\.[1-9]\d*\.bn1|[12]\.[1-9]\d*\.bn2|\d\.[1-9]\d*\.bn3))$"
 )
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -114,18 +120,32 @@ def images(edge, channels):
     return (255 * np.clip(pixels, 0, 1)).astype("float32")
 
 
-def random_model(name, channels):
+def shrink(zoo, name):
+    """A copy of the zoo that has a MaxViT with one block a stage; without changes for other names."""
+    if name not in MAXVIT:
+        return zoo
+    layers = functools.partial(zoo[name].layers, depths=SHRUNK_DEPTHS, widths=SHRUNK_WIDTHS)
+    return {**zoo, name: dataclasses.replace(zoo[name], layers=layers, features=SHRUNK_WIDTHS[-1])}
+
+
+def random_model(name, channels, shrunk=False):
     """timm's model without a classifier, with random weights; `settle` draws its statistics of BatchNorm.
 
     Args:
         name: of the architecture.
         channels: 1 or 3.
+        shrunk: a MaxViT as `shrink` makes it.
 
     Returns:
         torch.nn.Module in evaluation mode.
     """
     timm, torch = load_timm()
-    model = timm.create_model(name, num_classes=0, in_chans=channels).eval()
+    changes = {}
+    if shrunk and name in MAXVIT:
+        changes = {"depths": SHRUNK_DEPTHS, "embed_dim": SHRUNK_WIDTHS}
+        if name == "maxvit_rmlp_base_rw_224":
+            changes["head_hidden_size"] = SHRUNK_WIDTHS[-1]
+    model = timm.create_model(name, num_classes=0, in_chans=channels, **changes).eval()
     shapes = {key: tuple(value.shape) for key, value in model.named_parameters()}
     drawn = random_tensors(shapes, name, {})
     model.load_state_dict({key: torch.from_numpy(value) for key, value in drawn.items()}, strict=False)
@@ -225,7 +245,7 @@ def main():
     """Write the levels and features of one small member of each family."""
     stored = {}
     for name, channels, edge in STORED:
-        model, pixels = random_model(name, channels), images(edge, channels)
+        model, pixels = random_model(name, channels, shrunk=True), images(edge, channels)
         levels, features = settle(model, name, pixels, *preprocessing(channels))
         sight = f"{name} {channels} {edge}"
         centres = [centre for centre, _ in levels.values()]

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import timm_models
+from zoolib import pretrained
 from zoolib.learning import backbones
 from zoolib.learning.backbones import build_backbone
 from zoolib.learning.models import load_model
@@ -26,15 +27,24 @@ def missing():
     return ""
 
 
+@pytest.fixture
+def shrunk(monkeypatch, name):
+    """The zoo with small MaxViTs."""
+    zoo = timm_models.shrink(backbones.ZOO, name)
+    for module in (backbones, pretrained):
+        monkeypatch.setattr(module, "ZOO", zoo)
+
+
 @pytest.mark.parametrize(("channels", "edges"), [(3, (64, 98)), (1, (98, 64))])
 @pytest.mark.parametrize("name", timm_models.SMALL)
+@pytest.mark.usefixtures("shrunk")
 def test_features_of_weights_that_timm_saved_are_timm_s(tmp_path, name, channels, edges):
     """The files are the same for every size: the second size is tested without them."""
     if missing():
         pytest.skip(f"SKIPPED, NOT TESTED: weights as timm saves them; make env-parity ({missing()})")
     keras.utils.clear_session()
     timm, _ = timm_models.load_timm()
-    model = timm_models.random_model(name, channels)
+    model = timm_models.random_model(name, channels, shrunk=True)
     # timm's default mean and deviation; a grey encoder has their averages over the colours.
     own = [model.pretrained_cfg[key] for key in ("mean", "std")]
     own = own if channels == 3 else [np.mean(own[0]), np.mean(own[1])]
@@ -60,8 +70,9 @@ def test_features_of_weights_that_timm_saved_are_timm_s(tmp_path, name, channels
 
 @pytest.mark.parametrize(
     ("name", "channels", "edge"),
-    [sight for sight in timm_models.STORED if sight[0].startswith(("convnextv2", "vit"))],
+    [sight for sight in timm_models.STORED if sight[0].startswith(("convnextv2", "vit", "maxvit"))],
 )
+@pytest.mark.usefixtures("shrunk")
 def test_in_half_precision_features_are_nearly_those_of_timm(name, channels, edge):
     """These have operations outside of layers, which no precision policy reaches."""
     backbone, theirs = with_stored_levels(name, channels, edge, "mixed_float16")
@@ -91,6 +102,7 @@ def features(backbone, channels, edge):
 
 
 @pytest.mark.parametrize(("name", "channels", "edge"), timm_models.STORED)
+@pytest.mark.usefixtures("shrunk")
 def test_features_are_those_that_timm_gave_and_the_repository_stores(name, channels, edge):
     """The same without timm: the weights are drawn again, the features are stored."""
     backbone, theirs = with_stored_levels(name, channels, edge)

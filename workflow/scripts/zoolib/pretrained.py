@@ -30,7 +30,7 @@ CONVENTION = {"size": 300, "crop": 0.75, "final_size": 224, "color": True, "enco
 PICKLED = (b"PK\x03\x04", b"\x80\x02")
 UNKNOWN = "not stated"
 # Names of the first convolution in the architectures of the zoo; its axes are (out, channels, height, width).
-FIRST = ("stem.0.weight", "conv1.weight", "conv_stem.weight", "patch_embed.proj.weight")
+FIRST = ("stem.0.weight", "conv1.weight", "conv_stem.weight", "patch_embed.proj.weight", "stem.conv1.weight")
 SMALLEST = 32
 
 

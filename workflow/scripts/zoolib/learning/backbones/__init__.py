@@ -15,6 +15,7 @@ from keras import layers
 from zoolib.job.logs import UserError
 from zoolib.learning.backbones.convnext import convnext
 from zoolib.learning.backbones.efficientnet import B0, efficientnet, stages_v2
+from zoolib.learning.backbones.maxvit import maxvit
 from zoolib.learning.backbones.resnet import resnet
 from zoolib.learning.backbones.vit import vit
 
@@ -71,6 +72,10 @@ def _vit(parameters, patch, width):
     return _fixed(parameters, network, width, licence=NONE if patch == 16 else "not seen")
 
 
+def _maxvit(parameters, depths, widths, **options):
+    return _fixed(parameters, partial(maxvit, depths=depths, widths=widths, **options), widths[-1])
+
+
 ZOO = {
     "convnext_pico": _convnext(8_532_672, (2, 2, 6, 2), (64, 128, 256, 512)),
     "convnext_nano": _convnext(14_952_560, (2, 2, 8, 2), (80, 160, 320, 640)),
@@ -103,6 +108,13 @@ ZOO = {
     "vit_tiny_patch16_224": _vit(5_524_416, 16, 192),
     "vit_small_patch16_224": _vit(21_665_664, 16, 384),
     "vit_small_patch8_224": _vit(21_670_272, 8, 384),
+    "maxvit_tiny_rw_224": _maxvit(28_544_312, (2, 2, 5, 2), (64, 128, 256, 512)),
+    "maxvit_rmlp_small_rw_224": _maxvit(
+        64_126_044, (2, 2, 5, 2), (96, 192, 384, 768), perceptron=True, scaled=True
+    ),
+    "maxvit_rmlp_base_rw_224": _maxvit(
+        115_366_788, (2, 6, 14, 2), (96, 192, 384, 768), perceptron=True, hidden=True
+    ),
 }
 
 
