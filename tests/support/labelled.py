@@ -26,6 +26,7 @@ TASK = {
     "folds": None,
     "label_counts": [],
     "label_count_seeds": 2,
+    "compare_scratch": False,
 }
 
 
