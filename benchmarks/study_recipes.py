@@ -9,7 +9,7 @@ interrupted study goes on where it was.
 import argparse
 import json
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -55,15 +55,18 @@ LABELS = {
 # The score of each kind, and whether more is better.
 SCORES = {"binary": "accuracy", "multiclass": "accuracy", "regression": "explained variance", "votes": "loss"}
 USUAL = {"batch_size": None, "patience": 20, "learning_rate": 0.001, "epochs": 80}
-SCALED = complete_head("recommended")
+RECOMMENDED = complete_head("recommended")
+# As `recommended`, but it begins from random weights.
+SCALED = {**RECOMMENDED, "probed": False, "scaled": True}
 # Names on the page: (head, settings). The first is what the default was.
 RECIPES = {
     "the old default": (complete_head("published"), {"batch_size": 64, "patience": 10}),
     "`published`": (complete_head("published"), {}),
     "64, not scaled": (complete_head({"units": [64], "dropout": 0.3}), {"batch_size": 32}),
     "linear": ({**SCALED, "units": [], "dropout": 0.2}, {"learning_rate": 0.01}),
-    "`recommended`": (SCALED, {}),
-    "its dropout 0.5": ({**SCALED, "dropout": 0.5}, {}),
+    "64, scaled": (SCALED, {}),
+    "`recommended`": (RECOMMENDED, {}),
+    "its rate 0.0003": (RECOMMENDED, {"learning_rate": 0.0003}),
 }
 
 
@@ -159,14 +162,20 @@ def learn(recipe, label, features, parts, seed):
     y = {name: table[label.targets].to_numpy("float32") for name, table in parts.items()}
     keras.utils.set_random_seed(seed)
     statistics = {label.name: (float(y["train"].mean()), float(y["train"].std()))}
-    known = x["train"] if head["scaled"] else None
-    network = labels_head(features.shape[1], [label], statistics, head["units"], head["dropout"], known)
+    known, said = x["train"] if head["probed"] or head.get("scaled") else None, None
+    if head["probed"]:
+        free = replace(label, bounds=None)
+        said = fit_probe(known, [free], parts["train"], label.name)(known)
+    network = labels_head(features.shape[1], [label], statistics, head["units"], head["dropout"], known, said)
     training = partial(datasets.array_batches, x["train"], y["train"], settings["batch_size"], seed)
     validation = tf.data.Dataset.from_tensor_slices((x["val"], y["val"])).batch(256)
+    loss, begun = LabelsLoss([label], statistics), network.get_weights()
+    before = float(loss(y["val"], network(x["val"]))) if head["probed"] else np.inf
     with tempfile.TemporaryDirectory() as folder:
         progress = Progress(Path(folder), "study", Budget())
-        loss = LabelsLoss([label], statistics)
-        fitting.fit(network, loss, (training, validation), settings, seed, progress)
+        history, _ = fitting.fit(network, loss, (training, validation), settings, seed, progress)
+    if history["val_loss"].min() >= before:
+        network.set_weights(begun)
     return network.predict_on_batch(x["test"])
 
 

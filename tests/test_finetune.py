@@ -8,6 +8,7 @@ import zipfile
 import finetuned
 import keras
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -23,9 +24,11 @@ from zoolib.data.learned import NEITHER, OWN, Learned
 from zoolib.job.logs import UserError
 from zoolib.job.provenance import hash_of
 from zoolib.learning import checkpoints, datasets, fitting, models
+from zoolib.learning.augment import augmentation_of
 from zoolib.learning.backbones import build_backbone
 from zoolib.learning.blocks import blocks_of, nested_layers
 from zoolib.learning.label_heads import LabelsLoss, labels_head
+from zoolib.scores.linear_probe import fit_probe
 
 TREE = DecisionTree.from_dict({"name": "mine", "questions": {"glow": {"answers": ["bright", "dim"]}}})
 QUICK = {"augment": False, "epochs": 30, "learning_rate": 0.02}
@@ -469,7 +472,7 @@ def test_the_recommended_head_survives_a_second_finetuning(labelled, model_folde
     quick = {"augment": None, "epochs": 2, "batch_size": None, "head": complete_head("recommended")}
     first, _ = run_finetuning(labelled, model_folder, tmp_path / "first", **quick)
     training = first.about["training"]
-    assert training["head"] == {"recipe": "recommended", "units": [64], "dropout": 0.3, "scaled": True}
+    assert training["head"] == {"recipe": "recommended", "units": [64], "dropout": 0.3, "probed": True}
     assert training["batch_size"] == 5
     assert [layer.name for layer in first.head.layers].count("scaled") == 1
     second, _ = run_finetuning(labelled, tmp_path / "first", tmp_path / "second", **quick)
@@ -477,6 +480,24 @@ def test_the_recommended_head_survives_a_second_finetuning(labelled, model_folde
         np.testing.assert_array_equal(one, other)
     from_scratch, _ = run_finetuning(labelled, model_folder, tmp_path / "scratch", scratch=True, **quick)
     assert "scaled" not in [layer.name for layer in from_scratch.head.layers]
+
+
+def test_the_recommended_head_stays_its_linear_probe_where_no_epoch_is_better(
+    stored, model_folder, tmp_path, caplog
+):
+    caplog.set_level("INFO", "zoolib")
+    labelled = write_labelled(
+        stored, tmp_path / "labels", [BRIGHT], {"bright": lambda b: np.arange(len(b)) // 2 % 2}
+    )
+    harmful = {"augment": None, "epochs": 2, "learning_rate": 30.0, "head": complete_head("recommended")}
+    model, history = run_finetuning(labelled, model_folder, tmp_path / "model", **harmful)
+    assert "No epoch was better than the linear probe that training began with" in caplog.text
+    assert model.about["scores"]["val_loss"] < history["val_loss"].min()
+    table = pd.read_parquet(labelled / "galaxies.parquet").query("part == 0")
+    store = datasets.from_catalog([table], ["bright"], model.about["image"])
+    features, values = datasets.features(model.backbone, store, augmentation_of(model.about), 128)
+    probe = fit_probe(features, [BRIGHT], pd.DataFrame(values, columns=["bright"]), "here")
+    np.testing.assert_allclose(model.head(features).numpy(), probe(features), atol=1e-3)
 
 
 def test_each_count_of_labels_has_a_seed_of_its_own(labelled, model_folder, tmp_path, monkeypatch):

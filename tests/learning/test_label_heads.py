@@ -1,13 +1,17 @@
 """The losses of labels against scikit-learn and closed forms, and the outputs of the head."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.metrics import log_loss
 from zoolib.config.labels import Label
 from zoolib.config.trees import DecisionTree
 from zoolib.learning.label_heads import Accuracy, LabelsLoss, labels_head
 from zoolib.learning.likelihood import TreeLoss
+from zoolib.scores.linear_probe import fit_probe
 
 RING = Label("ring")
 KIND = Label("kind", "multiclass", ("a", "b", "c"))
@@ -87,6 +91,31 @@ def test_outputs_are_in_the_units_of_the_labels(policy):
     assert size.std() > 4
     assert share.min() >= -1 and share.max() <= 3 and share.max() - share.min() > 2
     assert votes.min() >= 1
+
+
+@pytest.mark.parametrize("galaxies", [20, 300])
+def test_a_head_begins_as_the_linear_probe(galaxies):
+    """Of labels of all kinds, also for galaxies that it has not seen, with fewer galaxies than features."""
+    features = RNG.normal(size=(galaxies + 100, 40)) * np.linspace(1, 5, 40) + 3
+    labels, signal = [RING, KIND, SIZE, SHARE, VOTES], features[:, :3].mean(axis=1) - 3
+    noisy = signal + RNG.normal(size=len(signal))
+    truth = pd.DataFrame({"ring": noisy > 0, "kind": np.digitize(noisy, [-0.3, 0.3]), "size": 7 + 9 * signal})
+    truth = truth.astype(float).assign(share=np.clip(1 + signal, -1, 3))
+    truth[VOTES.targets] = RNG.poisson(np.exp(1 + np.outer(signal, [1, -1])))
+    known, others = features[:galaxies], features[galaxies:]
+    free = [replace(label, bounds=None) if label.bounds else label for label in labels]
+    probe = fit_probe(known, free, truth[:galaxies], "here")
+    statistics = {"size": (7.0, 9.0), "share": (1.0, 0.5)}
+    head = labels_head(40, labels, statistics, [8], 0.3, known, probe(known))
+    found, said = head(others.astype("float32")).numpy(), probe(others)
+    said[:, 5] = np.clip(said[:, 5], *SHARE.bounds)
+    # What is linear before the activation is the same; bounded numbers and concentrations are only near it.
+    apart = np.sqrt(((found - said) ** 2).mean(axis=0) / said.var(axis=0))
+    assert apart[:5].max() < 1e-3 and apart[5] < 0.1
+    fractions = [each[:, 6] / each[:, 6:].sum(axis=1) for each in (found, said)]
+    assert np.corrcoef(*fractions)[0, 1] > 0.99
+    random = labels_head(40, labels, statistics, [8], 0.3, known)
+    assert np.abs(random(others.astype("float32")).numpy() - said).mean() > 0.2
 
 
 def test_scaled_features_make_a_head_that_fits_any_backbone(tmp_path):

@@ -11,7 +11,7 @@ from zoolib.learning import fitting, models
 
 TASK = {
     "name": "bright",
-    "head": {"units": [8], "dropout": 0.1},
+    "head": {"units": [8], "dropout": 0.1, "probed": False},
     "strategy": "freeze",
     "train_bn": False,
     "augment": True,

@@ -1,9 +1,11 @@
 """Stage finetune: a trained backbone learns new labels from a few hundred galaxies."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import keras
+import numpy as np
 import pandas as pd
 import tensorflow as tf
 
@@ -25,6 +27,7 @@ from zoolib.learning.familiar import FAMILIAR, familiar_galaxies, summarize
 from zoolib.learning.label_heads import Accuracy, LabelsLoss, labels_head
 from zoolib.learning.normalise import normalise_pixels
 from zoolib.learning.optimizers import OPTIMIZER_KEYS
+from zoolib.scores.linear_probe import MOST, fit_probe
 from zoolib.scores.normalise_probe import probe_normalise
 
 # Galaxies that go through the backbone at once when its features are computed in advance.
@@ -84,7 +87,8 @@ def finetune_task(galaxies, model, task, seed, job, scratch=False):
             pixels = _choose_pixels(start, backbone, identity, labels, stores, progress)
             run = _Stages(backbone, loss, labels, stores, identity)
             history, known = run.run(stages, progress), run.familiar(stages)
-        about = _describe(identity, labels, start, model, catalogs, history)
+        about = _describe(identity, labels, start, model, catalogs)
+        about["scores"] = {"epochs": len(history), "val_loss": run.reached}
         about["image"], about["training"]["normalise_losses"] = pixels
         about[FAMILIAR] = known
         return run.network, history, about
@@ -122,15 +126,37 @@ class _Stages:
         self.task, self.seed = identity["task"], identity["seed"]
         self.augmentation = identity["augmentation"]
         self.train_bn = identity["scratch"] or self.task["train_bn"]
-        self.features = None
-        head, known = identity["task"]["head"], None
+        self.features = self.reached = None
+        head, start = identity["task"]["head"], (None, None)
         # An untrained backbone soon has other features.
-        if head.get("scaled") and not identity["scratch"]:
-            known = self._features()["train"][0]
+        if head["probed"] and not identity["scratch"]:
+            start = self._probed(labels)
         # Whatever has run before: the first weights follow from the seed.
         keras.utils.set_random_seed(self.seed)
         size, shape = backbone.output_shape[-1], (head["units"], head["dropout"])
-        self.network = models.join(backbone, labels_head(size, labels, loss.statistics, *shape, known))
+        self.network = models.join(backbone, labels_head(size, labels, loss.statistics, *shape, *start))
+
+    def _probed(self, labels):
+        """Features of the training galaxies, each once, and what their linear probe says of them."""
+        features, values = self._features()["train"]
+        # Galaxies of small classes may be shown several times.
+        once = np.sort(np.unique(features, axis=0, return_index=True)[1])[:MOST]
+        features, values = features[once], values[once]
+        targets = pd.DataFrame(values, columns=[column for label in labels for column in label.targets])
+        # What lies outside of bounds says more of the features than what is at them.
+        free = [replace(label, bounds=None) if label.bounds else label for label in labels]
+        return features, fit_probe(features, free, targets, self.task["name"])(features)
+
+    def _first(self):
+        """The validation loss before the first epoch, and the weights; none before a head has learned."""
+        if self.features is None:
+            return float("inf"), None
+        features, values = self.features["validation"]
+        loss = float(self.loss(values, self.network.get_layer("head")(features)))
+        log.info(
+            "The linear probe of the training galaxies, where training begins: validation loss %.4f", loss
+        )
+        return loss, self.network.get_weights()
 
     def run(self, stages, progress):
         """Train all stages. The network then has the best weights, and all of its layers can train.
@@ -142,7 +168,7 @@ class _Stages:
         Returns:
             pandas.DataFrame with one row an epoch, as `fitting.fit` returns it, and the name of the stage.
         """
-        histories, best = [], (float("inf"), None)
+        histories, best = [], self._first()
         for number, stage in enumerate(stages):
             log.info("Stage %s: the head and %d layers of the backbone train", stage.name, len(stage.layers))
             if number and (stages[number - 1].layers or self.train_bn):
@@ -156,9 +182,12 @@ class _Stages:
                 best = reached, self.network.get_weights()
             elif number:
                 log.info("No epoch was better than the best one before")
+            else:
+                log.info("No epoch was better than the linear probe that training began with")
             if number + 1 < len(stages) and not stages[number + 1].from_best:
                 trained.set_weights(last)
             histories.append(history.assign(stage=stage.name))
+        self.reached = float(best[0])
         self.network.set_weights(best[1])
         # The next training of this model decides itself which layers it freezes.
         set_trainable(self.backbone, {layer.name for layer in nested_layers(self.backbone)}, batchnorm=True)
@@ -298,8 +327,8 @@ def _statistics(labels, table):
     return {name: (float(values.mean()), float(values.std(ddof=0))) for name, values in numbers.items()}
 
 
-def _describe(identity, labels, start, model, catalogs, history):
-    """The content of `model.json`, without the versions of software."""
+def _describe(identity, labels, start, model, catalogs):
+    """The content of `model.json`, without scores and the versions of software."""
     ids = [name for catalog in catalogs.values() for name in catalog.table["id_str"]]
     return {
         "kind": kind_of_outputs(labels),
@@ -317,6 +346,5 @@ def _describe(identity, labels, start, model, catalogs, history):
         },
         "seed": identity["seed"],
         "data": {"model": identity["start"], "galaxies": identity["data"]},
-        "scores": {"epochs": len(history), "val_loss": float(history["val_loss"].min())},
         "learned_from": learned_from(ids, None if identity["scratch"] else start.about),
     }

@@ -3,18 +3,25 @@
 import keras
 import numpy as np
 from keras import layers, ops
+from scipy.optimize import least_squares
+from scipy.special import expit, logit
 
+from zoolib.config.labels import by_label
 from zoolib.learning.likelihood import TreeLoss
-from zoolib.learning.models import concentrations
+from zoolib.learning.models import CONCENTRATION_RANGE, SMALLEST_CONCENTRATION, concentrations
 
 # Length of a galaxy's scaled features, on average; about that of the demo's backbone before they are scaled.
 LENGTH = 4.0
+# No probability with which a head begins is smaller.
+LEAST = 1e-7
 
 
-def labels_head(features, labels, statistics, units, dropout, known=None):
+def labels_head(features, labels, statistics, units, dropout, known=None, said=None):
     """A head for new labels: dropout and dense layers in turn, then the outputs of every label.
 
     The layout is that of Zoobot's finetuning guide. Outputs are float32 for any precision of the backbone.
+    With `said`, the outputs also see the scaled features themselves, and the head begins as the linear probe
+    that has said it: training goes on from there (Kumar et al. 2022, arXiv:2202.10054).
 
     Args:
         features: count of the numbers that the backbone gives for a galaxy.
@@ -25,6 +32,8 @@ def labels_head(features, labels, statistics, units, dropout, known=None):
         dropout: share dropped before each dense layer.
         known: (galaxies, features) of the training galaxies; the head first scales features by them. None for
             a head that takes features as they are.
+        said: (galaxies, outputs of all labels), what a linear probe that knows no bounds says of these
+            galaxies; or None.
 
     Returns:
         keras.Model named `head`, (galaxies, features) -> (galaxies, outputs of all labels): the
@@ -32,14 +41,73 @@ def labels_head(features, labels, statistics, units, dropout, known=None):
         concentrations of each answer.
     """
     inputs = layers.Input((features,), name="features")
-    x = inputs if known is None else _scaled(inputs, known)
+    scaled = x = inputs if known is None else _scaled(inputs, known)
     for size in units:
         x = layers.Dropout(dropout)(x)
         x = layers.Dense(size, activation="relu")(x)
+    if said is not None and units:
+        x = layers.Concatenate(name="hidden_and_scaled")([x, scaled])
     x = layers.Dropout(dropout)(x)
-    found = [_output(x, label, statistics) for label in labels]
+    found = [_output(x, label, statistics, name) for label, name in zip(labels, _names(labels), strict=True)]
     joined = found[0] if len(found) == 1 else layers.Concatenate(dtype="float32")(found)
-    return keras.Model(inputs, joined, name="head")
+    head = keras.Model(inputs, joined, name="head")
+    if said is not None:
+        before = ops.convert_to_numpy(keras.Model(inputs, scaled)(np.asarray(known, "float32")))
+        _begin_as(head, labels, statistics, before, said)
+    return head
+
+
+def _begin_as(head, labels, statistics, scaled, said):
+    """Let a head say of some galaxies what a linear probe says of them.
+
+    The last layer sees the scaled features last. Their weights are those of least squares; for fewer galaxies
+    than features the smallest ones for features of the same spread, which are those of the probe.
+    """
+    mean, spread = scaled.mean(axis=0), scaled.std(axis=0)
+    spread = np.where(spread > 0, spread, np.inf)
+    for name, (label, of_label) in zip(_names(labels), by_label(labels, said), strict=True):
+        wanted = _before_activation(label, of_label, statistics)
+        found = np.linalg.lstsq((scaled - mean) / spread, wanted - wanted.mean(axis=0), rcond=1e-6)[0]
+        found /= spread[:, None]
+        layer = head.get_layer(name)
+        kernel = np.zeros(layer.kernel.shape, "float32")
+        kernel[-len(found) :] = found
+        layer.set_weights([kernel, (wanted.mean(axis=0) - mean @ found).astype("float32")])
+
+
+def _before_activation(label, said, statistics):
+    """What the last layer of a label must give to say what a probe says; it is linear in the features."""
+    if label.kind == "multiclass":
+        return _centred_logs(said)
+    if label.kind == "binary":
+        return logit(np.clip(said, LEAST, 1 - LEAST))
+    if label.kind == "votes":
+        bounds = SMALLEST_CONCENTRATION, SMALLEST_CONCENTRATION + CONCENTRATION_RANGE
+        parts = [said[:, question.slice] for question in label.tree.questions]
+        return np.concatenate([_within(_centred_logs(part), part, *bounds) for part in parts], axis=1)
+    if label.bounds:
+        return _within(said, said, *label.bounds)
+    offset, spread = statistics[label.name]
+    return (said - offset) / spread
+
+
+def _centred_logs(said):
+    """Logarithms without what all classes share, which a softmax does not see; the rest is linear."""
+    logs = np.log(np.maximum(said, LEAST))
+    return logs - logs.mean(axis=1, keepdims=True)
+
+
+def _within(linear, said, low, high):
+    """Numbers a x + b for which a sigmoid between two bounds is nearest to what a probe says."""
+    middle, size = linear.mean(), linear.std() or 1.0
+    standard, shares = (linear - middle) / size, (said - low) / (high - low)
+
+    def misses(numbers):
+        return (expit(numbers[0] * standard + numbers[1]) - shares).ravel()
+
+    begin = [1.0, logit(np.clip(shares.mean(), 0.01, 0.99))]
+    slope, offset = least_squares(misses, begin, bounds=([0.0, -20.0], [20.0, 20.0])).x
+    return slope * standard + offset
 
 
 def _scaled(x, known):
@@ -56,13 +124,18 @@ def _scaled(x, known):
     return layers.Normalization(mean=known.mean(axis=0), variance=variance, name="scaled", dtype="float32")(x)
 
 
-def _output(x, label, statistics):
+def _names(labels):
+    """Names of the last layers of the labels; `concentrations` has its own."""
+    return ["answers" if label.kind == "votes" else f"output_{number}" for number, label in enumerate(labels)]
+
+
+def _output(x, label, statistics, name):
     if label.kind == "votes":
         return concentrations(x, label.tree)
     activation = {"binary": "sigmoid", "multiclass": "softmax"}.get(label.kind)
     if label.bounds:
         activation = "sigmoid"
-    x = layers.Dense(len(label.outputs), activation=activation, dtype="float32")(x)
+    x = layers.Dense(len(label.outputs), activation=activation, dtype="float32", name=name)(x)
     if label.kind != "regression":
         return x
     offset, spread = statistics[label.name]
