@@ -15,6 +15,9 @@ from zoolib.scores.outcomes import SPLITS, outcomes, read_fits, write_galaxies
 RESAMPLES = 1000
 # Quantiles of the resamples that end the central intervals.
 ENDS = {"low_68": 0.16, "high_68": 0.84, "low_95": 0.025, "high_95": 0.975}
+# Columns of the scores in their order, as far as they are there; those of folds follow.
+COLUMNS = ("label", "split", "score", "galaxies", "value", *ENDS, "constant", "probe")
+COLUMNS += ("minus_probe_low_95", "minus_probe_high_95", "as_trained", "scratch")
 # Numbers in a block of resamples: blocks bound the memory.
 ROOM = 4_000_000
 # Scores without intervals: resampling makes them larger, so the intervals would not hold the score itself.
@@ -90,10 +93,10 @@ def _score_split(of_labels, table, compared, names, random):
 def _write_scores(scores, confusions, output):
     """Write the tables of `evaluate_task`, and say in the log how good the model is."""
     advice = list(advise(scores))
-    first = ["label", "split", "score", "galaxies", "value", *ENDS]
-    others = [name for name in scores[0] if name not in first]
+    rows = pd.DataFrame(scores)
+    first = [name for name in COLUMNS if name in rows]
     tables = {
-        "scores": pd.DataFrame(scores)[first + others],
+        "scores": rows[first + [name for name in rows if name not in first]],
         "confusion": pd.DataFrame(confusions, columns=["question", "subset", "true", "predicted", "count"]),
         "advice": pd.DataFrame(advice, columns=["label", "advice"]),
     }
