@@ -50,8 +50,8 @@ def test_an_example_is_learned_and_its_model_predicts(repo, demo, monkeypatch, t
     monkeypatch.chdir(repo)
     task = example(repo, name)
     called, columns, strategy = EXAMPLES[name]
-    strategy = task.get("strategy", "freeze")
-    named = strategy if isinstance(strategy, str) else strategy["name"]
+    asked = task.get("strategy", "freeze")
+    named = asked if isinstance(asked, str) else asked["name"]
     assert (task["name"], named) == (called, strategy)
     small = {"batch_size": 32, "patience": 3}
     # These two unfreeze layers in a later epoch.
