@@ -17,6 +17,7 @@ from stored import IMAGE, SETTINGS, TREE, train_member
 from zoolib import predict, pretrained, quick_finetune, train
 from zoolib.config.schema import check_configuration
 from zoolib.config.sources import origin_of
+from zoolib.job.gpus import mixed_policy
 from zoolib.job.logs import UserError
 from zoolib.learning import models
 from zoolib.learning.backbones import ZOO, build_backbone
@@ -202,12 +203,12 @@ def test_a_tree_gets_a_new_head_on_the_pretrained_backbone(model_folder, tmp_pat
     assert heads[0].shape == heads[1].shape and not np.array_equal(*heads)
     pixels = np.random.default_rng(1).uniform(0, 255, (4, 18, 18, 1)).astype("float32")
     again = models.load_model(tmp_path)
-    policy = "mixed_float16" if mixed else "float32"
+    policy = mixed_policy() if mixed else "float32"
     assert {layer.dtype_policy.name for layer in again.backbone.layers[1:]} == {policy}
     features = again.backbone.predict_on_batch(pixels)
-    assert features.dtype == ("float16" if mixed else "float32")
+    assert features.dtype == (policy.removeprefix("mixed_"))
     expected = start.backbone.predict_on_batch(pixels)
-    np.testing.assert_allclose(features, expected, atol=(0.01 if mixed else 1e-6) * np.abs(expected).max())
+    np.testing.assert_allclose(features, expected, atol=(0.03 if mixed else 1e-6) * np.abs(expected).max())
     wrong = {**IMAGE, "final_size": 20}
     with pytest.raises(UserError, match="sees images of image.final_size: 18, this run has 20"):
         train.build_network(TREE, wrong, settings)

@@ -12,7 +12,7 @@ from zoolib.config.sources import origin_of
 from zoolib.config.trees import DecisionTree
 from zoolib.data.learned import learned_from
 from zoolib.data.tfrecords import read_sidecar
-from zoolib.job.gpus import check_gpus
+from zoolib.job.gpus import check_gpus, mixed_policy
 from zoolib.job.logs import UserError, log
 from zoolib.job.provenance import hash_of, hash_of_file
 from zoolib.learning import datasets, fitting, models
@@ -121,7 +121,7 @@ def build_network(tree, image, settings):
                     f" ({settings['start_from']}) has {found}; set train.{key} to the model's value."
                 )
         return start.network
-    keras.config.set_dtype_policy("mixed_float16" if settings["mixed_precision"] else "float32")
+    keras.config.set_dtype_policy(mixed_policy() if settings["mixed_precision"] else "float32")
     if settings["pretrained"]:
         backbone = _pretrained_backbone(image, settings)
     else:

@@ -314,7 +314,7 @@ def features(backbone, store, augmentation, batch_size):
         (features (galaxies, features), labels (galaxies, labels)), float32 arrays.
     """
     found = [
-        (backbone.predict_on_batch(pixels), labels.numpy())
+        (np.float32(backbone.predict_on_batch(pixels)), labels.numpy())
         for pixels, labels in central_batches(store, augmentation, batch_size)
     ]
     return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
