@@ -275,7 +275,7 @@ def write(settings):
         *table_lines(arms),
         "",
         f"Hours for finetuning, without the pretraining: {times}. All arms have mixed precision, which the"
-        " section above does not name: bfloat16 here, three times as fast as float32 on this processor."
+        " section above does not name: bfloat16 here."
         + (f" Arms that were not run: {', '.join(missing)}." if missing else ""),
     ]
     write_section("rings.md", "Results", section)
