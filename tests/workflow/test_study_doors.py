@@ -125,7 +125,7 @@ def right_of(model, probe, count=40):
 def of_seeds(model, probe):
     return {
         seed: right_of(*both, 100)
-        for seed, both in zip(study.SEEDS, zip(model, probe, strict=True), strict=True)
+        for seed, both in zip(study.SEEDS, zip(model, probe, strict=True), strict=False)
     }
 
 
