@@ -23,6 +23,7 @@ include: "rules/train.smk"
 include: "rules/recalibrate.smk"
 include: "rules/predict.smk"
 include: "rules/finetune.smk"
+include: "rules/search.smk"
 include: "rules/evaluate.smk"
 include: "rules/paper.smk"
 include: "rules/report.smk"
@@ -37,5 +38,6 @@ rule all:
     input:
         rules.predict.input,
         rules.finetune.input,
+        rules.search.input,
         rules.evaluate.input,
         rules.report.input,

@@ -20,7 +20,8 @@ from pages import REPO, machine, write_section
 from zoolib.config.trees import DecisionTree
 from zoolib.posteriors import information, intervals, summary
 from zoolib.posteriors.collect import collect_predictions
-from zoolib.posteriors.files import describe_posteriors, open_predictions, predictions_file
+from zoolib.posteriors.files import describe_posteriors, open_predictions
+from zoolib.posteriors.writer import predictions_file
 
 SAMPLES, PARTS, THREADS, LEVEL = 25, 40, 2, 0.9
 # Each sample of a mixture has this many Dirichlets a question.

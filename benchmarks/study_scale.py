@@ -100,10 +100,10 @@ def fill_in(folder, done, parts):
     """Write all other chunks, with the numbers of the predicted one under their own names."""
     import h5py
     import numpy as np
-    from zoolib.posteriors.files import predictions_file
+    from zoolib.learning.chunks import bounds_of_chunk
     from zoolib.posteriors.parts import PART as POSITION
     from zoolib.posteriors.parts import attributes
-    from zoolib.predict import bounds_of_chunk
+    from zoolib.posteriors.writer import predictions_file
 
     with h5py.File(folder / "chunks" / f"{done}.hdf5") as file:
         values, about = file["predictions"][:], attributes(file)

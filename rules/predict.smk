@@ -49,6 +49,7 @@ rule predict_chunk:
         code=fingerprint("predict_chunk", "predict"),
         decoding={"max_pixels": config["shards"]["max_pixels"]},
         predict={key: config["predict"][key] for key in ("samples", "views", "chunks")},
+        kept=by("target", THIS.kept),
         seed=config["seed"],
     script:
         "../workflow/scripts/predict_chunk.py"
@@ -107,6 +108,27 @@ rule collect_predictions:
         "../workflow/scripts/collect_predictions.py"
 
 
+rule collect_representations:
+    input:
+        parts=FILES.chunks("{target}", "chunks/{chunk}.hdf5"),
+    output:
+        representations="results/{run}/predict/{target}/representations.hdf5",
+    log:
+        "logs/{run}/collect_representations/{target}.log",
+    benchmark:
+        "benchmarks/{run}/collect_representations/{target}.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=doubled(2000),
+        runtime=120,
+    params:
+        code=fingerprint("collect_representations", "likeness.representations"),
+    script:
+        "../workflow/scripts/collect_representations.py"
+
+
 rule rank_galaxies:
     input:
         parts=FILES.chunks("{target}", "chunks/{chunk}.hdf5"),
@@ -136,4 +158,10 @@ rule predict:
         expand("results/{run}/predict/{target}/predictions.hdf5", run=RUN, target=TARGETS),
         expand("results/{run}/predict/{target}/label_next.csv", run=RUN, target=TARGETS),
         [FILES.chunks(target, "catalog/{chunk}.parquet") for target in TARGETS],
+    localrule: True
+
+
+rule represent:
+    input:
+        expand("results/{run}/predict/{target}/representations.hdf5", run=RUN, target=TARGETS),
     localrule: True

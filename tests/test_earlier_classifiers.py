@@ -115,7 +115,7 @@ def run_everything(table, folder):
         job=Job(model),
     )
     made = SimpleNamespace(predictions=folder / "p.hdf5", rejected=folder / "p.csv")
-    predict.predict_chunk(written["test"][1], [folder], 0, 1, 3, 2, 7, made)
+    predict.predict_chunk(written["test"][1], [folder], (0, 1), 3, 2, 7, made)
     with h5py.File(made.predictions) as file:
         return file["predictions"][:].tobytes(), list(file["id_str"].asstr())
 
@@ -173,7 +173,7 @@ def test_a_model_predicts_at_the_scale_that_it_was_trained_at(stored, tmp_path):
 
     def predicted(name):
         output = SimpleNamespace(predictions=tmp_path / f"{name}.hdf5", rejected=tmp_path / f"{name}.csv")
-        predict.predict_chunk([tmp_path / "galaxies.parquet"], [tmp_path], 0, 1, 1, 0, 1, output)
+        predict.predict_chunk([tmp_path / "galaxies.parquet"], [tmp_path], (0, 1), 1, 0, 1, output)
         with h5py.File(output.predictions) as file:
             return file["predictions"][:, :, 0]
 

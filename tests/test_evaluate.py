@@ -238,7 +238,7 @@ def test_a_model_is_not_scored_on_the_galaxies_of_its_training(stored, model_fol
         metrics=tmp_path / "metrics",
     )
     shards = [stored / "val" / f"{number}.json" for number in range(2)]
-    predict_chunk(shards, [model_folder], 0, 1, samples=2, views=0, seed=1, output=output)
+    predict_chunk(shards, [model_folder], (0, 1), samples=2, views=0, seed=1, output=output)
     catalog = stored / "val.parquet"
     with pytest.raises(UserError, match=f"12 of the 12 galaxies to be scored are .* of {model_folder}, so"):
         stage.evaluate(output.predictions, catalog, catalog, 1, 0.8, output)

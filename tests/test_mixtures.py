@@ -33,7 +33,7 @@ def mixture(stored, tmp_path_factory):
 def predicted(galaxies, folders, out, samples=3, views=0):
     """Predict; returns the path of the file, its concentrations and its weights."""
     output = SimpleNamespace(predictions=out / "p.hdf5", rejected=out / "p.csv")
-    predict.predict_chunk(galaxies, folders, 0, 1, samples, views, seed=3, output=output)
+    predict.predict_chunk(galaxies, folders, (0, 1), samples, views, seed=3, output=output)
     with h5py.File(output.predictions) as file:
         return output.predictions, file["predictions"][:].astype(float), file["weights"][:].astype(float)
 

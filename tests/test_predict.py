@@ -16,7 +16,7 @@ from zoolib import predict
 from zoolib.data.images import BadImage
 from zoolib.data.listing import list_galaxies
 from zoolib.job.logs import MachineError, UserError, log
-from zoolib.learning import datasets, models
+from zoolib.learning import chunks, datasets, models
 from zoolib.learning.augment import PAPER
 from zoolib.learning.familiar import Familiar
 from zoolib.posteriors.unfamiliar import read_unfamiliar
@@ -27,7 +27,13 @@ def predict_all(stored, folder, out, of=1, samples=3, views=0, galaxies=None):
     for chunk in range(of):
         output = SimpleNamespace(predictions=out / f"{chunk}.hdf5", rejected=out / f"{chunk}.csv")
         predict.predict_chunk(
-            galaxies or files(stored, "train")[1], [folder], chunk, of, samples, views, seed=3, output=output
+            galaxies or files(stored, "train")[1],
+            [folder],
+            (chunk, of),
+            samples,
+            views,
+            seed=3,
+            output=output,
         )
         with h5py.File(output.predictions) as file:
             values.append(file["predictions"][:])
@@ -44,7 +50,7 @@ def test_samples_differ_and_can_be_repeated(stored, model_folder, tmp_path):
 
 
 def test_the_number_of_chunks_changes_nothing(stored, model_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(predict, "BLOCK", 7)
+    monkeypatch.setattr(chunks, "BLOCK", 7)
     one, ids = predict_all(stored, model_folder, tmp_path / "one", views=2)
     assert one.shape[2] == 6
     for of in (2, 5, 9):
@@ -90,7 +96,7 @@ def predict_listed(kind, source, folder, out):
     for image in out.glob("sky/*.png"):
         image.unlink()
     output = SimpleNamespace(predictions=out / "0.hdf5", rejected=out / "0.csv")
-    predict.predict_chunk([out / "list.parquet"], [folder], 0, 1, 1, 0, 3, output)
+    predict.predict_chunk([out / "list.parquet"], [folder], (0, 1), 1, 0, 3, output)
 
 
 @pytest.mark.parametrize("kind", ["images", "catalog"])
@@ -149,7 +155,7 @@ def test_models_that_do_not_fit_together_are_a_message(stored, model_folder, tmp
         match="has other answers or another input than .*, expected the same for all models of an ensemble",
     ):
         predict.predict_chunk(
-            files(stored, "val")[1], [model_folder, tmp_path], 0, 1, 1, 0, 1, SimpleNamespace()
+            files(stored, "val")[1], [model_folder, tmp_path], (0, 1), 1, 0, 1, SimpleNamespace()
         )
 
 
@@ -159,11 +165,11 @@ def test_samples_are_ordered_by_member_then_view_then_draw(stored, tmp_path):
     for epochs, folder in enumerate(folders, start=1):
         train_member(stored, folder, epochs=epochs, dropout=0.0)
     output = SimpleNamespace(predictions=tmp_path / "all.hdf5", rejected=tmp_path / "all.csv")
-    predict.predict_chunk(files(stored, "val")[1], folders, 0, 1, 3, 2, seed=3, output=output)
+    predict.predict_chunk(files(stored, "val")[1], folders, (0, 1), 3, 2, seed=3, output=output)
     with h5py.File(output.predictions) as file:
         values = file["predictions"][:]
     assert values.shape == (12, 4, 2 * 2 * 3)
-    batches, _, _, _ = predict.open_galaxies(files(stored, "val")[1], IMAGE, 0, 1, None)
+    batches, _, _, _ = chunks.open_galaxies(files(stored, "val")[1], IMAGE, 0, 1, None)
     names, pixels, _ = next(iter(batches))
     for number, folder in enumerate(folders):
         for view in range(2):
@@ -225,7 +231,7 @@ def test_galaxies_unlike_the_training_are_found(stored, model_folder, tmp_path, 
     table = pd.DataFrame({"id_str": [path.stem for path in images], "file_loc": list(map(str, images))})
     table.to_csv(tmp_path / "mine.csv", index=False)
     list_galaxies("catalog", [tmp_path / "mine.csv"], tmp_path / "list.parquet")
-    monkeypatch.setattr(predict, "BLOCK", 8)
+    monkeypatch.setattr(chunks, "BLOCK", 8)
     for of in (1, 2):
         predict_all(stored, model_folder, tmp_path / str(of), of=of, galaxies=[tmp_path / "list.parquet"])
         assert caplog.messages[-1].startswith("25 % of these" if of == 1 else "50 % of these")
@@ -241,7 +247,7 @@ def test_the_distance_is_the_mean_of_the_views(stored, model_folder, tmp_path):
     predict_all(stored, model_folder, tmp_path, samples=1, views=2, galaxies=files(stored, "val")[1])
     with h5py.File(tmp_path / "0.hdf5") as file:
         found = file["distance"][:]
-    batches, _, _, _ = predict.open_galaxies(files(stored, "val")[1], IMAGE, 0, 1, None)
+    batches, _, _, _ = chunks.open_galaxies(files(stored, "val")[1], IMAGE, 0, 1, None)
     names, pixels, _ = next(iter(batches))
     model = models.load_model(model_folder)
     features = [

@@ -15,8 +15,9 @@ from zoolib.figures.calibration import draw_calibration
 from zoolib.job.logs import UserError
 from zoolib.job.provenance import hash_of_file
 from zoolib.posteriors import recalibration, recalibration_fit
-from zoolib.posteriors.files import describe_posteriors, open_predictions, predictions_file, read_described
+from zoolib.posteriors.files import describe_posteriors, open_predictions, read_described
 from zoolib.posteriors.summary import log_predictive
+from zoolib.posteriors.writer import predictions_file
 from zoolib.scores import calibration
 
 SETTINGS = {"samples": 2, "views": 0, "seed": 3}
@@ -245,7 +246,7 @@ def test_a_trained_model_from_shards_and_from_lists(stored, model_folder, tmp_pa
     file, about = files(stored, "val", suffix)
     output = SimpleNamespace(predictions=tmp_path / "val.hdf5", rejected=tmp_path / "rejected.csv")
     galaxies = about if suffix == ".tfrecord" else file
-    predict.predict_chunk(galaxies, [model_folder], 0, 1, **SETTINGS, output=output)
+    predict.predict_chunk(galaxies, [model_folder], (0, 1), **SETTINGS, output=output)
     path = tmp_path / "recalibration.json"
     recalibrate.recalibrate_member(
         output.predictions, model_folder / "model.keras", stored / "val.parquet", SETTINGS, path

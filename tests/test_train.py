@@ -119,7 +119,7 @@ def test_the_same_training_gives_the_same_predictions_and_another_member_others(
         train_member(stored, tmp_path / name, epochs=2, **changes)
         output = SimpleNamespace(predictions=tmp_path / f"{name}.hdf5", rejected=tmp_path / f"{name}.csv")
         sidecars = files(stored, "val")[1]
-        predict_chunk(sidecars, [tmp_path / name], 0, 1, samples=3, views=2, seed=1, output=output)
+        predict_chunk(sidecars, [tmp_path / name], (0, 1), samples=3, views=2, seed=1, output=output)
         with open_predictions(output.predictions) as opened:
             return opened.values[:]
 

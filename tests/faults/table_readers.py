@@ -160,7 +160,7 @@ def same_table(answer, right, *_):
 
 def _write_predictions(path, first, last, part=None):
     """Write the predictions of some of the galaxies."""
-    from zoolib.posteriors.files import predictions_file
+    from zoolib.posteriors.writer import predictions_file
 
     about = {"kind": "concentrations", "tree": TREE, "columns": ["ring_yes", "ring_no"], "labels": None}
     values = np.random.default_rng(2).uniform(1, 100, (len(GALAXIES), 2, 5)).astype("float32")

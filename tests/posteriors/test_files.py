@@ -11,13 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from drawn import SMALL, mixtures, some_concentrations, some_probabilities, some_weights, written
 from zoolib.job.logs import UserError
-from zoolib.posteriors.files import (
-    describe_posteriors,
-    open_predictions,
-    predictions_file,
-    read_described,
-)
+from zoolib.posteriors.files import describe_posteriors, open_predictions, read_described
 from zoolib.posteriors.summary import describe
+from zoolib.posteriors.writer import predictions_file
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -221,15 +217,15 @@ import resource, sys
 sys.path.insert(0, sys.argv[1])
 import numpy as np
 from zoolib.job.logs import log_to
-from zoolib.posteriors import files
+from zoolib.posteriors import writer
 
 # As much as a few blocks need.
-files.CACHE = 1 << 16
+writer.CACHE = 1 << 16
 tree = {"name": "small", "questions": {"bar": {"answers": ["yes", "no"]}}}
 about = {"kind": "concentrations", "tree": tree, "columns": ["bar_yes", "bar_no"], "training": {}}
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
 written = 0
-with log_to("log"), files.predictions_file("p.hdf5", 3000, about, 1, 30, 0, 1) as append:
+with log_to("log"), writer.predictions_file("p.hdf5", 3000, about, 1, 30, 0, 1) as append:
     for block in range(30):
         names = [f"{block} {galaxy}" for galaxy in range(100)]
         written += append(names, np.random.default_rng(block).random((100, 2, 30)))

@@ -13,14 +13,10 @@ import pytest
 from drawn import SMALL, mixtures, some_concentrations, some_weights
 from zoolib.job.logs import UserError
 from zoolib.posteriors.collect import collect_predictions
-from zoolib.posteriors.files import (
-    describe_posteriors,
-    open_predictions,
-    predictions_file,
-    read_described,
-)
+from zoolib.posteriors.files import describe_posteriors, open_predictions, read_described
 from zoolib.posteriors.ranking import rank_galaxies
 from zoolib.posteriors.unseen import marking_learned
+from zoolib.posteriors.writer import predictions_file
 
 ABOUT = {"kind": "concentrations", "tree": SMALL.to_dict(), "columns": SMALL.columns}
 

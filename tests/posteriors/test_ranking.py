@@ -11,9 +11,9 @@ from pipeline import REPO
 from zoolib.config.labels import Label
 from zoolib.config.trees import DecisionTree
 from zoolib.job.logs import UserError, log
-from zoolib.posteriors.files import predictions_file
 from zoolib.posteriors.information import featured_information, joint_information, label_information
 from zoolib.posteriors.ranking import rank_galaxies
+from zoolib.posteriors.writer import predictions_file
 
 INFORMATION = [f"{question.name}_information" for question in SMALL.questions]
 

@@ -9,7 +9,7 @@ import pytest
 from drawn import SMALL, some_concentrations, written
 from zoolib.job.logs import UserError
 from zoolib.posteriors.collect import collect_predictions
-from zoolib.posteriors.files import describe_posteriors, open_predictions, predictions_file
+from zoolib.posteriors.files import describe_posteriors, open_predictions
 from zoolib.posteriors.unfamiliar import (
     count_unlike,
     keeping_distances,
@@ -18,6 +18,7 @@ from zoolib.posteriors.unfamiliar import (
     together,
     unfamiliar,
 )
+from zoolib.posteriors.writer import predictions_file
 
 ABOUT = {"kind": "concentrations", "tree": SMALL.to_dict(), "columns": SMALL.columns}
 

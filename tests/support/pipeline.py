@@ -117,6 +117,8 @@ def jobs_of(shown):
         "catalog",
         "shards",
         "pretrained",
+        "represent",
+        "search",
         "train",
         "predict",
         "finetune",

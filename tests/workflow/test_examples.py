@@ -159,7 +159,7 @@ def test_what_python_users_import_is_no_reason_to_train_again():
 
 def test_the_commands_of_the_examples_are_planned(repo, tmp_path):
     text = (repo / "examples/README.md").read_text()
-    lines = re.findall(r"^snakemake .*", text, re.M)
+    lines = re.findall(r"^snakemake finetune .*", text, re.M)
     files = re.findall(r"\]\((finetune_\w+\.yaml)\)", text)
     assert lines == [
         f"snakemake finetune --configfile config/demo.yaml examples/{name}" for name in files
@@ -169,6 +169,16 @@ def test_the_commands_of_the_examples_are_planned(repo, tmp_path):
     for line in lines:
         _, shown = dry_run(tmp_path, *line.split()[1:], "--snakefile", repo / "Snakefile")
         assert "finetune_task" in shown and "simulate_record" in shown
+
+
+def test_the_command_of_the_searches_is_planned(repo, tmp_path):
+    line = "snakemake search --configfile config/demo.yaml examples/search.yaml"
+    for page in ("README.md", "search.yaml"):
+        assert line in (repo / "examples" / page).read_text()
+    for part in ("config", "examples"):
+        (tmp_path / part).symlink_to(repo / part)
+    _, shown = dry_run(tmp_path, *line.split()[1:], "--snakefile", repo / "Snakefile")
+    assert "search_galaxies" in shown and "draw_map" in shown
 
 
 def test_the_command_of_a_strategy_of_one_s_own_is_planned(repo, tmp_path):

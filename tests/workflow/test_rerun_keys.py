@@ -26,6 +26,9 @@ predict:
     - {name: folder, ensemble: metrics, images: mine/a}
     - {name: all, ensemble: other, archives: all}
     - {name: foreign, models: [mine/a], shards: mine/a}
+search:
+  - {name: wanted, target: folder, how: more, examples: mine/a.csv, answers: mine/a.csv}
+  - {name: sky, target: all, how: map}
 finetune:
   tasks:
     - {name: ring, table: mine/a.csv, label: ring, images: mine/a, ensemble: metrics, label_counts: [10],
@@ -137,6 +140,7 @@ FIRST = {
         "predict.views": 2,
     },
     "predict_chunk": {
+        "predict.targets[].representations": {"predict.targets[2].representations": "features"},
         "predict.targets[].ensemble": {"predict.targets[1].ensemble": "other"},
         "predict.targets[].models": {"predict.targets[4].models": ["mine/b"]},
     },
@@ -146,6 +150,14 @@ FIRST = {
     "calibrate describe_posteriors evaluate_predictions evaluate_task rank_galaxies": {
         "predict.recalibrate": False,
     },
+    "search_galaxies": {
+        "search[].examples": "mine/b.csv",
+        "search[].answers": "mine/b.csv",
+        "search[].count": 5,
+        "search[].how": "similar",
+        "search[].target": "all",
+    },
+    "draw_search search_galaxies": {"search[].name": "renamed"},
     "list_galaxies": {
         "predict.targets[].catalog": {"predict.targets[1].catalog": "mine/b.csv"},
         "predict.targets[].images": {"predict.targets[2].images": "mine/b"},

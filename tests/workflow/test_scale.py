@@ -19,10 +19,11 @@ from zoolib.data import listing
 from zoolib.data.disk_sort import in_order
 from zoolib.data.listing import list_galaxies
 from zoolib.job.logs import UserError
-from zoolib.learning import datasets
+from zoolib.learning import chunks, datasets
 from zoolib.posteriors.collect import collect_predictions
-from zoolib.posteriors.files import describe_posteriors, predictions_file
+from zoolib.posteriors.files import describe_posteriors
 from zoolib.posteriors.ranking import rank_galaxies
+from zoolib.posteriors.writer import predictions_file
 
 MANY, CHUNKS = 100_000, 1000
 
@@ -55,8 +56,8 @@ def test_a_chunk_reads_its_own_rows_of_the_list(listed, monkeypatch):
     monkeypatch.setattr(datasets, "stored_batches", lambda *rest: None)
     seen = []
     for chunk in (0, 500, 999):
-        _, begin, end, _ = predict.open_galaxies([listed], IMAGE, chunk, CHUNKS, None)
-        assert 0 <= end - begin <= 2 * predict.BLOCK
+        _, begin, end, _ = chunks.open_galaxies([listed], IMAGE, chunk, CHUNKS, None)
+        assert 0 <= end - begin <= 2 * chunks.BLOCK
         seen.append(stores[-1]["id_str"].tolist())
         assert seen[-1] == [f"J{number:06d}" for number in range(begin, end)]
     assert sum(map(len, seen)) > 0
@@ -130,12 +131,12 @@ def test_a_chunk_opens_the_shards_that_it_lies_in(stored, tmp_path, monkeypatch)
     _, sidecars = files(stored, "train")
     list_galaxies("shards", sidecars, tmp_path / "list.parquet")
     opened = []
-    read = predict.read_sidecar
-    monkeypatch.setattr(predict, "read_sidecar", lambda path, *rest: opened.append(path) or read(path, *rest))
-    monkeypatch.setattr(predict, "BLOCK", 5)
+    read = chunks.read_sidecar
+    monkeypatch.setattr(chunks, "read_sidecar", lambda path, *rest: opened.append(path) or read(path, *rest))
+    monkeypatch.setattr(chunks, "BLOCK", 5)
     names = []
     for chunk in range(4):
-        batches, begin, end, _ = predict.open_galaxies([tmp_path / "list.parquet"], IMAGE, chunk, 4, None)
+        batches, begin, end, _ = chunks.open_galaxies([tmp_path / "list.parquet"], IMAGE, chunk, 4, None)
         names += [name.decode() for ids, _, _ in batches for name in ids.numpy()]
         assert (begin, end) == (10 * chunk, 10 * chunk + 10)
     assert opened == [str(sidecars[0])] * 2 + [str(sidecars[1])] * 2
@@ -145,7 +146,7 @@ def test_a_chunk_opens_the_shards_that_it_lies_in(stored, tmp_path, monkeypatch)
 
 
 def test_a_chunk_is_written_block_by_block(stored, model_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(predict, "BLOCK", 8)
+    monkeypatch.setattr(chunks, "BLOCK", 8)
     written_at_once = []
     write = h5py.Dataset.__setitem__
 
@@ -159,7 +160,7 @@ def test_a_chunk_is_written_block_by_block(stored, model_folder, tmp_path, monke
     table.loc[[3, 4, 39], "file_loc"] = str(tmp_path / "empty.png")
     table.to_parquet(tmp_path / "catalog.parquet")
     output = SimpleNamespace(predictions=tmp_path / "0.hdf5", rejected=tmp_path / "0.csv")
-    predict.predict_chunk([tmp_path / "catalog.parquet"], [model_folder], 0, 1, 2, 0, 3, output)
+    predict.predict_chunk([tmp_path / "catalog.parquet"], [model_folder], (0, 1), 2, 0, 3, output)
     assert written_at_once == [6, 8, 8, 8, 7]
     with h5py.File(output.predictions) as file:
         assert file["predictions"].shape == (37, len(TREE.columns), 2)

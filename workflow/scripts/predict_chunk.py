@@ -14,10 +14,10 @@ with log_to(snakemake.log[0]):
     predict_chunk(
         galaxies=snakemake.input.galaxies,
         folders=[Path(path).parent for path in snakemake.input.models],
-        chunk=int(snakemake.wildcards.chunk),
-        of=snakemake.params.predict["chunks"],
+        part=(int(snakemake.wildcards.chunk), snakemake.params.predict["chunks"]),
         samples=snakemake.params.predict["samples"],
         views=snakemake.params.predict["views"],
         seed=snakemake.params.seed,
         output=snakemake.output,
+        kept=snakemake.params.kept,
     )

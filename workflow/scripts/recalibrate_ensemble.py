@@ -18,7 +18,7 @@ with log_to(snakemake.log[0]), tempfile.TemporaryDirectory() as folder:
     # Nobody needs these predictions later.
     predicted = SimpleNamespace(predictions=Path(folder, "val.hdf5"), rejected=Path(folder, "rejected.csv"))
     models = [Path(model).parent for model in snakemake.input.models]
-    predict_chunk(snakemake.input.galaxies, models, 0, 1, **settings, output=predicted)
+    predict_chunk(snakemake.input.galaxies, models, (0, 1), **settings, output=predicted)
     recalibrate_ensemble(
         predictions=predicted.predictions,
         recalibrations=snakemake.input.recalibrations,

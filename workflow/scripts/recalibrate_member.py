@@ -18,7 +18,7 @@ with log_to(snakemake.log[0]), tempfile.TemporaryDirectory() as folder:
     # Nobody needs these predictions later.
     predicted = SimpleNamespace(predictions=Path(folder, "val.hdf5"), rejected=Path(folder, "rejected.csv"))
     predict_chunk(
-        snakemake.input.galaxies, [Path(snakemake.input.model).parent], 0, 1, **settings, output=predicted
+        snakemake.input.galaxies, [Path(snakemake.input.model).parent], (0, 1), **settings, output=predicted
     )
     recalibrate_member(
         predictions=predicted.predictions,

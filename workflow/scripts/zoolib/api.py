@@ -1,5 +1,7 @@
 """What Python users import: `finetune` for a classifier of their own, `load` to predict with a model.
 
+`represent`, `similar`, `find_more` and `find_odd` are about galaxies that look alike.
+
 import zoolib.api
 
 rings = zoolib.api.finetune(name="ring", table="rings.csv", label="ring", pretrained="…", folder="mine")
@@ -37,13 +39,27 @@ from zoolib.finetune import finetune_task
 from zoolib.job.logs import UserError, log, whole
 from zoolib.job.provenance import hash_of, hash_of_file, versions
 from zoolib.learning.fitting import Job
+from zoolib.likeness.representations import read_representations
 from zoolib.pretrained import import_backbone
 from zoolib.recalibrate import recalibrate_task
+from zoolib.represent import represent
 from zoolib.scores.linear_probe import probe_task
 from zoolib.scores.tasks import evaluate_label_counts, evaluate_task
+from zoolib.search import find_more, find_odd, similar
 
 ROOT = Path(__file__).parents[3]
 load = predict.load
+# Galaxies that look alike: docs/search.md.
+__all__ = [
+    "Finetuned",
+    "finetune",
+    "find_more",
+    "find_odd",
+    "load",
+    "read_representations",
+    "represent",
+    "similar",
+]
 # Keys that are paths; in a notebook none of them is a file of the record.
 PATHS = ("table", "folders", "images")
 # The folders of a task's finetunings that are not the task itself.
@@ -159,7 +175,7 @@ def _learn(run, fit, folder, galaxies):
         finetune_task(galaxies, start, training, seed, Job(output), scratch)
         with whole(folder / MADE_FROM) as partial:
             partial.write_text(json.dumps({"made_from": made_from, "model": hash_of_file(output.model)}))
-    predict.predict_chunk([galaxies], [folder], 0, 1, drawn["samples"], drawn["views"], seed, output)
+    predict.predict_chunk([galaxies], [folder], (0, 1), drawn["samples"], drawn["views"], seed, output)
     return output.predictions
 
 

@@ -14,23 +14,20 @@ import numpy as np
 import pandas as pd
 
 from zoolib.config.labels import Label
-from zoolib.data import listing
 from zoolib.data.locations import stem
-from zoolib.data.tfrecords import read_sidecar
 from zoolib.job.gpus import check_gpus
 from zoolib.job.logs import UserError, log, progress, whole
 from zoolib.job.provenance import hash_of
-from zoolib.learning import datasets, models
+from zoolib.learning import chunks, datasets, models
 from zoolib.learning.augment import augmentation_of
+from zoolib.learning.chunks import open_galaxies
 from zoolib.learning.familiar import Familiar
 from zoolib.posteriors import label_calibration, recalibration
-from zoolib.posteriors.files import predictions_file
 from zoolib.posteriors.summary import describe
 from zoolib.posteriors.unfamiliar import count_unlike, keeping_distances, message, together, unfamiliar
 from zoolib.posteriors.unseen import marking_learned
+from zoolib.posteriors.writer import predictions_file
 
-# Dropout has one seed per block of this many galaxies, so the number of chunks does not change results.
-BLOCK = 128
 # What a model that does not say it has: `interpolation` and `grey` of its images.
 USUAL = {"interpolation": "lanczos", "grey": "mean"}
 
@@ -103,74 +100,7 @@ def identity_of(members):
     return found.hexdigest()[:32]
 
 
-def open_galaxies(galaxies, image, chunk, of, on_bad):
-    """Open one chunk of the galaxies to predict, from listed images or from shards.
-
-    Chunks are cut between blocks, so each block is complete in one chunk. Only the data of this chunk are
-    read, however many galaxies the other chunks have.
-
-    Args:
-        galaxies: a list of catalogues or lists of galaxies (see `listing.list_galaxies`), or of `.json`
-            sidecars of shards.
-        image: the `image` section that the model was trained with.
-        chunk: number of this chunk.
-        of: number of chunks.
-        on_bad: called with a row and a message for each image that cannot be read.
-
-    Returns:
-        (iterator over blocks of (id_str, stored images, labels); the chunk's first position among all
-        galaxies; the position after its last; the number of all galaxies).
-
-    Raises:
-        UserError: a file is not a list of galaxies, or shards are damaged or have another size than the model
-            expects.
-    """
-    shards = listing.shards_of(galaxies)
-    if shards is None:
-        count = listing.count_images(galaxies)
-        begin, end = bounds_of_chunk(count, chunk, of)
-        part = listing.read_images(galaxies, begin, end)
-        store = datasets.from_catalog([part], [], image, on_bad=on_bad)
-        return _blocks(store), begin, end, count
-    paths, counts = list(shards), np.array(list(shards.values()))
-    ends = np.cumsum(counts)
-    begin, end = bounds_of_chunk(ends[-1], chunk, of)
-    # Open only the shards that hold galaxies of this chunk.
-    used = np.flatnonzero((ends > begin) & (ends - counts < end)) if end > begin else np.array([0])
-    first = ends[used[0]] - counts[used[0]]
-    abouts = [read_sidecar(paths[shard], None, image) for shard in used]
-    for shard, about in zip(used, abouts, strict=True):
-        if about["count"] != counts[shard]:
-            raise UserError(
-                f"{paths[shard]}: the shard has {about['count']} galaxies, and had {counts[shard]} when the"
-                " target was listed; list it again with `snakemake --forcerun list_galaxies`."
-            )
-    files = [paths[shard].removesuffix(".json") + ".tfrecord" for shard in used]
-    store = datasets.from_shards(files, abouts, {**image, "encoding": abouts[0]["encoding"]})
-    return _blocks(store, begin - first, end - first), begin, end, int(ends[-1])
-
-
-def _blocks(store, *part):
-    with datasets.images_read(store):
-        yield from datasets.stored_batches(store, BLOCK, *part)
-
-
-def bounds_of_chunk(count, chunk, of):
-    """The galaxies of a chunk: chunks are cut between blocks, so each block is complete in one of them.
-
-    Args:
-        count: of all galaxies.
-        chunk: its number, from 0.
-        of: number of chunks.
-
-    Returns:
-        (position of the first galaxy, position after the last one).
-    """
-    blocks = -(-count // BLOCK)
-    return tuple(int(min(number * blocks // of * BLOCK, count)) for number in (chunk, chunk + 1))
-
-
-def predict_chunk(galaxies, folders, chunk, of, samples, views, seed, output):
+def predict_chunk(galaxies, folders, part, samples, views, seed, output, kept="none"):
     """Posteriors for one chunk of a target.
 
     N dropout samples cost one pass through the backbone and one through the small head; each view costs
@@ -179,12 +109,12 @@ def predict_chunk(galaxies, folders, chunk, of, samples, views, seed, output):
     Args:
         galaxies: a list of catalogues or lists of galaxies, or of the sidecars of shards.
         folders: model folders, one per member.
-        chunk: number of this chunk.
-        of: number of chunks.
+        part: (number of this chunk, number of chunks).
         samples: dropout draws per view.
         views: number of augmented views; 0 means only the upright, central view.
         seed: the run's seed.
         output: attributes predictions (HDF5), rejected (CSV): the files to write.
+        kept: what the file keeps of how the first model sees each galaxy (see `Familiar.represent`).
 
     Raises:
         MachineError: the file system does not answer, or an image is gone since it was listed.
@@ -193,16 +123,16 @@ def predict_chunk(galaxies, folders, chunk, of, samples, views, seed, output):
     check_gpus()
     members = load_members(folders)
     about = members[0].about
-    rejected, bad_rows, kept, done = {}, [], 0, 0
+    rejected, bad_rows, written, done = {}, [], 0, 0
 
     def on_bad(row, reason):
         rejected[row["id_str"]] = reason
 
-    batches, begin, end, count = open_galaxies(galaxies, about["image"], chunk, of, on_bad)
-    part = {"models": identity_of(members), "first": begin, "last": end, "of": count}
+    batches, begin, end, count = open_galaxies(galaxies, about["image"], *part, on_bad)
+    log.info("Chunk %d of %d: %s galaxies", part[0] + 1, part[1], f"{end - begin:,}")
     # A recalibration belongs to one member.
-    part["each_model"] = json.dumps([identity_of([member]) for member in members])
-    log.info("Chunk %d of %d: %s galaxies", chunk + 1, of, f"{end - begin:,}")
+    each = json.dumps([identity_of([member]) for member in members])
+    of = {"models": identity_of(members), "first": begin, "last": end, "of": count, "each_model": each}
     abouts = [(folder, member.about) for folder, member in zip(folders, members, strict=True)]
     known = [Familiar(member.about) for member in members]
     with (
@@ -210,60 +140,65 @@ def predict_chunk(galaxies, folders, chunk, of, samples, views, seed, output):
         # These write after the file below has been closed.
         marking_learned(partial, abouts) as mark,
         keeping_distances(partial, [one.validation for one in known]) as (keep, strange),
-        predictions_file(partial, end - begin, about, len(members), samples, views, seed, part) as append,
+        predictions_file(partial, end - begin, about, len(members), samples, views, seed, of) as append,
         progress(None, "predicting", total=end - begin) as meter,
     ):
         for names, pixels, _ in batches:
-            drawn = _draw_block(members, known, names, pixels, begin + done, samples, views, seed)
+            drawn = _draw_block(members, known, names, pixels, (begin + done, samples, views, seed), kept)
             ids = [name.decode() for name in names.numpy()]
             # All images of the block have been read by now, so its rejected ones are known.
             good = [name not in rejected for name in ids]
             # In the order of the galaxies, not in the order in which threads have read them.
             bad_rows += [(name, rejected[name]) for name in ids if name in rejected]
-            values, weights, away = (found if found is None else found[good] for found in drawn)
-            kept += append(itertools.compress(ids, good), values, weights)
+            values, weights, away, seen = (found if found is None else found[good] for found in drawn)
+            written += append(itertools.compress(ids, good), values, weights, seen)
             mark(list(itertools.compress(ids, good)))
             keep(away)
             done += len(ids)
             meter.update(len(ids))
     with whole(output.rejected) as partial:
         pd.DataFrame(bad_rows, columns=["id_str", "reason"]).to_csv(partial, index=False)
-    log.info("%s galaxies predicted, %s images could not be read", f"{kept:,}", f"{len(bad_rows):,}")
+    log.info("%s galaxies predicted, %s images could not be read", f"{written:,}", f"{len(bad_rows):,}")
     log.info(message(*count_unlike(strange())))
 
 
-def _draw_block(members, known, names, pixels, start, samples, views, seed):
+def _draw_block(members, known, names, pixels, drawing, kept="none"):
     """Concentrations of one block, (galaxies, answers, members * views * samples * components), and weights.
 
     The weights of mixtures are (galaxies, questions, as many), and sum to 1; None if all are equal. The third
-    result is how far the galaxies are from those of the training, the mean of the views (galaxies, members).
+    result is how far the galaxies are from those of the training (galaxies, members), the fourth how the
+    first member sees them (see `Familiar.represent`), both the mean of the views.
     """
+    start, samples, views, seed = drawing
     count = len(names)
     sight = augmentation_of(members[0].about), members[0].about["image"]
     # Fill up a smaller last block, because dropout's masks have the shape of the block.
-    fill = [(0, BLOCK - count), (0, 0), (0, 0), (0, 0)]
+    fill = [(0, chunks.BLOCK - count), (0, 0), (0, 0), (0, 0)]
     views = [
         np.pad(datasets.cut_views(pixels, names, *sight, seed, view), fill) for view in range(views) or [None]
     ]
-    drawn, away = [], np.zeros((len(views), count, len(members)), np.float32)
+    drawn, away, seen = [], np.zeros((len(views), count, len(members)), np.float32), []
     for number, member in enumerate(members):
         for view, batch in enumerate(views):
             features = member.backbone.predict_on_batch(batch)
             away[view, :, number] = known[number].distances(features[:count])
+            if number == 0:
+                seen.append(known[0].represent(np.float32(features[:count]), kept))
             reseed(member.head, hash_of([seed, number, view, start]))
-            tiled = np.repeat(features[None], samples, axis=0).reshape(samples * BLOCK, -1)
+            tiled = np.repeat(features[None], samples, axis=0).reshape(samples * chunks.BLOCK, -1)
             draws = keras.ops.convert_to_numpy(member.head(tiled, training=True))
             drawn.append(_components(draws, member, samples, count))
     values, weights = zip(*drawn, strict=True)
     mixed = None if weights[0] is None else np.concatenate(weights, axis=2) / len(weights)
-    return np.concatenate(values, axis=2), mixed, away.mean(axis=0)
+    seen = None if seen[0] is None else np.mean(seen, axis=0)
+    return np.concatenate(values, axis=2), mixed, away.mean(axis=0), seen
 
 
 def _components(draws, member, samples, count):
     """Concentrations and weights of one view; the components of a sample are neighbours.
 
     Args:
-        draws: (samples * BLOCK, outputs).
+        draws: (samples * chunks.BLOCK, outputs).
         member: a `GalaxyModel`.
         samples: dropout draws.
         count: galaxies of the block.
@@ -273,7 +208,7 @@ def _components(draws, member, samples, count):
     """
 
     def of_galaxies(found):
-        found = found.reshape(samples, BLOCK, -1, member.components)[:, :count]
+        found = found.reshape(samples, chunks.BLOCK, -1, member.components)[:, :count]
         return found.transpose(1, 2, 0, 3).reshape(count, found.shape[2], -1)
 
     if member.kind != "mixtures":
@@ -336,14 +271,14 @@ class Predictor:
             raise UserError("No image is given, expected at least one; give its path.")
         table = pd.DataFrame({"id_str": [stem(Path(path).name) for path in images]})
         places = {"archive": "", "member": "", "file_loc": [str(path) for path in images]}
-        table = table.assign(**places, seen="nothing")
+        table, drawing = table.assign(**places, seen="nothing"), (samples, views, seed)
         store = datasets.from_catalog([table], [], self.about["image"])
         with datasets.images_read(store):
             blocks = [
-                _draw_block(self.members, self.known, names, pixels, number * BLOCK, samples, views, seed)
-                for number, (names, pixels, _) in enumerate(datasets.stored_batches(store, BLOCK))
+                _draw_block(self.members, self.known, names, pixels, (number * chunks.BLOCK, *drawing))
+                for number, (names, pixels, _) in enumerate(datasets.stored_batches(store, chunks.BLOCK))
             ]
-        values, weights, away = zip(*blocks, strict=True)
+        values, weights, away, _ = zip(*blocks, strict=True)
         values, weights = np.concatenate(values), None if weights[0] is None else np.concatenate(weights)
         first, bounds = self.members[0], None
         if self.recalibrations and not first.tree:

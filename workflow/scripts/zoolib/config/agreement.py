@@ -110,6 +110,7 @@ def check_agreement(config, trees_folder):
     _check_ensembles(config)
     _check_training(config["train"])
     _check_targets(config)
+    _check_searches(config)
     _check_acquisition(config["predict"], trees)
     return trees
 
@@ -128,6 +129,7 @@ def _check_names(config):
     lists = {
         "catalogs": config["catalogs"],
         "train.ensembles": config["train"]["ensembles"],
+        "search": config["search"],
         "predict.targets and finetune.tasks": config["predict"]["targets"] + config["finetune"]["tasks"],
     }
     for where, entries in lists.items():
@@ -325,6 +327,33 @@ def _check_targets(config):
             f" galaxies of this target (split {target['split']}); choose a target of another split than"
             f" {', '.join(learned)}."
         )
+
+
+def _check_searches(config):
+    targets = {entry["name"]: entry for entry in config["predict"]["targets"]}
+    for number, entry in enumerate(config["search"]):
+        key = f"search[{number}]"
+        target = targets.get(entry["target"])
+        if target is None:
+            raise wrong(
+                f"{key}.target is '{entry['target']}', expected a target of predict.targets"
+                f" ({', '.join(targets) or 'there is none'}); fix the name."
+            )
+        if target["representations"] == "none":
+            raise wrong(
+                f"{key}.target is '{entry['target']}', whose key representations is 'none'; set it to 'pca'."
+            )
+        if "shards" in target:
+            raise wrong(
+                f"{key}.target is '{entry['target']}', a target of shards, which do not say where the images"
+                " are; choose a target of a split, a catalogue, archives or images."
+            )
+        if bool(entry["examples"]) != (entry["how"] in ("similar", "more")):
+            found = f"{len(entry['examples'])} names" if entry["examples"] else "none"
+            raise wrong(
+                f"{key}.examples: {entry['how']} has {found}, expected names of galaxies or the path of a"
+                " table where how is 'similar' or 'more', and none where it is 'odd' or 'map'."
+            )
 
 
 def _check_acquisition(predict, trees):

@@ -249,6 +249,33 @@ class Files:
         splits = ("train", "val", "test") if "archives" in entry else filter(None, [entry.get("split")])
         return [f"{self.results}/catalog/{split}.parquet" for split in splits]
 
+    def searched(self, how, name):
+        """One file of each search of a kind."""
+        found = [search for search, entry in self.run.searches.items() if entry["how"] == how]
+        return [f"{self.results}/search/{search}/{name}" for search in found]
+
+    def representations(self, search):
+        """How the model sees the galaxies of a search's target."""
+        return f"{self.results}/predict/{self.run.searches[search]['target']}/representations.hdf5"
+
+    def places(self, search):
+        """The tables that say where the images of the galaxies of a search's target are."""
+        target = self.run.searches[search]["target"]
+        split = self.run.targets[target].get("split")
+        if split and self.config["shards"]["enabled"]:
+            return [f"{self.results}/catalog/{split}.parquet"]
+        return self.galaxies(target)
+
+    def examples(self, search):
+        """The table of a search's examples; none where the configuration has their names."""
+        found = self.run.searches[search]["examples"]
+        return [self.as_made(found)] if isinstance(found, str) else []
+
+    def answers(self, search):
+        """The table of a user's answers; none before the first round."""
+        found = self.run.searches[search]["answers"]
+        return [self.as_made(found)] if found and Path(found).is_file() else []
+
     def pixels(self, target):
         """The files that hold a target's pixels, where a rule makes or downloads them."""
         if self.run.task_of(target):

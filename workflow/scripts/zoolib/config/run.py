@@ -103,6 +103,11 @@ class Run:
         return {entry["name"]: entry for entry in self.config["predict"]["targets"]}
 
     @cached_property
+    def searches(self):
+        """{name: the entry of `search`}."""
+        return {entry["name"]: entry for entry in self.config["search"]}
+
+    @cached_property
     def tasks(self):
         """{name: the entry of `finetune.tasks`, completed as `complete_task` does}."""
         return {
@@ -206,6 +211,14 @@ class Run:
     def listed_images(self, target):
         """The folder of images that a target names; None where it names something else."""
         return self.targets[target].get("images")
+
+    def kept(self, target):
+        """What the predictions of a target keep of how the model sees each galaxy; of a task's, nothing."""
+        return self.targets[target]["representations"] if target in self.targets else "none"
+
+    def search_settings(self, search):
+        """The settings of a search that its ranking depends on."""
+        return {key: self.searches[search][key] for key in ("how", "examples", "count")}
 
     def starts_from_scratch(self, fit):
         """Whether a finetuning forgets the weights of the model that it starts from."""

@@ -127,6 +127,23 @@ class Familiar:
         squares = (along**2 / self.variances[:-1]).sum(axis=1) + (others**2).sum(axis=1) / self.variances[-1]
         return np.sqrt(squares / len(self.center)).astype(np.float32)
 
+    def represent(self, features, kind):
+        """Galaxies as `representations` keeps them.
+
+        Args:
+            features: (galaxies, features), what the model's backbone gives for their images.
+            kind: `features`: as they are; `pca`: along the axes of the largest variance of the training
+                galaxies, at most 64, from their mean; `none`.
+
+        Returns:
+            (galaxies, numbers); None for `none`, and for `pca` without a description.
+        """
+        if kind == "features":
+            return features
+        if kind == "none" or not self.said:
+            return None
+        return (_prepared(features) - self.center) @ self.axes.T
+
 
 def _prepared(features):
     """(galaxies, features + 1): the direction of the features, and their length, logarithmic."""

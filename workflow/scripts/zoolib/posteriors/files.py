@@ -1,4 +1,4 @@
-"""Files of predictions (HDF5 in Zoobot's layout): read, write, describe and join them."""
+"""Files of predictions (HDF5 in Zoobot's layout): read and describe them."""
 
 import contextlib
 import itertools
@@ -22,15 +22,10 @@ from zoolib.posteriors.parts import (
     attributes,
     check_parts,
     check_together,
-    file_attributes,
     is_sealed,
     is_stamped,
     part_of,
-    seal,
     smallest,
-    text,
-    write_checked,
-    writing,
 )
 from zoolib.posteriors.summary import describe
 from zoolib.posteriors.unfamiliar import read_unfamiliar
@@ -38,12 +33,8 @@ from zoolib.posteriors.with_votes import describe_with_votes, votes_to_use
 
 # Galaxies in memory at once, for each thread.
 BLOCK = 512
-# Galaxies in a compressed piece of a file; a block has several pieces.
-CHUNK = 128
 # Weights are in single precision: this far may their sum be from 1.
 TOLERANCE = 1e-3
-# Bytes for pieces that are not full yet: enough for a few pieces of 30 samples of 5 members.
-CACHE = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -341,56 +332,3 @@ def read_described(parts, columns=None):
     tree = DecisionTree.from_dict(json.loads(about[b"tree"]), parts[0]) if b"tree" in about else None
     table = pa.concat_tables(tables).to_pandas()
     return table, {"tree": tree, "credible_level": float(about[b"credible_level"])}
-
-
-@contextlib.contextmanager
-def predictions_file(path, galaxies, about, members, samples, views, seed, part=None):
-    """Write predictions as HDF5 in Zoobot's layout, some galaxies at a time.
-
-    Args:
-        path: the file.
-        galaxies: largest number of galaxies.
-        about: the model's `model.json`. If its kind is `mixtures`, the file has weights, too.
-        members: number of members.
-        samples: dropout draws for each view.
-        views: number of augmented views; 0 is only the central view.
-        seed: seed of the run.
-        part: attributes that say which part of a target it is: `models` (hash of their weights), `first` and
-            `last` (positions of its first galaxy and after its last one), and `of` (galaxies of the target).
-
-    Yields:
-        A function of (id_str, values (galaxies, answers, components), weights) that writes more galaxies and
-        returns their number. weights, only of mixtures: (galaxies, questions, components), those of a
-        question sum to 1.
-    """
-    components, columns = members * max(views, 1) * samples, {"predictions": len(about["columns"])}
-    if about["kind"] == "mixtures":
-        components *= about["training"]["components"]
-        columns["weights"] = len(about["tree"]["questions"])
-    with writing(path, rdcc_nbytes=CACHE) as (file, check):
-        # A piece has complete galaxies, as they are read. It stays in memory until it is full.
-        datasets = {}
-        for name, count in columns.items():
-            shape = (galaxies, count, components)
-            layout = {"shape": shape, "dtype": np.float32, "maxshape": shape}
-            datasets[name] = write_checked(file, name, CHUNK, **layout)
-        names = []
-
-        def append(ids, values, weights=None):
-            if (weights is None) == ("weights" in datasets):
-                raise ValueError("weights are for the kind 'mixtures', and must be given for it")
-            rows = slice(len(names), len(names) + len(values))
-            for dataset, block in zip(datasets.values(), [values, weights][: len(datasets)], strict=True):
-                dataset[rows] = block
-            # Not only at the end, hours later.
-            check()
-            names.extend(ids)
-            return len(values)
-
-        yield append
-        if len(names) < galaxies:
-            for dataset in datasets.values():
-                dataset.resize(len(names), axis=0)
-        write_checked(file, "id_str", data=text(names))
-        write_checked(file, "label_cols", data=text(about["columns"]))
-        seal(file, file_attributes(about, members, samples, views, seed) | (part or {}), names)

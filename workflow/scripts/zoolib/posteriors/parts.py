@@ -23,6 +23,8 @@ FORMAT = "v110"
 SIGNATURE, STAMP = b"\x89HDF\r\n\x1a\n", 512
 # The datasets of distances from the training galaxies (see `posteriors.unfamiliar`).
 DISTANCE, VALIDATION = "distance", "validation_distances"
+# The dataset of representations, which only parts have (see `representations.files`).
+REPRESENTATIONS = "representations"
 # Rows in a compressed piece of a dataset.
 PIECE = 16384
 # What h5py and JSON raise at damaged bytes.

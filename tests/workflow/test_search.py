@@ -1,0 +1,65 @@
+"""The stage search in the pipeline: the example's searches, a round of answers, and wrong ones."""
+
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+from pipeline import REPO, TEST, overlay, planned, snakemake
+
+KINDS = ("like_these", "rings", "strange")
+
+
+@pytest.fixture
+def searched(edited):
+    """The finished run, and the example's searches with names of its galaxies; (repository, arguments)."""
+    content = yaml.safe_load((REPO / "examples/search.yaml").read_text())
+    names = sorted(pd.read_parquet(edited / "results/test/catalog/test.parquet")["id_str"])
+    for entry in content["search"]:
+        if "examples" in entry:
+            entry["examples"] = names[: len(entry["examples"])]
+    return edited, (*TEST, overlay(edited, "search", content))
+
+
+def test_the_example_s_searches_and_a_round_of_answers(searched):
+    repo, arguments = searched
+    jobs = {"list_galaxies": 1, "predict_chunk": 1, "collect_representations": 1}
+    jobs |= {"search_galaxies": 3, "draw_search": 3, "draw_map": 1}
+    assert planned(repo, *arguments, "--", "search") == jobs
+    _, shown = snakemake(repo, *arguments, "--", "search")
+    assert "Traceback" not in shown
+    folder = repo / "results/test/search"
+    for figure in [*(folder / name / "gallery.png" for name in KINDS), folder / "survey_map/map.png"]:
+        with Image.open(figure) as image:
+            assert image.width >= 1200
+    assert len(pd.read_csv(folder / "rings/ranked.csv")) == 400
+    assert pd.read_csv(folder / "survey_map/map.csv")[["x", "y"]].to_numpy().max() == 1
+    # A user fills in the first answers.
+    following = pd.read_csv(folder / "rings/next.csv", dtype=str)
+    following.assign(answer=["yes", "no", *[None] * (len(following) - 2)]).to_csv(repo / "my_answers.csv")
+    assert planned(repo, *arguments, "--", "search") == {"search_galaxies": 1, "draw_search": 1}
+    snakemake(repo, *arguments, "--", "more")
+    again = pd.read_csv(folder / "rings/next.csv", dtype=str)
+    assert not set(following["id_str"][:2]) & set(again["id_str"])
+    assert planned(repo, *arguments, "--", "search") == {}
+    (repo / "my_answers.csv").write_text("id_str,answer\nnobody,yes\n")
+    status, shown = snakemake(repo, *arguments, "--", "more", check=False)
+    assert status and "my_answers.csv: 1 of 1 galaxies are not in" in shown and "Traceback" not in shown
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"target": "nowhere"},
+            r"search[0].target is 'nowhere', expected a target of predict.targets (test,",
+        ),
+        ({"how": "map"}, "search[0].examples: map has 2 names, expected"),
+        ({"examples": []}, "search[0].examples: similar has none, expected"),
+        ({"how": "nearest"}, "search[0].how is 'nearest'"),
+    ],
+)
+def test_a_wrong_search_is_a_message(completed, tmp_path, change, message):
+    content = yaml.safe_load((REPO / "examples/search.yaml").read_text())
+    content["search"][0] |= change
+    _, shown = snakemake(completed, *TEST, overlay(tmp_path, "wrong", content), "-n", check=False)
+    assert message in shown and "Traceback" not in shown

@@ -1,0 +1,14 @@
+"""Rank the galaxies of a target by what they look like."""
+
+from zoolib.job.logs import log_to
+
+with log_to(snakemake.log[0]):
+    from zoolib.search import search_galaxies
+
+    search_galaxies(
+        representations=snakemake.input.representations,
+        **snakemake.params.search,
+        answers=next(iter(snakemake.input.answers), None),
+        seed=snakemake.params.seed,
+        output=snakemake.output,
+    )
