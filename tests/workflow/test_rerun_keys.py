@@ -154,7 +154,7 @@ FIRST = {
         "search[].examples": "mine/b.csv",
         "search[].answers": "mine/b.csv",
         "search[].count": 5,
-        "search[].how": "similar",
+        "search[].how": {"search[0].how": "odd", "search[0].examples": []},
         "search[].target": "all",
     },
     "draw_search search_galaxies": {"search[].name": "renamed"},

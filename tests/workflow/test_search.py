@@ -27,6 +27,8 @@ def test_the_example_s_searches_and_a_round_of_answers(searched):
     assert planned(repo, *arguments, "--", "search") == jobs
     _, shown = snakemake(repo, *arguments, "--", "search")
     assert "Traceback" not in shown
+    said = (repo / "logs/test/search_galaxies/rings.log").read_text()
+    assert "my_answers.csv is not there yet: fill in the column answer of" in said
     folder = repo / "results/test/search"
     for figure in [*(folder / name / "gallery.png" for name in KINDS), folder / "survey_map/map.png"]:
         with Image.open(figure) as image:
@@ -56,6 +58,7 @@ def test_the_example_s_searches_and_a_round_of_answers(searched):
         ({"how": "map"}, "search[0].examples: map has 2 names, expected"),
         ({"examples": []}, "search[0].examples: similar has none, expected"),
         ({"how": "nearest"}, "search[0].how is 'nearest'"),
+        ({"answers": "a.csv"}, "search[0].answers is 'a.csv', but only how 'more' and 'odd' use answers"),
     ],
 )
 def test_a_wrong_search_is_a_message(completed, tmp_path, change, message):

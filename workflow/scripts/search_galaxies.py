@@ -8,7 +8,6 @@ with log_to(snakemake.log[0]):
     search_galaxies(
         representations=snakemake.input.representations,
         **snakemake.params.search,
-        answers=next(iter(snakemake.input.answers), None),
         seed=snakemake.params.seed,
         output=snakemake.output,
     )

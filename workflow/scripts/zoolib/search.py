@@ -111,7 +111,7 @@ def search_galaxies(representations, how, examples, answers, count, seed, output
         how: `similar`, `more` or `odd`, as the functions above.
         examples: names of galaxies, or the path of a table with a column id_str; [] for `odd`.
         answers: path of a table with the columns id_str and answer (yes, no or blank), or None. For `more`
-            and `odd`, a "yes" asks for more of this kind, and a "no" for less.
+            and `odd`, a "yes" asks for more of this kind, and a "no" for less. It need not be there yet.
         count: neighbours of each example; galaxies in the list to look at next.
         seed: of the run.
         output: attributes ranked (CSV: rank, id_str, score, and for `similar` the example as `of`) and next
@@ -122,7 +122,7 @@ def search_galaxies(representations, how, examples, answers, count, seed, output
     """
     known, names = read_representations(representations), read_examples(examples)
     known.rows_of(names, examples if isinstance(examples, str) else "search[].examples")
-    yes, no = read_answers(answers) if answers else ([], [])
+    yes, no = read_answers(answers) if answers and Path(answers).is_file() else ([], [])
     known.rows_of(yes + no, answers)
     # Whoever has changed their mind about an example has said so.
     yes = [*(name for name in names if name not in no), *yes]
@@ -142,6 +142,10 @@ def search_galaxies(representations, how, examples, answers, count, seed, output
         with whole(path) as partial:
             some.to_csv(partial, index=False, float_format="%.4f")
     log.info("%s: %s galaxies, %d yes, %d no", how, f"{len(known.id_str):,}", len(set(yes)), len(no))
+    if answers and not Path(answers).is_file():
+        log.info(
+            "%s is not there yet: fill in the column answer of %s, and save it there", answers, output.next
+        )
 
 
 def read_examples(examples):

@@ -354,6 +354,11 @@ def _check_searches(config):
                 f"{key}.examples: {entry['how']} has {found}, expected names of galaxies or the path of a"
                 " table where how is 'similar' or 'more', and none where it is 'odd' or 'map'."
             )
+        if entry["answers"] and entry["how"] not in ("more", "odd"):
+            raise wrong(
+                f"{key}.answers is '{entry['answers']}', but only how 'more' and 'odd' use answers; remove"
+                " it, or change how."
+            )
 
 
 def _check_acquisition(predict, trees):

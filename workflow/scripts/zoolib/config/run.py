@@ -218,7 +218,7 @@ class Run:
 
     def search_settings(self, search):
         """The settings of a search that its ranking depends on."""
-        return {key: self.searches[search][key] for key in ("how", "examples", "count")}
+        return {key: self.searches[search][key] for key in ("how", "examples", "answers", "count")}
 
     def starts_from_scratch(self, fit):
         """Whether a finetuning forgets the weights of the model that it starts from."""
