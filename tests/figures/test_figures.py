@@ -16,8 +16,10 @@ from zoolib.figures import gallery
 from zoolib.figures.confusion import draw_confusion
 from zoolib.figures.contact_sheet import draw_contact_sheet
 from zoolib.figures.learning_curves import draw_learning_curves
+from zoolib.figures.search import positions
 from zoolib.job.logs import UserError
 from zoolib.job.words import in_words
+from zoolib.likeness.rankings import directions
 from zoolib.posteriors.files import describe_posteriors
 from zoolib.posteriors.summary import describe
 
@@ -205,3 +207,12 @@ def test_names_in_words():
     assert in_words("disk-edge-on") == "Disk edge on"
     assert in_words("cant-tell") == "Can't tell"
     assert in_words("more-than-4") == "More than 4"
+
+
+def test_a_map_of_few_galaxies_and_of_the_same_ones():
+    """t-SNE fails on both."""
+    random = np.random.default_rng(0)
+    for found in (*(random.normal(size=(count, 8)) for count in (1, 2, 3, 5)), np.zeros((40, 8))):
+        placed = positions(directions(found), 42)
+        assert placed.shape == (len(found), 2)
+        assert np.isfinite(placed).all() and placed.min() >= 0 and placed.max() <= 1

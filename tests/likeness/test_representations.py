@@ -49,6 +49,21 @@ def test_numbers_beyond_float16_are_its_largest(tmp_path):
     np.testing.assert_array_equal(read_representations(tmp_path / "r.hdf5").values, [[65504, -65504], [1, 2]])
 
 
+def test_numbers_just_below_a_power_of_two_are_not_halved(tmp_path):
+    """HDF5 halves some if it converts to float16 itself: in large blocks, where others stand between them."""
+    random = np.random.default_rng(0)
+    values = random.lognormal(-3, 1.5, (4000, 64))
+    values[:, ::3] = 2.0 ** random.integers(-12, 5, values[:, ::3].shape) * (1 - 1e-5)
+    names = [str(row) for row in range(4000)]
+    with representations_file(tmp_path / "r.hdf5", 4000, {}) as append:
+        append(names, values)
+    np.testing.assert_allclose(read_representations(tmp_path / "r.hdf5").values, values, rtol=1e-3)
+    with predictions_file(tmp_path / "p.hdf5", 4000, ABOUT, 1, 1, 1, 0) as append:
+        append(names, np.ones((4000, len(SMALL.columns), 1)), seen=values)
+    with h5py.File(tmp_path / "p.hdf5") as file:
+        np.testing.assert_allclose(file["representations"][:], values, rtol=1e-3)
+
+
 def test_a_file_may_have_fewer_galaxies_than_were_listed(tmp_path):
     with representations_file(tmp_path / "r.hdf5", 5, {}) as append:
         append(["a", "b"], np.ones((2, 3)))

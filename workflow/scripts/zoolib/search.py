@@ -10,7 +10,7 @@ import pandas as pd
 
 from zoolib.data.tables import read_table
 from zoolib.job.logs import UserError, log, whole
-from zoolib.likeness.rankings import directions, more_like, nearest, odd_and_wanted, oddness
+from zoolib.likeness.rankings import more_like, nearest, odd_and_wanted, oddness
 from zoolib.likeness.representations import Representations, read_representations
 
 ANSWERS = {"yes": True, "no": False}
@@ -33,7 +33,7 @@ def similar(galaxies, representations, count=32):
     """
     known = _opened(representations)
     wanted = known.rows_of(_names(galaxies), "galaxies")
-    rows, scores = nearest(directions(known.values), wanted, count)
+    rows, scores = nearest(known.directions, wanted, count)
     table = {"of": np.repeat(known.id_str[wanted], rows.shape[1])}
     table |= {"rank": np.tile(np.arange(1, rows.shape[1] + 1), len(wanted))}
     return pd.DataFrame({**table, "id_str": known.id_str[rows.ravel()], "score": scores.ravel()})
@@ -57,7 +57,7 @@ def find_more(yes, representations, no=(), seed=42):
     known, (yes, no) = _with_answers(representations, yes, no)
     if not len(yes):
         raise UserError("No wanted galaxy is given, expected at least one; give the id_str of some.")
-    return _ranked(known, more_like(directions(known.values), yes, no, seed))
+    return _ranked(known, more_like(known.directions, yes, no, seed))
 
 
 def find_odd(representations, yes=(), no=(), seed=42):
@@ -78,7 +78,7 @@ def find_odd(representations, yes=(), no=(), seed=42):
     """
     known, (yes, no) = _with_answers(representations, yes, no)
     odd = oddness(known.values, seed)
-    return _ranked(known, odd_and_wanted(odd, directions(known.values), yes, no, seed))
+    return _ranked(known, odd_and_wanted(odd, known.directions, yes, no, seed))
 
 
 def _opened(representations):
@@ -186,7 +186,7 @@ def read_answers(path):
         if not word:
             continue
         if word not in ANSWERS:
-            raise UserError(f"{path}, row {row}: the answer is '{said}', expected yes, no or nothing.")
+            raise UserError(f"{path}, row {row + 1}: the answer is '{said}', expected yes, no or nothing.")
         if found.setdefault(str(name), ANSWERS[word]) != ANSWERS[word]:
             raise UserError(f"{path}: the galaxy '{name}' has both yes and no; keep one of them.")
     return tuple([name for name, said in found.items() if said == wanted] for wanted in (True, False))

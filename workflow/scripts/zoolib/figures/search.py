@@ -10,7 +10,6 @@ from zoolib.data.locations import PLACES
 from zoolib.figures.gallery import draw_tiles
 from zoolib.figures.style import FAINT, drawing
 from zoolib.job.logs import UserError, log, whole
-from zoolib.likeness.rankings import directions
 from zoolib.likeness.representations import read_representations
 
 ACROSS, DOWN = 8, 4
@@ -87,7 +86,7 @@ def draw_map(representations, places, seed, title, outputs):
     known = read_representations(representations)
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.permutation(len(known.id_str))[:POINTS])
-    found = positions(directions(known.values)[rows], seed)
+    found = positions(known.directions[rows], seed)
     table = pd.DataFrame({"id_str": known.id_str[rows], "x": found[:, 0], "y": found[:, 1]})
     with whole(outputs.positions) as partial:
         table.to_csv(partial, index=False, float_format="%.4f")
@@ -126,8 +125,11 @@ def positions(found, seed):
         seed: whole number.
 
     Returns:
-        (galaxies, 2) from 0 to 1.
+        (galaxies, 2) from 0 to 1. Fewer than three galaxies, and galaxies that all look the same, lie side by
+        side: t-SNE cannot place them.
     """
+    if len(found) < 3 or not np.ptp(found, axis=0).any():
+        return np.column_stack([np.linspace(0, 1, len(found)), np.full(len(found), 0.5)])
     perplexity = min(30, max(2, (len(found) - 1) // 3))
     with threadpool_limits(1):
         placed = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(found)

@@ -2,17 +2,20 @@
 
 import contextlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import h5py
 import numpy as np
 
 from zoolib.job.logs import UserError, check_machine, log, progress, whole
+from zoolib.likeness.rankings import directions
 from zoolib.posteriors.parts import (
     DAMAGED,
     REPRESENTATIONS,
     attributes,
     check_together,
+    half,
     part_of,
     reading_part,
     set_attributes,
@@ -23,8 +26,6 @@ from zoolib.posteriors.parts import (
 
 # Galaxies in memory at once, and those in a compressed piece of a file.
 BLOCK, CHUNK = 8192, 1024
-# The largest number of float16.
-LARGEST = 65504
 WHAT = "what the first model makes of each image, mean of the views"
 
 
@@ -42,6 +43,15 @@ class Representations:
     id_str: np.ndarray
     values: np.ndarray
 
+    @cached_property
+    def directions(self):
+        """(galaxies, numbers) float32, see `rankings.directions`; computed once for all queries."""
+        return directions(self.values)
+
+    @cached_property
+    def _places(self):
+        return {name: row for row, name in enumerate(self.id_str)}
+
     def rows_of(self, names, source):
         """The positions of some galaxies.
 
@@ -55,7 +65,7 @@ class Representations:
         Raises:
             UserError: a name is not in the file.
         """
-        places = {name: row for row, name in enumerate(self.id_str)}
+        places = self._places
         missing = [name for name in names if name not in places]
         if missing:
             raise UserError(
@@ -88,7 +98,7 @@ def representations_file(path, galaxies, about):
                 shape = (galaxies, values.shape[1])
                 layout = {"shape": shape, "maxshape": shape, "dtype": np.float16}
                 datasets.append(write_checked(file, REPRESENTATIONS, CHUNK, **layout))
-            datasets[0][rows] = np.clip(values, -LARGEST, LARGEST)
+            datasets[0][rows] = half(values)
             # Not only at the end, hours later.
             check()
             names.extend(ids)

@@ -4,7 +4,7 @@ import contextlib
 
 import numpy as np
 
-from zoolib.posteriors.parts import REPRESENTATIONS, file_attributes, seal, text, write_checked, writing
+from zoolib.posteriors.parts import REPRESENTATIONS, file_attributes, half, seal, text, write_checked, writing
 
 # Galaxies in a compressed piece of a file; a block has several pieces.
 CHUNK = 128
@@ -49,7 +49,11 @@ def predictions_file(path, galaxies, about, members, samples, views, seed, part=
             if (weights is None) == ("weights" in datasets):
                 raise ValueError("weights are for the kind 'mixtures', and must be given for it")
             rows = slice(len(names), len(names) + len(values))
-            blocks = {"predictions": values, "weights": weights, REPRESENTATIONS: seen}
+            blocks = {
+                "predictions": values,
+                "weights": weights,
+                REPRESENTATIONS: None if seen is None else half(seen),
+            }
             if seen is not None and REPRESENTATIONS not in datasets:
                 layout = {"shape": (galaxies, seen.shape[1]), "dtype": np.float16}
                 layout["maxshape"] = layout["shape"]
