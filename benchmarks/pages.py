@@ -37,14 +37,18 @@ def machine(target, packages=("keras", "tensorflow-cpu"), details=()):
     return f"`make -C benchmarks {target}`, {datetime.date.today():%d %B %Y}: {', '.join(words)}."
 
 
-def write_section(name, title, section):
+def write_section(name, title, section, write=True):
     """Replace a section of a page; a section that is not there yet becomes the last one.
 
     Args:
         name: of the page, a file of docs/.
         title: of the section, which ends where the next one of its level begins.
         section: its lines.
+        write: False prints the lines instead.
     """
+    if not write:
+        print("\n".join(section))
+        return
     page, heading = REPO / "docs" / name, f"## {title}\n"
     before, _, after = page.read_text().partition(f"\n{heading}")
     _, following, rest = after.partition("\n## ")

@@ -298,10 +298,7 @@ def study(seeds, folds, write):
         "",
         *lines_of_real(of_real),
     ]
-    if write:
-        write_section(PAGE, "Every door", section)
-    else:
-        print("\n".join(section))
+    write_section(PAGE, "Every door", section, write)
 
 
 if __name__ == "__main__":

@@ -304,18 +304,15 @@ def study(results, tasks, counts, seeds, write):
         if (results / run / "train").is_dir():
             table = cells(results / run, tasks, counts, seeds)
             section += ["", f"**{name} features**", "", *lines_of(table)]
-    if write:
-        write_section("finetuning.md", "Which recipe", section)
-    else:
-        print("\n".join(section))
+    write_section("finetuning.md", "Which recipe", section, write)
 
 
-def command_line(about, study):
-    """Call a study with what was typed."""
+def command_line(about, study, counts=COUNTS):
+    """Call a study with what was typed; `counts` are its usual numbers of labels."""
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--results", type=Path, default=REPO / "results")
     parser.add_argument("--tasks", nargs="+", choices=LABELS, default=list(LABELS))
-    parser.add_argument("--counts", nargs="+", type=int, default=COUNTS)
+    parser.add_argument("--counts", nargs="+", type=int, default=counts)
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--print", action="store_true", help="print the section instead of writing it")
     given = parser.parse_args()

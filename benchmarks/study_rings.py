@@ -59,11 +59,9 @@ def untrained(folder, backbone, color):
         about = {"kind": "features", "tree": None, "labels": [], "columns": [], "image": image}
         about |= {"data": {}, "scores": {}}
         about["training"] = {"augmentation": steps, "backbone": backbone, "pretrained": "random weights"}
-        inputs = keras.Input(network.input_shape[1:], name="image")
-        whole_network = keras.Model(inputs, network(inputs), name="galaxies")
         folder.mkdir(parents=True, exist_ok=True)
         files = folder / "model.keras", folder / "model.json"
-        models.save_model(whole_network, {**about, "versions": versions()}, *files)
+        models.save_model(models.join(network), {**about, "versions": versions()}, *files)
     return folder
 
 

@@ -38,11 +38,11 @@ TRAINED = {f"`{strategy}`, `{head}`": (strategy, head) for strategy in STRATEGIE
 
 
 def settings_of(strategy, head):
-    """What a task with a strategy and a head trains with, as the configuration completes it."""
+    """What a task trains with, as the configuration completes it; any other name gives the usual strategy."""
     config = yaml.safe_load((REPO / "config" / "config.yaml").read_text())
     # Any folder: no training depends on where its labels are, and its start is given to it.
     task = {"name": "study", "folders": str(REPO / "docs"), "head": head}
-    config["finetune"]["tasks"] = [{**task, **STRATEGIES[strategy]}]
+    config["finetune"]["tasks"] = [{**task, **STRATEGIES.get(strategy, {})}]
     return read_run(config, REPO).training_of("study")
 
 
@@ -51,10 +51,11 @@ class Trainer:
 
     Args:
         run: folder of the run.
+        start: the model, below `train/`.
     """
 
-    def __init__(self, run):
-        self.start = run / "train" / "metrics" / "0"
+    def __init__(self, run, start="metrics/0"):
+        self.start = run / "train" / start
         table = read_catalog(run / "catalog" / "test.parquet").table.set_index("id_str")[list(PLACES)]
         # A path of a catalogue counts from the root of the repository.
         archives = [str(run.parents[1] / path) if path else "" for path in table["archive"]]
@@ -65,7 +66,7 @@ class Trainer:
         self.views = np.concatenate([batch.numpy() for batch, _ in views])
         self.rows = pd.Index(names)
 
-    def learn(self, settings, label, parts, seed):
+    def learn(self, settings, label, parts, seed, scratch=False):
         """What a finetuned model gives for the test galaxies, without dropout as in the frozen part."""
         keras.utils.clear_session()
         with tempfile.TemporaryDirectory() as folder:
@@ -73,7 +74,7 @@ class Trainer:
             output = SimpleNamespace(**{name: Path(folder) / file for name, file in files.items()})
             galaxies = Path(folder) / "galaxies.parquet"
             write_catalog(self._catalog(label, parts), galaxies)
-            finetune_task(galaxies, self.start, settings, seed, Job(output))
+            finetune_task(galaxies, self.start, settings, seed, Job(output), scratch)
             network = load_model(folder).network
         network.compile(jit_compile=False)
         tested = self.rows.get_indexer(parts["test"]["id_str"])
@@ -127,10 +128,7 @@ def study(results, tasks, counts, seeds, write):
         "",
         *frozen.lines_of(table, ["linear probe", *FROZEN.values(), *TRAINED]),
     ]
-    if write:
-        write_section("finetuning.md", "Frozen or not", section)
-    else:
-        print("\n".join(section))
+    write_section("finetuning.md", "Frozen or not", section, write)
 
 
 if __name__ == "__main__":

@@ -145,10 +145,7 @@ def study(runs, write):
         "The errors of each question: of the votes, and **of both**.",
         *shown,
     ]
-    if write:
-        write_section("votes.md", "Results", section)
-    else:
-        print("\n".join(section))
+    write_section("votes.md", "Results", section, write)
 
 
 if __name__ == "__main__":

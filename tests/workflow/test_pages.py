@@ -3,7 +3,7 @@
 import pages
 
 
-def test_a_section_is_replaced_and_the_others_stay(tmp_path, monkeypatch):
+def test_a_section_is_replaced_and_the_others_stay(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(pages, "REPO", tmp_path)
     (tmp_path / "docs").mkdir()
     page = tmp_path / "docs" / "page.md"
@@ -15,3 +15,5 @@ def test_a_section_is_replaced_and_the_others_stay(tmp_path, monkeypatch):
     assert page.read_text() == expected
     pages.write_section("page.md", "Three", ["Last.", "", "Line."])
     assert page.read_text() == expected
+    pages.write_section("page.md", "Three", ["Printed", "only."], write=False)
+    assert page.read_text() == expected and capsys.readouterr().out == "Printed\nonly.\n"
