@@ -16,11 +16,14 @@ import numpy as np
 import pandas as pd
 from pages import REPO, machine, write_section
 from sklearn.ensemble import IsolationForest
+from zoolib import api
 from zoolib.likeness.rankings import directions, more_like, nearest, odd_and_wanted, oddness
 from zoolib.likeness.representations import read_representations, representations_file
 from zoolib.posteriors.files import read_described
 
 RUN, ASKED = "study_search", "study_search_asked"
+# The ensembles, and how they learned.
+ENSEMBLES = {"metrics": "votes", "views": "votes and views"}
 MODELS, DRAWS = 3, 5
 # The share of a kind that is searched for, and that of oddities.
 THIN, ODD = 0.05, 0.01
@@ -148,21 +151,24 @@ def stars_of(folder, model):
 
 
 def measure(results):
-    """The tables of the section "What it finds"."""
+    """The tables of the section "What it finds", with the ensemble in the column `learned`."""
     truth = pd.read_parquet(results / RUN / "download" / "truth.parquet").set_index("id_str")
-    found = [
-        read_representations(results / RUN / "predict" / str(model) / "representations.hdf5")
-        for model in range(MODELS)
-    ]
-    names = found[0].id_str
-    truth, known = truth.loc[names], [one.values for one in found]
     parts = sorted((results / ASKED / "predict" / "0" / "catalog").glob("*.parquet"))
-    described = read_described(parts)[0].set_index("id_str").loc[names]
+    described = read_described(parts)[0].set_index("id_str").loc[truth.index]
     posterior = {kind: described[f"{answer}_fraction"].to_numpy() for kind, answer in ANSWERS.items()}
-    with tempfile.TemporaryDirectory() as folder:
-        models = [results / RUN / "train" / "metrics" / str(model) for model in range(MODELS)]
-        strange = [stars_of(Path(folder), model) for model in models]
-    return searches(truth, known, posterior), oddities(truth, known, strange)
+    searched, odd = [], []
+    for ensemble, learned in ENSEMBLES.items():
+        found = [
+            read_representations(results / RUN / "predict" / f"{ensemble}{model}" / "representations.hdf5")
+            for model in range(MODELS)
+        ]
+        known = [one.values[one.rows_of(truth.index, "truth.parquet")] for one in found]
+        models = [results / RUN / "train" / ensemble / str(model) for model in range(MODELS)]
+        with tempfile.TemporaryDirectory() as folder:
+            strange = [stars_of(Path(folder), model) for model in models]
+        searched.append(searches(truth, known, posterior).assign(learned=learned))
+        odd.append(oddities(truth, known, strange).assign(learned=learned))
+    return pd.concat(searched), pd.concat(odd)
 
 
 def spread(table, by, column, form):
@@ -176,24 +182,29 @@ def spread(table, by, column, form):
 
 def lines(searched, odd):
     """The section "What it finds"."""
-    near, clicks = (spread(searched, ["kind"], column, "{:.1f}") for column in ("precision", "found"))
-    own = searched.groupby("kind")["posterior"].mean()
-    random = searched.groupby("kind")["random"].mean()
+    by = ["kind", "learned"]
+    near, clicks = (spread(searched, by, column, "{:.1f}") for column in ("precision", "found"))
+    own, random = (searched.groupby("kind")[column].mean() for column in ("posterior", "random"))
     rows = [
-        f"| {kind} | {near[kind]} | {clicks[kind]} | {random[kind]:.1f} |"
-        f" {'not asked' if pd.isna(own[kind]) else f'{own[kind]:.1f}'} |"
+        f"| {kind} | {' | '.join(each[kind, way] for each in (near, clicks) for way in ENSEMBLES.values())} |"
+        f" {random[kind]:.1f} | {'not asked' if pd.isna(own[kind]) else f'{own[kind]:.1f}'} |"
         for kind in searched["kind"].unique()
     ]
-    shares = spread(odd.assign(share=100 * odd["share"]), ["kind", "way"], "share", "{:.0f}")
+    shares = spread(odd.assign(share=100 * odd["share"]), [*by, "way"], "share", "{:.0f}")
     ways = list(odd["way"].unique())
-    table = [f"| {kind} | {' | '.join(shares[kind, way] for way in ways)} |" for kind in odd["kind"].unique()]
+    table = [
+        f"| {kind} | {learned} | {' | '.join(shares[kind, learned, way] for way in ways)} |"
+        for kind in odd["kind"].unique()
+        for learned in ENSEMBLES.values()
+    ]
     return [
         machine("study-search"),
         "",
         "A simulated survey of 10,000 galaxies, of which each kind is thinned to 5 %, and galaxies that are"
         f" neither clearly of the kind nor clearly not are left out. {MODELS} models (`tiny`, 48 px) have"
         " learned the votes on spiral arms and bulges; nobody was asked about rings, bars, edge-on discs,"
-        " roundness or mergers (`benchmarks/study_search_tree.yaml`). Mean over"
+        f" roundness or mergers (`benchmarks/study_search_tree.yaml`). {MODELS} others have learned the same"
+        " votes and pairs of views (`pretext: with_votes`). Mean over"
         f" {DRAWS} draws of the galaxies, and standard deviation over the trainings.",
         "",
         "- **near galaxies**: the share of the kind among the ten galaxies that look most like one of it"
@@ -202,15 +213,16 @@ def lines(searched, odd):
         f" and answers five rounds of {ROUND} (`more`); beside it what random galaxies give, and the first"
         f" {CLICKS} galaxies by the posterior of a model that was asked the question.",
         "",
-        f"| kind | near galaxies | after {CLICKS} clicks | random | a model that was asked |",
-        "| --- | ---: | ---: | ---: | ---: |",
+        f"| kind | near: {' | near: '.join(ENSEMBLES.values())} | clicks: "
+        f"{' | clicks: '.join(ENSEMBLES.values())} | random | a model that was asked |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
         *rows,
         "",
         f"Oddities are {100 * ODD:.0f} % of the galaxies. Per cent of them among the {ODD_CLICKS} galaxies"
         f" that a user looks at, in rounds of {ROUND}; random galaxies would give about 1:",
         "",
-        f"| oddity | {' | '.join(ways)} |",
-        f"| --- |{' ---: |' * len(ways)}",
+        f"| oddity | learned | {' | '.join(ways)} |",
+        f"| --- | --- |{' ---: |' * len(ways)}",
         *table,
         "",
         "That oddness is the distance to the 20th of 1,000 galaxies was chosen on these galaxies, among 5, 20"
@@ -229,11 +241,12 @@ def timed_sizes(counts):
     return [
         machine("study-search"),
         "",
-        "Random representations of 64 numbers. `similar` is one query in memory; the others include all they"
-        " do. Seconds, and the largest memory of the process.",
+        "Random representations of 64 numbers, in Python as above: seconds to read the file, for the first"
+        " query of 32 near galaxies and for each next one, for a round of 5 `yes` and 5 `no`, and for the odd"
+        " ones; and the largest memory of the process.",
         "",
-        "| galaxies | file (MB) | read | `similar` | `find_more` | `find_odd` | memory (GB) |",
-        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| galaxies | file (MB) | read | `similar` | next one | `find_more` | `find_odd` | memory (GB) |",
+        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
         *rows,
     ]
 
@@ -249,21 +262,19 @@ def one_size(count):
                 append([f"J{start + number:09d}" for number in range(some)], rng.normal(size=(some, 64)))
         cells.append(f"{path.stat().st_size / 1e6:,.0f}")
         begin = time.monotonic()
-        known = read_representations(path)
-        found = directions(known.values)
+        known = api.read_representations(path)
         cells.append(f"{time.monotonic() - begin:.1f}")
-    few = np.arange(5)
+    yes, no = known.id_str[:5].tolist(), known.id_str[5:10].tolist()
     works = {
-        "similar": lambda: nearest(found, few[:1], 32),
-        "more": lambda: more_like(found, few, np.arange(5, 10), 1),
-        "odd": lambda: oddness(known.values, 1),
+        "the first query": (lambda: api.similar(yes[0], known), 1),
+        "the next query": (lambda: api.similar(yes[1], known), 2),
+        "more": (lambda: api.find_more(yes, known, no), 1),
+        "odd": (lambda: api.find_odd(known), 1),
     }
-    for name, work in works.items():
+    for work, digits in works.values():
         begin = time.monotonic()
         work()
-        cells.append(
-            f"{time.monotonic() - begin:.2f}" if name == "similar" else f"{time.monotonic() - begin:.1f}"
-        )
+        cells.append(f"{time.monotonic() - begin:.{digits}f}")
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(" | ".join([*cells, f"{memory:.1f}"]))
 
@@ -277,7 +288,7 @@ def main():
     if given.what == "size":
         one_size(given.count)
     elif given.what == "sizes":
-        write_section("search.md", "Time and memory", timed_sizes([10_000, 1_000_000]))
+        write_section("search.md", "Time and memory", timed_sizes([10_000, 1_000_000, 10_000_000]))
     else:
         write_section("search.md", "What it finds", lines(*measure(REPO / "results")))
 

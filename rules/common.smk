@@ -43,6 +43,7 @@ wildcard_constraints:
     fit=r"[A-Za-z0-9_-]+(/(fold|labels|all-)[a-z0-9-]+)?",
     task="[A-Za-z0-9_-]+",
     chunk=r"\d+",
+    search="[A-Za-z0-9_-]+",
 
 
 def by(wildcard, function):

@@ -5,10 +5,11 @@ rule train_member:
     input:
         shards=by("ensemble", FILES.learning_shards),
         about=by("ensemble", FILES.learning_sidecars),
-        validation=FILES.shards(FILES.shard_suffix, "val"),
-        validation_about=FILES.shards(".json", "val"),
+        pixels=by("ensemble", FILES.learning_pixels),
+        validation=by("ensemble", FILES.validation_shards),
+        validation_about=by("ensemble", FILES.validation_sidecars),
         # Training waits for this check, but a repeated check with another limit causes no new training.
-        rejected=ancient("results/{run}/shards/rejected.csv"),
+        rejected=ancient(by("ensemble", FILES.shards_rejected)),
         start=FILES.ensemble_start(),
     output:
         model="results/{run}/train/{ensemble}/{member}/model.keras",
@@ -30,8 +31,8 @@ rule train_member:
         code=fingerprint("train_member", "train"),
         image=config["image"],
         # It has the steps of the augmentation, so that an edit of their file causes a new training.
-        train=THIS.training,
-        tree=THIS.tree.without_title(),
+        train=by("ensemble", THIS.training_of_ensemble),
+        tree=by("ensemble", THIS.tree_of_ensemble),
         seed=config["seed"],
     script:
         "../workflow/scripts/train_member.py"

@@ -29,6 +29,9 @@ def test_two_devices_train_like_one(repo, stored, tmp_path):
                 np.testing.assert_allclose(two, one, **allowed, err_msg=f"{kind} {name}")
         assert not found["two_synchronized"].any()
         np.testing.assert_allclose(found["two_loss"], found["one_loss"], rtol=1e-6)
+        # Each device compares the galaxies of its own share, so two do not train exactly like one.
+        assert found["views_history"].shape == (1, 3) and np.isfinite(found["views_history"]).all()
+        assert "train.batch_size is 2, and 12 galaxies decide" in str(found["too_few"])
         assert "9 galaxies cannot be shared equally by the 2 GPUs" in str(found["refused"])
 
 

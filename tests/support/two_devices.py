@@ -72,6 +72,15 @@ def main(stored, output):
             written[f"{kind}_{name}_weights"] = np.concatenate(weights)
         layers = [vars(layer).get("synchronized") for layer in nested_layers(model.network)]
         written[f"{name}_synchronized"] = [bool(value) for value in layers]
+    views = output.parent / "views"
+    train_member(stored, views, epochs=1, pretext="with_votes")
+    written["views_history"] = pd.read_csv(views / "history.csv")[
+        ["loss", "views_loss", "val_loss"]
+    ].to_numpy()
+    try:
+        train_member(stored, output.parent / "few", epochs=1, pretext="with_votes", batch_size=2)
+    except UserError as error:
+        written["too_few"] = json.dumps(str(error))
     try:
         train_member(stored, output.parent / "odd", epochs=1, batch_size=9)
     except UserError as error:

@@ -6,7 +6,7 @@ import yaml
 from PIL import Image
 from pipeline import REPO, TEST, overlay, planned, snakemake
 
-KINDS = ("like_these", "rings", "strange")
+KINDS = ("like_these", "rings", "strange", "odd_of_test")
 
 
 @pytest.fixture
@@ -17,13 +17,15 @@ def searched(edited):
     for entry in content["search"]:
         if "examples" in entry:
             entry["examples"] = names[: len(entry["examples"])]
+    # A split is predicted from its shards, and its images are where the catalogue says.
+    content["search"].append({"name": "odd_of_test", "target": "test", "how": "odd"})
     return edited, (*TEST, overlay(edited, "search", content))
 
 
 def test_the_example_s_searches_and_a_round_of_answers(searched):
     repo, arguments = searched
-    jobs = {"list_galaxies": 1, "predict_chunk": 1, "collect_representations": 1}
-    jobs |= {"search_galaxies": 3, "draw_search": 3, "draw_map": 1}
+    jobs = {"list_galaxies": 1, "predict_chunk": 1, "collect_representations": 2}
+    jobs |= {"search_galaxies": 4, "draw_search": 4, "draw_map": 1}
     assert planned(repo, *arguments, "--", "search") == jobs
     _, shown = snakemake(repo, *arguments, "--", "search")
     assert "Traceback" not in shown
@@ -59,6 +61,11 @@ def test_the_example_s_searches_and_a_round_of_answers(searched):
         ({"examples": []}, "search[0].examples: similar has none, expected"),
         ({"how": "nearest"}, "search[0].how is 'nearest'"),
         ({"answers": "a.csv"}, "search[0].answers is 'a.csv', but only how 'more' and 'odd' use answers"),
+        ({"examples": "results/test/search/like_these/next.csv"}, "next.csv', which a search writes again"),
+        (
+            {"how": "more", "answers": "results//test/search/rings/next.csv"},
+            "search[0].answers is 'results//test/search/rings/next.csv', which a search writes again",
+        ),
     ],
 )
 def test_a_wrong_search_is_a_message(completed, tmp_path, change, message):

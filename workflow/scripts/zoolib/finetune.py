@@ -240,7 +240,7 @@ class _Stages:
             self.seed,
             keep_last=True,
             # Left open, what trains the backbone is augmented.
-            central=self.task["augment"] is False,
+            views=0 if self.task["augment"] is False else 1,
         )
         store, batch = self.stores["validation"], self.task["batch_size"]
         return training, datasets.central_batches(store, self.augmentation, batch)

@@ -21,6 +21,14 @@ from zoolib.learning.blocks import nested_layers
 from zoolib.learning.familiar import FAMILIAR, familiar_galaxies
 from zoolib.learning.likelihood import QuestionLosses, TreeLoss
 from zoolib.learning.normalise import normalise_pixels
+from zoolib.learning.pretext import (
+    AnswersLosses,
+    ViewsLoss,
+    galaxies_of_target,
+    validation_views,
+    views_loss,
+    with_projections,
+)
 
 
 @dataclass(frozen=True)
@@ -61,13 +69,17 @@ class Member:
         return self.started["training"].get("backbone")
 
     @property
+    def pretext(self):
+        """`with_votes` or `alone` if it learns that two views show the same galaxy, None if only votes."""
+        return self.settings.get("pretext")
+
+    @property
     def started(self):
         """The content of `model.json` of `start`; None where there is none."""
         return json.loads((Path(self.start) / "model.json").read_text()) if self.start else None
 
-    def learned_from(self, sidecars):
-        """What `model.json` says of the galaxies in some shards (see `learned.learned_from`)."""
-        ids = [name for path in sidecars for name in read_sidecar(path)["ids"]]
+    def learned_from(self, ids):
+        """What `model.json` says of some galaxies (see `learned.learned_from`)."""
         return learned_from(ids, self.started, goes_on=bool(self.settings["start_from"]))
 
 
@@ -95,6 +107,8 @@ def open_store(files, sidecars, tree, image):
 
 def build_network(tree, image, settings):
     """The network that will be trained: an untrained one, a new head on a pretrained backbone, or a model.
+
+    Without votes (`pretext` is `alone`) it has no head.
 
     Args:
         tree: the `DecisionTree`.
@@ -127,6 +141,8 @@ def build_network(tree, image, settings):
     else:
         channels = datasets.image_shape(image)[2]
         backbone = build_backbone(settings["backbone"], image["final_size"], channels)
+    if settings.get("pretext") == "alone":
+        return models.join(backbone)
     kind = settings["head"], settings.get("components", 1)
     return models.join(
         backbone, models.tree_head(backbone.output_shape[-1], tree, settings["dropout"], *kind)
@@ -222,8 +238,9 @@ def train_member(member, train, validation, job):
 
     Args:
         member: a `Member`.
-        train: (files, sidecars) of the shards to learn from.
-        validation: (files, sidecars) of the shards that decide when to stop.
+        train: (files, sidecars) of the shards to learn from; or the list of a target's galaxies, and no
+            sidecar, to learn without votes; the setting `limits` is then for its images.
+        validation: (files, sidecars) of the shards that decide when to stop; of a target's galaxies some do.
         job: a `fitting.Job`.
 
     Raises:
@@ -232,19 +249,16 @@ def train_member(member, train, validation, job):
         Unfinished: the wall time is nearly over; the next call continues.
     """
     check_gpus()
-    learn, learn_hash = open_store(*train, member.tree, member.image)
-    check, check_hash = open_store(*validation, member.tree, member.image)
-    data = {"train": learn_hash, "validation": check_hash}
-    if check.count == 0:
-        raise UserError("split.val: there is no galaxy to validate on; raise split.val or select more.")
+    (learn, check), ids, data = _open(member, train, validation, job.folder)
     keras.utils.set_random_seed(member.seed)
     strategy = devices()
     shares = strategy.num_replicas_in_sync
     _check_shares(member.settings["batch_size"], shares)
     with strategy.scope():
         network = build_network(member.tree, member.image, member.settings)
+        fitted = with_projections(network) if member.pretext else network
     image = seen_pixels(member, network)
-    normalize_together(network, shares > 1)
+    normalize_together(fitted, shares > 1)
     log.info(
         "%s, member %s: %s with %s parameters, %s galaxies to learn from, %s to validate on",
         *(member.ensemble, member.number, member.backbone, f"{network.count_params():,}"),
@@ -253,7 +267,7 @@ def train_member(member, train, validation, job):
     identity = {
         "settings": member.settings,
         "image": member.image,
-        "tree": member.tree.to_dict(),
+        "tree": member.tree and member.tree.to_dict(),
         "seed": member.seed,
         "data": list(data.values()),
         "start": hash_of_file(Path(member.start) / "model.keras") if member.start else None,
@@ -261,16 +275,30 @@ def train_member(member, train, validation, job):
 
     def fit(progress):
         with strategy.scope(), datasets.images_read(learn, check):
-            history = _fit(member, network, learn, check, shares, progress)
+            history = _fit(member, fitted, learn, check, shares, progress)
         # Other Keras backends cannot read a model whose BatchNorm is synchronized.
         normalize_together(network, False)
         about = _describe(member, image, learn.count, data, history)
         with datasets.images_read(learn, check):
             backbone, augmentation = network.get_layer("backbone"), member.settings["augmentation"]
             about[FAMILIAR] = familiar_galaxies(backbone, learn, check, augmentation)
-        return network, history, {**about, "learned_from": member.learned_from(train[1] + validation[1])}
+        return network, history, {**about, "learned_from": member.learned_from(ids)}
 
     fitting.run_training(job, identity, fit)
+
+
+def _open(member, train, validation, folder):
+    """((store to learn from, store to validate on), names of all galaxies, {"train", "validation": hash})."""
+    if not train[1]:
+        limits = member.settings["limits"]
+        stores, ids, data = galaxies_of_target(train[0][0], member.image, folder, limits)
+        return stores, ids, {"train": data, "validation": data}
+    opened = [open_store(*part, member.tree, member.image) for part in (train, validation)]
+    (learn, check), hashes = zip(*opened, strict=True)
+    if check.count == 0:
+        raise UserError("split.val: there is no galaxy to validate on; raise split.val or select more.")
+    ids = [name for path in (*train[1], *validation[1]) for name in read_sidecar(path)["ids"]]
+    return (learn, check), ids, dict(zip(("train", "validation"), hashes, strict=True))
 
 
 def _check_shares(batch_size, shares):
@@ -284,20 +312,23 @@ def _check_shares(batch_size, shares):
 
 def _fit(member, network, learn, check, shares, progress):
     """Train on the galaxies of two stores, inside the scope of the devices; returns the history."""
-    settings, kind = member.settings, models.KINDS[member.settings["head"]]
+    settings = member.settings
     seen = settings["augmentation"], settings["batch_size"]
     training = partial(datasets.training_batches, learn, *seen, member.seed, shuffle=settings["shuffle"])
-    validation = datasets.central_batches(check, *seen)
-    if shares > 1:
-        validation = filled_batches(validation, check.count, settings["batch_size"])
+    loss, metrics = None, []
+    if member.pretext != "alone":
+        kind = models.KINDS[settings["head"]]
+        loss, losses = TreeLoss(member.tree, kind), AnswersLosses if member.pretext else QuestionLosses
+        metrics = [losses(member.tree, kind)] + ([views_loss] if member.pretext else [])
+    if member.pretext:
+        loss, training = ViewsLoss(loss), partial(training, views=2)
+        validation = validation_views(check, *seen, member.seed, shares)
+    else:
+        validation = datasets.central_batches(check, *seen)
+        if shares > 1:
+            validation = filled_batches(validation, check.count, settings["batch_size"])
     history, _ = fitting.fit(
-        network,
-        TreeLoss(member.tree, kind),
-        (training, validation),
-        settings,
-        member.seed,
-        progress,
-        metrics=[QuestionLosses(member.tree, kind)],
+        network, loss, (training, validation), settings, member.seed, progress, metrics=metrics
     )
     return history
 
@@ -307,10 +338,12 @@ def _describe(member, image, galaxies, data, history):
     best = int(history["val_loss"].idxmin()) + 1
     scores = {"epochs": len(history), "best_epoch": best, "val_loss": float(history["val_loss"].min())}
     log.info("Best validation loss %.4f in epoch %d of %d", scores["val_loss"], best, len(history))
+    answers = {"kind": "features", "tree": None, "labels": [], "columns": []}
+    if member.pretext != "alone":
+        answers = {"kind": models.KINDS[member.settings["head"]], "tree": member.tree.to_dict()}
+        answers["columns"] = member.tree.columns
     return {
-        "kind": models.KINDS[member.settings["head"]],
-        "tree": member.tree.to_dict(),
-        "columns": member.tree.columns,
+        **answers,
         "image": image,
         "training": {
             **member.settings,

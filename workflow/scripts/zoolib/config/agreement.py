@@ -359,6 +359,14 @@ def _check_searches(config):
                 f"{key}.answers is '{entry['answers']}', but only how 'more' and 'odd' use answers; remove"
                 " it, or change how."
             )
+        folder = f"results/{config['run']}/search/"
+        for name, written in (("examples", f"{folder}{entry['name']}/"), ("answers", folder)):
+            path = entry[name] if isinstance(entry[name], str) else None
+            if path and (own_path(path, config["run"]) or "").startswith(written):
+                raise wrong(
+                    f"{key}.{name} is '{entry[name]}', which a search writes again in each round; save the"
+                    " file in another folder, and give that path."
+                )
 
 
 def _check_acquisition(predict, trees):

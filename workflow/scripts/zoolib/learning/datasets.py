@@ -207,9 +207,7 @@ def images_read(*stores):
         raise
 
 
-def training_batches(
-    store, augmentation, batch_size, seed, epochs, shuffle=8192, keep_last=False, central=False
-):
+def training_batches(store, augmentation, batch_size, seed, epochs, shuffle=8192, keep_last=False, views=1):
     """Shuffled, augmented batches, epoch after epoch.
 
     The order of files, the shuffle and the views depend on (seed, epoch) alone: a training that continues
@@ -223,11 +221,12 @@ def training_batches(
         epochs: a range of epochs, counted from 0.
         shuffle: galaxies in the shuffle buffer.
         keep_last: keep the last, smaller batch of an epoch.
-        central: show the upright, central view in every epoch instead of augmented ones.
+        views: augmented views of each galaxy in its batch, one after the other; 0 for the upright, central
+            view in every epoch.
 
     Returns:
-        (dataset of (images (galaxies, final_size, final_size, channels) float32 0-255, labels
-        (galaxies, labels)), steps an epoch).
+        (dataset of (images (galaxies * views, final_size, final_size, channels) float32 0-255, labels
+        (galaxies * views, labels)), steps an epoch).
 
     Raises:
         UserError: there are fewer galaxies than a batch has, so that an epoch has no step.
@@ -242,16 +241,19 @@ def training_batches(
     def of_epoch(epoch):
         def augmented(record):
             id_str, pixels, labels = store.decode(record)
-            return pixels, draw_numbers(augmentation, seed, epoch, id_str), labels
+            draws = [draw_numbers(augmentation, seed + view, epoch, id_str) for view in range(views or 1)]
+            return pixels, tf.stack(draws), labels
 
         records = _shuffled(store, shuffle, seed, epoch)
         galaxies = records.map(augmented, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         return galaxies.batch(batch_size, drop_remainder=not keep_last)
 
     def seen(pixels, draws, labels):
-        if central:
+        if not views:
             return central_views(pixels, augmentation, store.image), labels
-        return augment(augmentation, pixels, draws, store.image), labels
+        if views > 1:
+            pixels, labels = (tf.repeat(each, views, axis=0) for each in (pixels, labels))
+        return augment(augmentation, pixels, tf.reshape(draws, [-1, draws.shape[2]]), store.image), labels
 
     batches = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(of_epoch)
     batches = batches.map(seen, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
