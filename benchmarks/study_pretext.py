@@ -69,7 +69,7 @@ def study(results, tasks, counts, seeds, write):
     section = [
         machine("study-pretext"),
         "",
-        "Three pretrainings of each kind on 6,400 simulated galaxies (`tiny`, 48 px, 24 epochs): the votes of"
+        "Three pretrainings of each kind on 6,400 simulated galaxies (`tiny`, 48 px, 12 epochs): the votes of"
         " `benchmarks/study_search_tree.yaml`, which asks about spiral arms and bulges alone (*votes*),"
         " `pretext: with_votes` (*votes and views*) and `pretext: alone` (*views*). Then tasks learn labels"
         " of galaxies that no pretraining has seen, with the recommended head: with a frozen backbone, with"

@@ -1,30 +1,24 @@
 """The study of searches: what near galaxies, a few examples and oddness find in a simulated survey.
 
-Writes the sections "What it finds" and "Time and memory" of docs/search.md from the runs
-results/study_search/ and results/study_search_asked/.
+Writes the section "What it finds" of docs/search.md from the runs results/study_pretext/ and
+results/study_search_asked/.
 """
 
-import argparse
-import resource
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from pages import REPO, machine, write_section
 from sklearn.ensemble import IsolationForest
-from zoolib import api
 from zoolib.likeness.rankings import directions, more_like, nearest, odd_and_wanted, oddness
-from zoolib.likeness.representations import read_representations, representations_file
+from zoolib.likeness.representations import read_representations
 from zoolib.posteriors.files import read_described
 
-RUN, ASKED = "study_search", "study_search_asked"
+RUN, ASKED = "study_pretext", "study_search_asked"
 # The ensembles, and how they learned.
-ENSEMBLES = {"metrics": "votes", "views": "votes and views"}
-MODELS, DRAWS = 3, 5
+ENSEMBLES = {"metrics": "votes", "both": "votes and views", "alone": "views"}
+MODELS, DRAWS, SEARCHED = 3, 5, 10_000
 # The share of a kind that is searched for, and that of oddities.
 THIN, ODD = 0.05, 0.01
 EXAMPLES, CLICKS, ROUND, ODD_CLICKS = 5, 50, 10, 100
@@ -153,6 +147,7 @@ def stars_of(folder, model):
 def measure(results):
     """The tables of the section "What it finds", with the ensemble in the column `learned`."""
     truth = pd.read_parquet(results / RUN / "download" / "truth.parquet").set_index("id_str")
+    truth = truth.sample(min(SEARCHED, len(truth)), random_state=0)
     parts = sorted((results / ASKED / "predict" / "0" / "catalog").glob("*.parquet"))
     described = read_described(parts)[0].set_index("id_str").loc[truth.index]
     posterior = {kind: described[f"{answer}_fraction"].to_numpy() for kind, answer in ANSWERS.items()}
@@ -186,9 +181,10 @@ def lines(searched, odd):
     near, clicks = (spread(searched, by, column, "{:.1f}") for column in ("precision", "found"))
     own, random = (searched.groupby("kind")[column].mean() for column in ("posterior", "random"))
     rows = [
-        f"| {kind} | {' | '.join(each[kind, way] for each in (near, clicks) for way in ENSEMBLES.values())} |"
-        f" {random[kind]:.1f} | {'not asked' if pd.isna(own[kind]) else f'{own[kind]:.1f}'} |"
+        f"| {kind} | {learned} | {near[kind, learned]} | {clicks[kind, learned]} | {random[kind]:.1f} |"
+        f" {'not asked' if pd.isna(own[kind]) else f'{own[kind]:.1f}'} |"
         for kind in searched["kind"].unique()
+        for learned in ENSEMBLES.values()
     ]
     shares = spread(odd.assign(share=100 * odd["share"]), [*by, "way"], "share", "{:.0f}")
     ways = list(odd["way"].unique())
@@ -200,12 +196,13 @@ def lines(searched, odd):
     return [
         machine("study-search"),
         "",
-        "A simulated survey of 10,000 galaxies, of which each kind is thinned to 5 %, and galaxies that are"
-        f" neither clearly of the kind nor clearly not are left out. {MODELS} models (`tiny`, 48 px) have"
-        " learned the votes on spiral arms and bulges; nobody was asked about rings, bars, edge-on discs,"
-        f" roundness or mergers (`benchmarks/study_search_tree.yaml`). {MODELS} others have learned the same"
-        " votes and pairs of views (`pretext: with_votes`). Mean over"
-        f" {DRAWS} draws of the galaxies, and standard deviation over the trainings.",
+        f"{SEARCHED:,} galaxies of a simulated survey, of which each kind is thinned to 5 %; galaxies"
+        " that are neither clearly of the kind nor clearly not are left out. The models are those of"
+        " [training.md](training.md#what-images-without-votes-give) (`tiny`, 48 px): three have learned the"
+        " votes on spiral arms and bulges, three these votes and pairs of views, three pairs of views alone."
+        " Nobody was asked about rings, bars, edge-on discs, roundness or mergers"
+        " (`benchmarks/study_search_tree.yaml`). They have learned from 40 % of these galaxies."
+        f" Mean over {DRAWS} draws of the galaxies, and standard deviation over the trainings.",
         "",
         "- **near galaxies**: the share of the kind among the ten galaxies that look most like one of it"
         " (`similar`), over its share of all galaxies. 1 is chance.",
@@ -213,15 +210,14 @@ def lines(searched, odd):
         f" and answers five rounds of {ROUND} (`more`); beside it what random galaxies give, and the first"
         f" {CLICKS} galaxies by the posterior of a model that was asked the question.",
         "",
-        f"| kind | near: {' | near: '.join(ENSEMBLES.values())} | clicks: "
-        f"{' | clicks: '.join(ENSEMBLES.values())} | random | a model that was asked |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| kind | learned from | near galaxies | after 50 clicks | random | a model that was asked |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
         *rows,
         "",
         f"Oddities are {100 * ODD:.0f} % of the galaxies. Per cent of them among the {ODD_CLICKS} galaxies"
         f" that a user looks at, in rounds of {ROUND}; random galaxies would give about 1:",
         "",
-        f"| oddity | learned | {' | '.join(ways)} |",
+        f"| oddity | learned from | {' | '.join(ways)} |",
         f"| --- | --- |{' ---: |' * len(ways)}",
         *table,
         "",
@@ -230,68 +226,5 @@ def lines(searched, odd):
     ]
 
 
-def timed_sizes(counts):
-    """Lines of a table of time and memory; each size has a process of its own."""
-    rows = []
-    for count in counts:
-        done = subprocess.run(
-            [sys.executable, __file__, "size", str(count)], capture_output=True, text=True, check=True
-        )
-        rows.append(f"| {count:,} | {done.stdout.strip()} |")
-    return [
-        machine("study-search"),
-        "",
-        "Random representations of 64 numbers, in Python as above: seconds to read the file, for the first"
-        " query of 32 near galaxies and for each next one, for a round of 5 `yes` and 5 `no`, and for the odd"
-        " ones; and the largest memory of the process.",
-        "",
-        "| galaxies | file (MB) | read | `similar` | next one | `find_more` | `find_odd` | memory (GB) |",
-        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-        *rows,
-    ]
-
-
-def one_size(count):
-    """Print the cells of a row: a file of so many galaxies, and what is done with it."""
-    rng, cells = np.random.default_rng(1), []
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "representations.hdf5"
-        with representations_file(path, count, {}) as append:
-            for start in range(0, count, 10_000):
-                some = min(10_000, count - start)
-                append([f"J{start + number:09d}" for number in range(some)], rng.normal(size=(some, 64)))
-        cells.append(f"{path.stat().st_size / 1e6:,.0f}")
-        begin = time.monotonic()
-        known = api.read_representations(path)
-        cells.append(f"{time.monotonic() - begin:.1f}")
-    yes, no = known.id_str[:5].tolist(), known.id_str[5:10].tolist()
-    works = {
-        "the first query": (lambda: api.similar(yes[0], known), 1),
-        "the next query": (lambda: api.similar(yes[1], known), 2),
-        "more": (lambda: api.find_more(yes, known, no), 1),
-        "odd": (lambda: api.find_odd(known), 1),
-    }
-    for work, digits in works.values():
-        begin = time.monotonic()
-        work()
-        cells.append(f"{time.monotonic() - begin:.{digits}f}")
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(" | ".join([*cells, f"{memory:.1f}"]))
-
-
-def main():
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["finds", "sizes", "size"])
-    parser.add_argument("count", nargs="?", type=int)
-    given = parser.parse_args()
-    if given.what == "size":
-        one_size(given.count)
-    elif given.what == "sizes":
-        write_section("search.md", "Time and memory", timed_sizes([10_000, 1_000_000, 10_000_000]))
-    else:
-        write_section("search.md", "What it finds", lines(*measure(REPO / "results")))
-
-
 if __name__ == "__main__":
-    main()
+    write_section("search.md", "What it finds", lines(*measure(REPO / "results")))

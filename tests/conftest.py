@@ -21,7 +21,8 @@ REPO = Path(__file__).resolve().parents[1]
 # Two processes run the tests (`-n 2`): a file stays in one of them, and these files in the same one, because
 # they share the completed run. (Markers do not do it: pytest-xdist 3.8 cannot read groups under pytest 9.2.)
 TOGETHER = {
-    f"tests/workflow/test_{name}.py" for name in ("documents", "pipeline", "pretext", "reruns", "search")
+    f"tests/workflow/test_{name}.py"
+    for name in ("bench_search", "documents", "pipeline", "pretext", "reruns", "search")
 }
 # The folders that take longest come first, so that both processes end at about the same time.
 LONG = {"tests", "job", "learning", "weights", "workflow"}

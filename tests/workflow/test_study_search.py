@@ -34,28 +34,23 @@ def test_clicks_count_what_was_found_without_the_examples():
     assert rounds[0] == (0, 0) and sum(rounds[1]) == 10
 
 
-def test_the_section_has_a_row_for_each_kind():
+def test_the_section_has_a_row_for_each_kind_and_way_to_learn():
+    ways = ("votes", "votes and views", "views")
     rows = [
         {"kind": kind, "learned": learned, "model": model, "draw": 0, "precision": near, "found": 40}
         | {"random": 2.5}
         | ({"posterior": 45} if kind == "bars" else {})
         for kind in ("rings", "bars")
-        for near, learned in ((5.0, "votes"), (6.0, "votes and views"))
+        for near, learned in zip((5.0, 6.0, 7.0), ways, strict=True)
         for model in range(3)
     ]
     odd = [
         {"kind": "stars", "learned": learned, "way": way, "model": model, "draw": 0, "share": 0.5}
-        for learned in ("votes", "votes and views")
+        for learned in ways
         for way in ("oddness", "oddness and answers")
         for model in range(3)
     ]
     text = "\n".join(study_search.lines(pd.DataFrame(rows), pd.DataFrame(odd)))
-    found = "| 5.0 ± 0.0 | 6.0 ± 0.0 | 40.0 ± 0.0 | 40.0 ± 0.0 | 2.5 |"
-    assert f"| rings {found} not asked |" in text and f"| bars {found} 45.0 |" in text
-    assert "| stars | votes | 50 ± 0 | 50 ± 0 |" in text
-    assert "| stars | votes and views | 50 ± 0 | 50 ± 0 |" in text
-
-
-def test_one_size_measures_everything(capsys):
-    study_search.one_size(300)
-    assert len(capsys.readouterr().out.split("|")) == 7
+    assert "| rings | votes | 5.0 ± 0.0 | 40.0 ± 0.0 | 2.5 | not asked |" in text
+    assert "| bars | votes and views | 6.0 ± 0.0 | 40.0 ± 0.0 | 2.5 | 45.0 |" in text
+    assert all(f"| stars | {learned} | 50 ± 0 | 50 ± 0 |" in text for learned in ways)
