@@ -17,7 +17,7 @@ from zoolib.posteriors.files import read_described
 
 RUN, ASKED = "study_pretext", "study_search_asked"
 # The ensembles, and how they learned.
-ENSEMBLES = {"metrics": "votes", "both": "votes and views", "alone": "views"}
+ENSEMBLES = {"metrics": "votes", "both": "votes and views"}
 MODELS, DRAWS, SEARCHED = 3, 5, 10_000
 # The share of a kind that is searched for, and that of oddities.
 THIN, ODD = 0.05, 0.01
@@ -199,7 +199,7 @@ def lines(searched, odd):
         f"{SEARCHED:,} galaxies of a simulated survey, of which each kind is thinned to 5 %; galaxies"
         " that are neither clearly of the kind nor clearly not are left out. The models are those of"
         " [training.md](training.md#what-images-without-votes-give) (`tiny`, 48 px): three have learned the"
-        " votes on spiral arms and bulges, three these votes and pairs of views, three pairs of views alone."
+        " votes on spiral arms and bulges, three these votes and pairs of views."
         " Nobody was asked about rings, bars, edge-on discs, roundness or mergers"
         " (`benchmarks/study_search_tree.yaml`). They have learned from 40 % of these galaxies."
         f" Mean over {DRAWS} draws of the galaxies, and standard deviation over the trainings.",
