@@ -13,7 +13,7 @@ from pages import machine, write_section
 from study_trained import Trainer, settings_of
 from zoolib.job.provenance import hash_of_file
 
-RUN, TASKS, COUNTS = "study_pretext", ("rings", "bars", "classes"), (100, 750)
+RUN, TASKS, COUNTS = "study_pretext", ("rings", "classes"), (100, 750)
 # The columns of the table: how the backbone learned, the ensemble, and the strategy of the finetuning. From
 # scratch everything trains, whatever the strategy.
 ARMS = {
