@@ -192,6 +192,7 @@ def section():
             f"{size:,.0f} | {read:.1f} | {first:.1f} | {following:.2f} | {more:.1f} | {odd:.1f} | {used:.1f}"
         )
         rows.append(f"| {count:,} | {cells} |")
+        print(rows[-1], flush=True)
     took, galaxies = price(DEMO)
     plain = np.array(took["predictions, none"])
     ratios = {way: np.array(times) / plain for way, times in took.items()}
@@ -199,6 +200,7 @@ def section():
         f"| {way} | {np.median(took[way]):.2f} | {ratio.mean():.3f} ± {ratio.std(ddof=1):.3f} |"
         for way, ratio in ratios.items()
     ]
+    print("\n".join(costs), flush=True)
     return [
         machine("bench-search"),
         "",
