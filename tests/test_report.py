@@ -75,6 +75,7 @@ def test_every_caption_is_there_and_is_valid(repo, simulate):
             "run": "demo",
             "zenodo": {"record": 4573248, "simulate": simulate, "sample": None},
             "evaluate": {"min_votes": 34, "confident": 0.8, "relevant": "product"},
+            "search": [{"name": "strange"}] if simulate else [],
         },
         wildcards=SimpleNamespace(task="rings", subset="all", run="demo"),
     )
