@@ -1,6 +1,6 @@
-"""The study of learning without votes: whether images that nobody has classified help with few labels.
+"""The study of votes and views: whether learning from pairs of views beside the votes helps with few labels.
 
-Writes the section "What images without votes give" of docs/training.md from the run results/study_pretext/.
+Writes the section "What votes and views give" of docs/training.md from the run results/study_pretext/.
 The galaxies, labels and scores are those of study_recipes.py. Each finished training is a file of the run,
 so that an interrupted study goes on where it was.
 """
@@ -14,15 +14,8 @@ from study_trained import Trainer, settings_of
 from zoolib.job.provenance import hash_of_file
 
 RUN, TASKS, COUNTS = "study_pretext", ("rings", "classes"), (100, 750)
-# The columns of the table: how the backbone learned, the ensemble, and the strategy of the finetuning. From
-# scratch everything trains, whatever the strategy.
-ARMS = {
-    "from scratch": (None, "freeze"),
-    "views, frozen": ("alone", "freeze"),
-    "views, trained": ("alone", "two_stage"),
-    "votes, frozen": ("metrics", "freeze"),
-    "votes and views, frozen": ("both", "freeze"),
-}
+# The columns of the table: how the backbone learned, and the ensemble.
+ARMS = {"from scratch": None, "votes": "metrics", "votes and views": "both"}
 
 
 def cells(run, tasks, counts, seeds):
@@ -33,10 +26,10 @@ def cells(run, tasks, counts, seeds):
         for count in counts:
             for seed in range(seeds):
                 parts = frozen.parts_of(table, label, count, seed)
-                for name, (ensemble, strategy) in ARMS.items():
+                for name, ensemble in ARMS.items():
                     row = {"task": task, "labels": count, "seed": seed, "recipe": name}
                     # From scratch, only the shape of the network is taken from the model.
-                    start, settings = f"{ensemble or 'metrics'}/{seed}", settings_of(strategy, "recommended")
+                    start, settings = f"{ensemble or 'metrics'}/{seed}", settings_of("freeze", "recommended")
                     checksum = hash_of_file(run / "train" / start / "model.keras") if ensemble else None
                     give = partial(_learn, run, start, settings, label, parts, seed, ensemble is None)
                     found = frozen.remembered(run, [row, settings, checksum], label, parts["test"], give)
@@ -70,12 +63,11 @@ def study(results, tasks, counts, seeds, write):
         machine("study-pretext"),
         "",
         "Three pretrainings of each kind on 6,400 simulated galaxies (`tiny`, 48 px, 12 epochs): the votes of"
-        " `benchmarks/study_search_tree.yaml`, which asks about spiral arms and bulges alone (*votes*),"
-        " `pretext: with_votes` (*votes and views*) and `pretext: alone` (*views*). Then tasks learn labels"
-        " of galaxies that no pretraining has seen, with the recommended head: with a frozen backbone, with"
-        " one that trains in a second stage, and from scratch. An eighth of the labels decides when training"
-        f" stops. Accuracy, mean and standard deviation over {seeds} seeds; each has its own pretraining and"
-        " its own draw of the labels.",
+        " `benchmarks/study_search_tree.yaml`, which asks about spiral arms and bulges alone (*votes*), and"
+        " `pretext: vicreg` (*votes and views*). Then tasks learn labels of galaxies that no pretraining has"
+        " seen, with the recommended head on the frozen backbone, and from scratch. An eighth of the labels"
+        f" decides when training stops. Accuracy, mean and standard deviation over {seeds} seeds; each has"
+        " its own pretraining and its own draw of the labels.",
         "",
         *frozen.lines_of(table, list(ARMS)),
         "",
@@ -83,7 +75,7 @@ def study(results, tasks, counts, seeds, write):
         "",
         *gains(table),
     ]
-    write_section("training.md", "What images without votes give", section, write)
+    write_section("training.md", "What votes and views give", section, write)
 
 
 if __name__ == "__main__":

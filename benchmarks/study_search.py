@@ -198,7 +198,7 @@ def lines(searched, odd):
         "",
         f"{SEARCHED:,} galaxies of a simulated survey, of which each kind is thinned to 5 %; galaxies"
         " that are neither clearly of the kind nor clearly not are left out. The models are those of"
-        " [training.md](training.md#what-images-without-votes-give) (`tiny`, 48 px): three have learned the"
+        " [training.md](training.md#what-votes-and-views-give) (`tiny`, 48 px): three have learned the"
         " votes on spiral arms and bulges, three these votes and pairs of views."
         " Nobody was asked about rings, bars, edge-on discs, roundness or mergers"
         " (`benchmarks/study_search_tree.yaml`). They have learned from 40 % of these galaxies."

@@ -133,7 +133,7 @@ rule draw_calibration:
 
 rule draw_learning_curves:
     input:
-        histories=[each(FILES.members(name), "history.csv") for name in THIS.answering],
+        histories=[each(FILES.members(name), "history.csv") for name in ENSEMBLES],
     output:
         svg=report(
             "results/{run}/evaluate/learning_curves.svg",
@@ -154,7 +154,7 @@ rule draw_learning_curves:
         runtime=10,
     params:
         code=fingerprint("draw_learning_curves", "figures.learning_curves"),
-        names=[f"{name} {number}" for name, of in THIS.answering.items() for number in range(of["members"])],
+        names=[f"{name} {member}" for name, entry in ENSEMBLES.items() for member in range(entry["members"])],
         title="Learning curves",
     script:
         "../workflow/scripts/draw_learning_curves.py"

@@ -92,6 +92,6 @@ rule recalibrate_task:
 
 rule recalibrate:
     input:
-        [FILES.recalibrations_of(name) for name in THIS.recalibrated],
+        [FILES.recalibrations_of(name) for name in THIS.ensembles if THIS.recalibrates],
         [path for fit in THIS.fits for path in FILES.recalibrations(fit)],
     localrule: True

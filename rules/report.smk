@@ -5,7 +5,7 @@ TABLES = {
     "report/configuration": ("configuration", "Run", None, "configuration"),
     "report/provenance": ("provenance", "Run", None, "versions and data"),
 }
-if THIS.learns_from_shards:
+if ENSEMBLES:
     TABLES["catalog/summary"] = ("catalog_summary", "Data", None, "galaxies left after each cut")
     TABLES["shards/rejected"] = ("rejected", "Data", None, "images that could not be read")
 if EVALUATED:
@@ -89,8 +89,8 @@ rule report:
     input:
         rules.evaluate.input,
         rules.paper.input,
-        expand("results/{run}/train/augmentations.png", run=RUN if THIS.learns_from_shards else []),
-        expand("results/{run}/evaluate/learning_curves.svg", run=RUN if THIS.answering else []),
+        expand("results/{run}/train/augmentations.png", run=RUN if ENSEMBLES else []),
+        expand("results/{run}/evaluate/learning_curves.svg", run=RUN if ENSEMBLES else []),
         expand(
             "results/{run}/evaluate/confusion_{subset}.svg",
             run=RUN,

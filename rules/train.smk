@@ -5,11 +5,10 @@ rule train_member:
     input:
         shards=by("ensemble", FILES.learning_shards),
         about=by("ensemble", FILES.learning_sidecars),
-        pixels=by("ensemble", FILES.learning_pixels),
-        validation=by("ensemble", FILES.validation_shards),
-        validation_about=by("ensemble", FILES.validation_sidecars),
+        validation=FILES.shards(FILES.shard_suffix, "val"),
+        validation_about=FILES.shards(".json", "val"),
         # Training waits for this check, but a repeated check with another limit causes no new training.
-        rejected=ancient(by("ensemble", FILES.shards_rejected)),
+        rejected=ancient("results/{run}/shards/rejected.csv"),
         start=FILES.ensemble_start(),
     output:
         model="results/{run}/train/{ensemble}/{member}/model.keras",
@@ -32,7 +31,7 @@ rule train_member:
         image=config["image"],
         # It has the steps of the augmentation, so that an edit of their file causes a new training.
         train=by("ensemble", THIS.training_of_ensemble),
-        tree=by("ensemble", THIS.tree_of_ensemble),
+        tree=THIS.tree.without_title(),
         seed=config["seed"],
     script:
         "../workflow/scripts/train_member.py"

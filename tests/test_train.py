@@ -167,8 +167,7 @@ class Interrupted(Exception):
             "learning_rate": 0.2,
             "patience": 4,
         },
-        {"pretext": "with_votes"},
-        {"pretext": "alone"},
+        {"pretext": "vicreg"},
     ],
 )
 def test_an_interrupted_training_ends_with_the_same_weights(stored, tmp_path, monkeypatch, changes):

@@ -157,7 +157,7 @@ def test_defaults_are_filled_however_deep(check):
     assert config["zenodo"]["simulate"] == {"galaxies": 5000, "size": 64, "volunteers": "varied"}
     assert config["catalogs"][0]["min_votes"] == 1 and config["catalogs"][0]["archives"] == []
     assert config["train"]["ensembles"] == [
-        {"name": "metrics", "members": 1, "splits": ["train"], "pretext": None, "target": None}
+        {"name": "metrics", "members": 1, "splits": ["train"], "pretext": None}
     ]
     task = config["finetune"]["tasks"][0]
     assert task["strategy"] == {"name": "layer_decay", "decay": 0.5}
@@ -220,7 +220,7 @@ WRONG = {
     "unknown key in a list": (
         "train: {ensembles: [{nam: metrics}]}",
         "unknown key 'nam' in train.ensembles[0] (did you mean 'name'?), expected one of members, name, "
-        "pretext, splits, target; fix or remove it.",
+        "pretext, splits; fix or remove it.",
     ),
     "text for a number": ("train: {epochs: many}", "train.epochs is 'many', expected a whole number."),
     "fraction": ("train: {epochs: 2.5}", "train.epochs is 2.5, expected a whole number."),

@@ -3,7 +3,6 @@
 import copy
 import json
 import os
-from pathlib import Path
 
 import pytest
 import yaml
@@ -262,71 +261,6 @@ def test_what_no_rule_makes_is_refused_whatever_is_on_disk(run_of, tmp_path, cas
         run_of(text)
     message = str(caught.value)
     assert message.startswith(f"Configuration: {expected}") and message.endswith("."), message
-
-
-@pytest.mark.parametrize(
-    ("ensembles", "rest", "message"),
-    [
-        (
-            "{name: metrics, target: far}",
-            "",
-            r"train.ensembles\[0\].target is 'far', but only an ensemble with pretext: alone learns from a",
-        ),
-        (
-            "{name: metrics}, {name: other, pretext: alone, target: near}",
-            "",
-            r"train.ensembles\[1\].target is 'near', expected a target of predict.targets that has catalog,",
-        ),
-        (
-            "{name: metrics}, {name: other, pretext: alone, target: test}",
-            "",
-            r"train.ensembles\[1\].target is 'test', .* \(far, test\); fix the name, or use splits",
-        ),
-        (
-            "{name: metrics, pretext: alone}",
-            "",
-            r"predict.targets\[0\] has a model of 'metrics', which learns without votes \(pretext: alone\)",
-        ),
-        (
-            "{name: metrics}, {name: other, pretext: alone}",
-            "",
-            r"predict.targets\[2\] has a model of 'other', which learns without votes",
-        ),
-        (
-            "{name: metrics}, {name: other, pretext: alone}",
-            "start_from: mine/model, ",
-            r"train.ensembles\[1\].pretext is 'alone', but train.start_from is a model with a head",
-        ),
-    ],
-)
-def test_an_ensemble_without_votes_that_cannot_be_is_refused(run_of, tmp_path, ensembles, rest, message):
-    (tmp_path / "mine/model").mkdir(parents=True)
-    for name in ("model.keras", "model.json"):
-        (tmp_path / "mine/model" / name).write_text("{}")
-    targets = "{name: far, images: mine, ensemble: metrics}, {name: test, split: test, ensemble: metrics}"
-    if "targets\\[2\\]" in message:
-        targets += f", {{name: own, images: mine, models: [{OWN}/train/other/0]}}"
-    with pytest.raises(UserError, match=message):
-        run_of(f"train: {{{rest}ensembles: [{ensembles}]}}\npredict: {{targets: [{targets}]}}")
-
-
-def test_an_ensemble_without_votes_needs_no_shards(run_of):
-    target = "{name: far, images: mine, models: [mine/model]}"
-    text = "train: {ensembles: [{name: other, pretext: alone, target: far}]}"
-    text += f"\npredict: {{targets: [{target}]}}"
-    (files_of := Path("mine/model")).mkdir(parents=True)
-    for name in ("model.keras", "model.json"):
-        (files_of / name).touch()
-    run = run_of(f"{text}\nevaluate: {{target: null}}\n{tasks(f'{RING}, ensemble: other')}")
-    files = Files(run)
-    assert files.learning_shards("other") == [f"{OWN}/predict/far/galaxies.parquet"]
-    assert files.learning_sidecars("other") == files.validation_shards("other") == []
-    assert files.shards_rejected("other") == [] and not run.learns_from_shards
-    assert run.answering == {} and run.recalibrated == []
-    assert run.tree_of_ensemble("other") is None
-    training = run.training_of_ensemble("other")
-    assert training["pretext"] == "alone" and set(training["limits"]) == {"max_pixels", "max_rejected"}
-    assert not {"head", "dropout"} & set(training)
 
 
 def test_a_long_list_of_models_shows_the_nearest(run_of):

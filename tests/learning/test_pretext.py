@@ -1,26 +1,18 @@
-"""Learning from images without votes: the loss of pairs of views, and the models that it gives."""
-
-import json
-from pathlib import Path
-from types import SimpleNamespace
+"""Learning from votes and views: the loss of pairs of views, and the models that it gives."""
 
 import numpy as np
 import pandas as pd
 import pytest
 from stored import IMAGE, SETTINGS, TREE, train_member
-from zoolib import api, train
-from zoolib.data.learned import NEITHER, OWN, Learned
-from zoolib.data.locations import PLACES
+from zoolib import train
 from zoolib.job.logs import UserError
-from zoolib.learning import datasets, models
+from zoolib.learning import datasets
 from zoolib.learning.augment import PAPER
-from zoolib.learning.fitting import Job
 from zoolib.learning.likelihood import TreeLoss
 from zoolib.learning.pretext import (
     BESIDE_VOTES,
     WIDTH,
     ViewsLoss,
-    galaxies_of_target,
     validation_views,
     vicreg,
     with_projections,
@@ -64,8 +56,6 @@ def test_the_projections_follow_the_answers():
     outputs = np.asarray(with_projections(network)(images))
     assert outputs.shape == (3, len(TREE.columns) + WIDTH)
     np.testing.assert_allclose(outputs[:, :-WIDTH], network(images), rtol=1e-5)
-    alone = train.build_network(TREE, IMAGE, SETTINGS | {"pretext": "alone"})
-    assert with_projections(alone)(images).shape == (3, WIDTH)
 
 
 def test_the_two_views_of_a_galaxy_follow_each_other(stored):
@@ -86,92 +76,31 @@ def train_files(stored):
 
 
 def test_beside_the_votes_it_learns_to_answer_too(stored, tmp_path):
-    model = train_member(stored, tmp_path, pretext="with_votes", epochs=3)
+    model = train_member(stored, tmp_path, pretext="vicreg", epochs=3)
     assert model.kind == "concentrations" and model.columns == TREE.columns
-    assert model.about["training"]["pretext"] == "with_votes"
+    assert model.about["training"]["pretext"] == "vicreg"
     assert [layer.name for layer in model.network.layers] == ["image", "backbone", "head"]
     history = pd.read_csv(tmp_path / "history.csv")
     assert history["loss"].is_monotonic_decreasing
     assert {"loss_a", "val_loss_a", "loss_b", "views_loss", "val_views_loss"} <= set(history)
 
 
-def listed(stored, folder, galaxies=52):
-    """The list of a target with the stored galaxies."""
-    parts = [pd.read_parquet(stored / f"{split}.parquet") for split in ("train", "val")]
-    table = pd.concat(parts, ignore_index=True)[["id_str", *PLACES]].head(galaxies)
-    folder.mkdir(parents=True, exist_ok=True)
-    table.to_parquet(folder / "galaxies.parquet", index=False)
-    return folder / "galaxies.parquet"
-
-
-LIMITS = {"max_pixels": 10**6, "max_rejected": 0.1}
-
-
-def learn_alone(galaxies, folder, **changes):
-    names = {"model": "model.keras", "about": "model.json", "history": "history.csv"}
-    output = SimpleNamespace(**{name: folder / file for name, file in names.items()})
-    settings = {key: value for key, value in SETTINGS.items() if key not in ("head", "dropout")}
-    settings |= {"pretext": "alone", "epochs": 2, "limits": LIMITS, **changes}
-    member = train.Member(None, IMAGE, settings, "unlabelled", 0, run_seed=1)
-    train.train_member(member, ([galaxies], []), ([], []), Job(output))
-    return models.load_model(folder)
-
-
-def test_without_votes_a_backbone_learns_from_a_target(stored, tmp_path, caplog):
-    caplog.set_level("INFO", "zoolib")
-    galaxies = listed(stored, tmp_path / "target")
-    model = learn_alone(galaxies, tmp_path / "model")
-    assert model.kind == "features" and model.tree is None and model.columns == []
-    assert model.network.output_shape == (None, model.backbone.output_shape[-1])
-    assert "50 galaxies to learn from, 2 to validate on" in caplog.text
-    names = ["J0", "J51", "elsewhere"]
-    np.testing.assert_array_equal(Learned(model.about).codes(names), [OWN, OWN, NEITHER])
-    # It can be searched with, and gives a finetuning its backbone.
-    found = api.represent(galaxies, tmp_path / "model", tmp_path / "found.hdf5")
-    assert len(api.read_representations(found).id_str) == 52
-
-
-@pytest.mark.parametrize("bad", ["damaged", "missing"])
-def test_an_image_that_cannot_be_read_is_named_and_left_out(stored, tmp_path, caplog, bad):
-    path = listed(stored, tmp_path)
-    table = pd.read_parquet(path)
-    table.loc[3, "file_loc"] = str(tmp_path / f"{bad}.png")
-    # As a list of galaxies says of what it did not find.
-    table["seen"] = ["file" if bad == "damaged" or row != 3 else "folder" for row in range(len(table))]
-    if bad == "damaged":
-        Path(table.loc[3, "file_loc"]).write_text("no image")
-    table.to_parquet(path, index=False)
-    model = learn_alone(path, tmp_path / "model")
-    warnings = [record.message for record in caplog.records if "is left out" in record.message]
-    assert len(warnings) == 1 and f"{bad}.png" in warnings[0]
-    assert model.about["training"]["galaxies"] == 49
-    with pytest.raises(UserError, match="shards.max_rejected: 1 of 52 images"):
-        learn_alone(path, tmp_path / "strict", limits={**LIMITS, "max_rejected": 0.001})
-    with pytest.raises(UserError, match="shards.max_rejected: 5[12] of 52 images"):
-        learn_alone(path, tmp_path / "small", limits={**LIMITS, "max_pixels": 100})
-
-
-def test_replaced_images_are_other_data(stored, tmp_path):
-    path = listed(stored, tmp_path)
-    table = pd.read_parquet(path)
-    image = tmp_path / "own.png"
-    image.write_bytes(Path(table.loc[3, "file_loc"]).read_bytes())
-    table.loc[3, "file_loc"] = str(image)
-    table.to_parquet(path, index=False)
-    before = galaxies_of_target(path, IMAGE, tmp_path, LIMITS)[2]
-    assert galaxies_of_target(path, IMAGE, tmp_path, LIMITS)[2] == before
-    image.write_bytes(Path(table.loc[4, "file_loc"]).read_bytes())
-    assert galaxies_of_target(path, IMAGE, tmp_path, LIMITS)[2] != before
-
-
-def test_what_cannot_be_learned_from_is_a_message(stored, tmp_path):
-    with pytest.raises(UserError, match="has 39 galaxies whose images can be read, expected 40 or more"):
-        learn_alone(listed(stored, tmp_path / "few", 39), tmp_path / "model")
-    path = listed(stored, tmp_path)
-    with pytest.raises(UserError, match="train.batch_size is 1, and 2 galaxies decide when training stops"):
-        learn_alone(path, tmp_path / "model", batch_size=1)
-    with pytest.raises(UserError, match="train.augmentation has no steps, so the two views"):
-        learn_alone(path, tmp_path / "model", augmentation={"name": "none", "steps": []})
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"batch_size": 1},
+            "train.batch_size is 1, and 12 galaxies decide when training stops, expected 2 or",
+        ),
+        (
+            {"augmentation": {"name": "none", "steps": []}},
+            "train.augmentation has no steps, so the two views",
+        ),
+    ],
+)
+def test_what_cannot_be_compared_is_a_message(stored, tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
+        train_member(stored, tmp_path, pretext="vicreg", **changes)
 
 
 def test_nearly_all_validation_galaxies_are_compared(stored):
@@ -184,10 +113,3 @@ def test_nearly_all_validation_galaxies_are_compared(stored):
     ):
         views = validation_views(store, PAPER, batch_size, 5, shares)
         assert [len(pixels) // 2 for pixels, _ in views] == expected
-
-
-def test_its_model_says_how_it_learned(stored, tmp_path):
-    learn_alone(listed(stored, tmp_path), tmp_path / "model")
-    about = json.loads((tmp_path / "model" / "model.json").read_text())
-    assert about["training"]["pretext"] == "alone" and about["scores"]["epochs"] == 2
-    assert about["familiar"]["galaxies"] == 50

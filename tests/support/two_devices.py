@@ -73,12 +73,12 @@ def main(stored, output):
         layers = [vars(layer).get("synchronized") for layer in nested_layers(model.network)]
         written[f"{name}_synchronized"] = [bool(value) for value in layers]
     views = output.parent / "views"
-    train_member(stored, views, epochs=1, pretext="with_votes")
+    train_member(stored, views, epochs=1, pretext="vicreg")
     written["views_history"] = pd.read_csv(views / "history.csv")[
         ["loss", "views_loss", "val_loss"]
     ].to_numpy()
     try:
-        train_member(stored, output.parent / "few", epochs=1, pretext="with_votes", batch_size=2)
+        train_member(stored, output.parent / "few", epochs=1, pretext="vicreg", batch_size=2)
     except UserError as error:
         written["too_few"] = json.dumps(str(error))
     try:

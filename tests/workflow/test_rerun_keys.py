@@ -16,8 +16,7 @@ catalogs:
   - {name: a, tree: gz_decals_5, table: gz_decals_volunteers_5.parquet,
      archives: [gz_decals_dr5_png_part1.zip]}
 shards: {count: {train: 1, val: 1, test: 1}}
-train: {head: dirichlet_mixture, ensembles: [{name: metrics}, {name: other, splits: [train, test]},
-  {name: alone, pretext: alone}]}
+train: {head: dirichlet_mixture, ensembles: [{name: metrics}, {name: other, splits: [train, test]}]}
 predict:
   chunks: 1
   samples: 5
@@ -35,8 +34,7 @@ finetune:
     - {name: ring, table: mine/a.csv, label: ring, images: mine/a, ensemble: metrics, label_counts: [10],
        label_count_seeds: 1, strategy: {name: layer_decay}}
     - {name: folders, folders: mine/a, pretrained: mine/a}
-    - {name: far, url: {address: "https://a.org/a.csv", sha256: "SHA"}, label: ring, images: mine/a,
-       ensemble: alone}
+    - {name: far, url: {address: "https://a.org/a.csv", sha256: "SHA"}, label: ring, images: mine/a}
     - {name: both, table: mine/a.csv, images: mine/a, labels: [{name: ring}, {name: size, kind: regression}]}
 """.replace("SHA", "ab" * 32)
 FILES = [
@@ -120,10 +118,9 @@ FIRST = {
         "train.mixed_precision": True,
         "train.pretrained": "mine/a",
         "train.normalise": {"train.pretrained": "mine/a", "train.normalise": "unit"},
-        "train.start_from": {"train.start_from": "mine/a", "train.ensembles[2].pretext": "with_votes"},
+        "train.start_from": "mine/a",
         "train.ensembles[].splits": {"train.ensembles[1].splits": ["train"]},
-        "train.ensembles[].pretext": {"train.ensembles[1].pretext": "with_votes"},
-        "train.ensembles[].target": {"train.ensembles[2].target": "listed"},
+        "train.ensembles[].pretext": {"train.ensembles[1].pretext": "vicreg"},
     },
     "draw_learning_curves predict_chunk recalibrate_ensemble recalibrate_member train_member": {
         "train.ensembles[].members": 2,

@@ -10,10 +10,9 @@ with log_to(snakemake.log[0]):
     from zoolib.train import Member, train_member
 
     use_threads(snakemake.threads)
-    tree = snakemake.params.tree
     train_member(
         Member(
-            tree=tree and DecisionTree.from_dict(tree),
+            tree=DecisionTree.from_dict(snakemake.params.tree),
             image=snakemake.params.image,
             settings=snakemake.params.train,
             ensemble=snakemake.wildcards.ensemble,

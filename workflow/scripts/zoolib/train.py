@@ -21,14 +21,7 @@ from zoolib.learning.blocks import nested_layers
 from zoolib.learning.familiar import FAMILIAR, familiar_galaxies
 from zoolib.learning.likelihood import QuestionLosses, TreeLoss
 from zoolib.learning.normalise import normalise_pixels
-from zoolib.learning.pretext import (
-    AnswersLosses,
-    ViewsLoss,
-    galaxies_of_target,
-    validation_views,
-    views_loss,
-    with_projections,
-)
+from zoolib.learning.pretext import AnswersLosses, ViewsLoss, validation_views, views_loss, with_projections
 
 
 @dataclass(frozen=True)
@@ -70,7 +63,7 @@ class Member:
 
     @property
     def pretext(self):
-        """`with_votes` or `alone` if it learns that two views show the same galaxy, None if only votes."""
+        """`vicreg` if it learns from pairs of views too, None if it learns from votes alone."""
         return self.settings.get("pretext")
 
     @property
@@ -78,8 +71,9 @@ class Member:
         """The content of `model.json` of `start`; None where there is none."""
         return json.loads((Path(self.start) / "model.json").read_text()) if self.start else None
 
-    def learned_from(self, ids):
-        """What `model.json` says of some galaxies (see `learned.learned_from`)."""
+    def learned_from(self, sidecars):
+        """What `model.json` says of the galaxies in some shards (see `learned.learned_from`)."""
+        ids = [name for path in sidecars for name in read_sidecar(path)["ids"]]
         return learned_from(ids, self.started, goes_on=bool(self.settings["start_from"]))
 
 
@@ -107,8 +101,6 @@ def open_store(files, sidecars, tree, image):
 
 def build_network(tree, image, settings):
     """The network that will be trained: an untrained one, a new head on a pretrained backbone, or a model.
-
-    Without votes (`pretext` is `alone`) it has no head.
 
     Args:
         tree: the `DecisionTree`.
@@ -141,8 +133,6 @@ def build_network(tree, image, settings):
     else:
         channels = datasets.image_shape(image)[2]
         backbone = build_backbone(settings["backbone"], image["final_size"], channels)
-    if settings.get("pretext") == "alone":
-        return models.join(backbone)
     kind = settings["head"], settings.get("components", 1)
     return models.join(
         backbone, models.tree_head(backbone.output_shape[-1], tree, settings["dropout"], *kind)
@@ -238,9 +228,8 @@ def train_member(member, train, validation, job):
 
     Args:
         member: a `Member`.
-        train: (files, sidecars) of the shards to learn from; or the list of a target's galaxies, and no
-            sidecar, to learn without votes; the setting `limits` is then for its images.
-        validation: (files, sidecars) of the shards that decide when to stop; of a target's galaxies some do.
+        train: (files, sidecars) of the shards to learn from.
+        validation: (files, sidecars) of the shards that decide when to stop.
         job: a `fitting.Job`.
 
     Raises:
@@ -249,7 +238,11 @@ def train_member(member, train, validation, job):
         Unfinished: the wall time is nearly over; the next call continues.
     """
     check_gpus()
-    (learn, check), ids, data = _open(member, train, validation, job.folder)
+    learn, learn_hash = open_store(*train, member.tree, member.image)
+    check, check_hash = open_store(*validation, member.tree, member.image)
+    data = {"train": learn_hash, "validation": check_hash}
+    if check.count == 0:
+        raise UserError("split.val: there is no galaxy to validate on; raise split.val or select more.")
     keras.utils.set_random_seed(member.seed)
     strategy = devices()
     shares = strategy.num_replicas_in_sync
@@ -267,7 +260,7 @@ def train_member(member, train, validation, job):
     identity = {
         "settings": member.settings,
         "image": member.image,
-        "tree": member.tree and member.tree.to_dict(),
+        "tree": member.tree.to_dict(),
         "seed": member.seed,
         "data": list(data.values()),
         "start": hash_of_file(Path(member.start) / "model.keras") if member.start else None,
@@ -282,23 +275,9 @@ def train_member(member, train, validation, job):
         with datasets.images_read(learn, check):
             backbone, augmentation = network.get_layer("backbone"), member.settings["augmentation"]
             about[FAMILIAR] = familiar_galaxies(backbone, learn, check, augmentation)
-        return network, history, {**about, "learned_from": member.learned_from(ids)}
+        return network, history, {**about, "learned_from": member.learned_from(train[1] + validation[1])}
 
     fitting.run_training(job, identity, fit)
-
-
-def _open(member, train, validation, folder):
-    """((store to learn from, store to validate on), names of all galaxies, {"train", "validation": hash})."""
-    if not train[1]:
-        limits = member.settings["limits"]
-        stores, ids, data = galaxies_of_target(train[0][0], member.image, folder, limits)
-        return stores, ids, {"train": data, "validation": data}
-    opened = [open_store(*part, member.tree, member.image) for part in (train, validation)]
-    (learn, check), hashes = zip(*opened, strict=True)
-    if check.count == 0:
-        raise UserError("split.val: there is no galaxy to validate on; raise split.val or select more.")
-    ids = [name for path in (*train[1], *validation[1]) for name in read_sidecar(path)["ids"]]
-    return (learn, check), ids, dict(zip(("train", "validation"), hashes, strict=True))
 
 
 def _check_shares(batch_size, shares):
@@ -312,18 +291,16 @@ def _check_shares(batch_size, shares):
 
 def _fit(member, network, learn, check, shares, progress):
     """Train on the galaxies of two stores, inside the scope of the devices; returns the history."""
-    settings = member.settings
+    settings, kind = member.settings, models.KINDS[member.settings["head"]]
     seen = settings["augmentation"], settings["batch_size"]
     training = partial(datasets.training_batches, learn, *seen, member.seed, shuffle=settings["shuffle"])
-    loss, metrics = None, []
-    if member.pretext != "alone":
-        kind = models.KINDS[settings["head"]]
-        loss, losses = TreeLoss(member.tree, kind), AnswersLosses if member.pretext else QuestionLosses
-        metrics = [losses(member.tree, kind)] + ([views_loss] if member.pretext else [])
+    loss = TreeLoss(member.tree, kind)
     if member.pretext:
-        loss, training = ViewsLoss(loss), partial(training, views=2)
+        loss, metrics = ViewsLoss(loss), [AnswersLosses(member.tree, kind), views_loss]
+        training = partial(training, views=2)
         validation = validation_views(check, *seen, member.seed, shares)
     else:
+        metrics = [QuestionLosses(member.tree, kind)]
         validation = datasets.central_batches(check, *seen)
         if shares > 1:
             validation = filled_batches(validation, check.count, settings["batch_size"])
@@ -338,12 +315,10 @@ def _describe(member, image, galaxies, data, history):
     best = int(history["val_loss"].idxmin()) + 1
     scores = {"epochs": len(history), "best_epoch": best, "val_loss": float(history["val_loss"].min())}
     log.info("Best validation loss %.4f in epoch %d of %d", scores["val_loss"], best, len(history))
-    answers = {"kind": "features", "tree": None, "labels": [], "columns": []}
-    if member.pretext != "alone":
-        answers = {"kind": models.KINDS[member.settings["head"]], "tree": member.tree.to_dict()}
-        answers["columns"] = member.tree.columns
     return {
-        **answers,
+        "kind": models.KINDS[member.settings["head"]],
+        "tree": member.tree.to_dict(),
+        "columns": member.tree.columns,
         "image": image,
         "training": {
             **member.settings,

@@ -101,34 +101,12 @@ class Files:
         return [f"{folder}/{split}/{shard}{suffix}" for split in splits for shard in range(count[split])]
 
     def learning_shards(self, ensemble):
-        """The shards that an ensemble learns from, or the list of a target's galaxies."""
-        entry = self.run.ensembles[ensemble]
-        return self.galaxies(entry["target"]) if entry["target"] else self._shards_of(entry, *entry["splits"])
-
-    def learning_pixels(self, ensemble):
-        """The files that hold the pixels of the target that an ensemble learns from."""
-        target = self.run.ensembles[ensemble]["target"]
-        return self.pixels(target) if target else []
+        """The shards that an ensemble learns from."""
+        return self.shards(self.shard_suffix, *self.run.ensembles[ensemble]["splits"])
 
     def learning_sidecars(self, ensemble):
-        """The sidecars of the shards that an ensemble learns from; a list has none."""
-        entry = self.run.ensembles[ensemble]
-        return self._shards_of(entry, *entry["splits"], suffix=".json")
-
-    def validation_shards(self, ensemble):
-        """The shards that decide when an ensemble stops; a target's galaxies are divided by the training."""
-        return self._shards_of(self.run.ensembles[ensemble], "val")
-
-    def validation_sidecars(self, ensemble):
-        """The sidecars of `validation_shards`."""
-        return self._shards_of(self.run.ensembles[ensemble], "val", suffix=".json")
-
-    def shards_rejected(self, ensemble):
-        """What says that the shards of an ensemble have few unreadable images."""
-        return [] if self.run.ensembles[ensemble]["target"] else [f"{self.results}/shards/rejected.csv"]
-
-    def _shards_of(self, entry, *splits, suffix=None):
-        return [] if entry["target"] else self.shards(suffix or self.shard_suffix, *splits)
+        """The sidecars of the shards that an ensemble learns from."""
+        return self.shards(".json", *self.run.ensembles[ensemble]["splits"])
 
     def members(self, ensemble):
         """The model folders of an ensemble."""

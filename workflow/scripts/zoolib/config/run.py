@@ -144,45 +144,15 @@ class Run:
         used = {entry["ensemble"] for entry in [*self.targets.values(), *self.tasks.values()]}
         return {name: entry for name, entry in self.ensembles.items() if name in used}
 
-    @property
-    def answering(self):
-        """Those of the used ensembles that learn from votes, {name: entry}."""
-        return {name: entry for name, entry in self.used_ensembles.items() if entry["pretext"] != "alone"}
-
-    @property
-    def learns_from_shards(self):
-        """Whether an ensemble that is used learns from the galaxies of the catalogues."""
-        return not all(entry["target"] for entry in self.used_ensembles.values())
-
     def training_of_ensemble(self, ensemble):
-        """The settings that an ensemble's members depend on: of `training`, and of how it learns.
-
-        Without votes there is no head. A target's images are read by the training itself, so it has `limits`.
-        """
-        entry, training = self.ensembles[ensemble], self.training
-        if entry["pretext"] == "alone":
-            training = {
-                key: training[key] for key in training if key not in ("head", "components", "dropout")
-            }
-        if entry["target"]:
-            shards = self.config["shards"]
-            training = training | {"limits": {key: shards[key] for key in ("max_pixels", "max_rejected")}}
-        return training | ({"pretext": entry["pretext"]} if entry["pretext"] else {})
-
-    def tree_of_ensemble(self, ensemble):
-        """The tree of the votes that an ensemble reads, without its title; None for a target's galaxies."""
-        return None if self.ensembles[ensemble]["target"] else self.tree.without_title()
+        """The settings that an ensemble's members depend on: of `training`, and its pretext."""
+        pretext = self.ensembles[ensemble]["pretext"]
+        return self.training | ({"pretext": pretext} if pretext else {})
 
     @property
     def recalibrates(self):
         """Whether the run makes recalibrations of its members, which only concentrations can have."""
         return self.config["predict"]["recalibrate"] and self.config["train"]["head"] != "multinomial"
-
-    @property
-    def recalibrated(self):
-        """The ensembles whose members are recalibrated."""
-        learned = [name for name, entry in self.ensembles.items() if entry["pretext"] != "alone"]
-        return learned if self.recalibrates else []
 
     @cached_property
     def fits(self):

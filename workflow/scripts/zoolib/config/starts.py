@@ -141,7 +141,6 @@ def check_starts(config):
                 f"{key} is '{folder}', expected a folder with model.keras and model.json; fix the path."
             )
     _check_training(config)
-    _check_pretext(config)
     made = made_models(config)
     for key, path in [*sources, *models]:
         own = own_path(path, run)
@@ -205,38 +204,6 @@ def _check_training(config):
             "train has both pretrained (a backbone that gets a new head) and start_from (a model that keeps"
             " its head), expected only one; set the other to null."
         )
-
-
-def _check_pretext(config):
-    """Check the ensembles that learn from images without votes, and who uses them."""
-    targets = {entry["name"]: entry for entry in config["predict"]["targets"]}
-    for number, entry in enumerate(config["train"]["ensembles"]):
-        key, alone = f"train.ensembles[{number}]", entry["pretext"] == "alone"
-        if entry["target"] and not alone:
-            raise wrong(
-                f"{key}.target is '{entry['target']}', but only an ensemble with pretext: alone learns from a"
-                " target, whose galaxies have no votes; remove it, or set pretext to 'alone'."
-            )
-        kinds = targets.get(entry["target"], {}).keys() & {"catalog", "images", "archives"}
-        if entry["target"] and not kinds:
-            raise wrong(
-                f"{key}.target is '{entry['target']}', expected a target of predict.targets that has catalog,"
-                f" images or archives ({', '.join(targets) or 'there is no target'}); fix the name, or use"
-                " splits."
-            )
-        if alone and config["train"]["start_from"]:
-            raise wrong(
-                f"{key}.pretext is 'alone', but train.start_from is a model with a head, which only votes can"
-                " train; name the model in train.pretrained instead."
-            )
-        own = f"results/{config['run']}/train/{entry['name']}/"
-        for place, target in enumerate(config["predict"]["targets"]):
-            paths = [own_path(folder, config["run"]) or "" for folder in target["models"]]
-            if alone and (target["ensemble"] == entry["name"] or any(path.startswith(own) for path in paths)):
-                raise wrong(
-                    f"predict.targets[{place}] has a model of '{entry['name']}', which learns without votes"
-                    " (pretext: alone) and answers no question; start a task from it, or choose another."
-                )
 
 
 def _check_order(tasks, run):

@@ -228,7 +228,7 @@ def read_pixels(table, max_rejected):
     Needed where no shards are written, which would find both.
 
     Args:
-        table: a data frame of archive, member and file_loc, perhaps with `seen` (see `images.read`).
+        table: a data frame of archive, member and file_loc.
         max_rejected: the largest share of images that may be unreadable.
 
     Returns:
@@ -246,8 +246,7 @@ def read_pixels(table, max_rejected):
             return "", str(error)
 
     with ThreadPoolExecutor(2) as pool:
-        places = [*locations.PLACES, *({"seen"} & set(table))]
-        found = list(pool.map(look, table[places].to_dict("records")))
+        found = list(pool.map(look, table[locations.PLACES].to_dict("records")))
     found = pd.DataFrame(found, index=table.index, columns=["pixels", "message"], dtype=object)
     bad = found["message"][found["message"] != ""]
     if len(bad) > max_rejected * len(table):

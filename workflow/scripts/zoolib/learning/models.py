@@ -204,19 +204,18 @@ def split_mixtures(outputs, tree, components):
     return values, weights / weights.sum(axis=2, keepdims=True)
 
 
-def join(backbone, head=None):
+def join(backbone, head):
     """Join a backbone and a head to one model; both stay nested in it, by their names.
 
     Args:
         backbone: from `backbones.build_backbone` or a loaded model.
-        head: from `tree_head` or `label_heads.labels_head`; None for a model that gives features.
+        head: from `tree_head` or `label_heads.labels_head`.
 
     Returns:
         keras.Model.
     """
     inputs = keras.Input(backbone.input_shape[1:], name="image")
-    features = backbone(inputs)
-    return keras.Model(inputs, head(features) if head else features, name="galaxies")
+    return keras.Model(inputs, head(backbone(inputs)), name="galaxies")
 
 
 def save_model(network, about, model_path, about_path):

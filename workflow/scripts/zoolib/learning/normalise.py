@@ -22,7 +22,7 @@ def value_of(wanted, about):
     """
     if wanted is not None:
         return wanted, "the configuration says so"
-    if _is_imported(about):
+    if about["kind"] == "features":
         return usual_normalise(about["training"]["pretrained"])
     return ENCODER, "the model to start from was trained with it"
 
@@ -47,7 +47,7 @@ def normalise_pixels(backbone, wanted, about, key, why=None):
     value, reason = value_of(wanted, about)
     found = about["image"].get("normalise")
     if value == ENCODER:
-        if _is_imported(about) and _first(backbone):
+        if about["kind"] == "features" and _first(backbone):
             mean, std = (about["training"].get(name) for name in ("mean", "std"))
             count = backbone.input_shape[-1]
             found = {"name": ENCODER, "mean": mean or [0.0] * count, "std": std or [1.0] * count}
@@ -82,11 +82,6 @@ def set_normalise(backbone, mean, std, key):
         )
     mean, std = np.array(mean, float), np.array(std, float)
     layer.scale, layer.offset = (1 / 255 / std).tolist(), (-mean / std).tolist()
-
-
-def _is_imported(about):
-    """Whether the model is a published encoder as it was imported; this project trained all others."""
-    return about["kind"] == "features" and "pretext" not in about["training"]
 
 
 def _first(backbone):

@@ -1,20 +1,16 @@
-"""Learning from images without labels: two views of a galaxy should look the same to a backbone.
+"""Learning from images beside the votes: two views of a galaxy should look the same to a backbone.
 
-This is VICReg (Bardes, Ponce & LeCun 2022, arXiv:2105.04906). Layers on top of the backbone, which are not
-kept, project both views. The projections of a galaxy should agree (invariance); those of different galaxies
-should differ (variance), each number in its own way (covariance).
+This is VICReg (Bardes, Ponce & LeCun 2022, arXiv:2105.04906) together with the votes; Walmsley et al. 2022
+(arXiv:2206.11927) learned from both with another loss. Layers on top of the backbone, which are not kept,
+project both views. The projections of a galaxy should agree (invariance); those of different galaxies should
+differ (variance), each number in its own way (covariance).
 """
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras import layers, ops
 
-from zoolib.data.decoders import limit_pixels
-from zoolib.data.listing import count_images, read_images
-from zoolib.data.selection import read_pixels
-from zoolib.job.logs import UserError, log
-from zoolib.job.provenance import hash_of
+from zoolib.job.logs import UserError
 from zoolib.learning import datasets
 from zoolib.learning.likelihood import QuestionLosses
 
@@ -26,44 +22,6 @@ INVARIANCE, VARIANCE, COVARIANCE = 25.0, 25.0, 1.0
 BESIDE_VOTES = 0.3
 # Keeps the gradient of a standard deviation finite.
 SMALLEST = 1e-4
-# Of the galaxies of a target, one in so many decides when training stops.
-HELD_OUT = 20
-
-
-def galaxies_of_target(path, image, folder, limits):
-    """The galaxies of a target, without votes; every twentieth of them decides when training stops.
-
-    All images are read once before, as those of a task are: a galaxy whose image cannot be read is left out,
-    and the log has its name.
-
-    Args:
-        path: the list of the target's galaxies (Parquet).
-        image: the `image` section of the configuration.
-        folder: each image is kept there after its first reading.
-        limits: {"max_pixels", "max_rejected"} of the section `shards`.
-
-    Returns:
-        (stores to learn from and to validate on, names of their galaxies, hash of names and pixels).
-
-    Raises:
-        UserError: there are too few galaxies, or too many images that cannot be read.
-    """
-    limit_pixels(limits["max_pixels"])
-    table = read_images([path], 0, count_images([path]))
-    table["pixels"], reasons = read_pixels(table, limits["max_rejected"])
-    for name, reason in zip(table["id_str"], reasons, strict=True):
-        if reason:
-            log.warning("%s is left out: %s", name, reason)
-    table = table[reasons == ""].reset_index(drop=True)
-    if len(table) < 2 * HELD_OUT:
-        raise UserError(
-            f"{path}: has {len(table)} galaxies whose images can be read, expected {2 * HELD_OUT} or more to"
-            " learn without votes; name a target with more galaxies in train.ensembles[].target."
-        )
-    held_out = np.arange(len(table)) % HELD_OUT == HELD_OUT - 1
-    parts = (table[chosen].reset_index(drop=True) for chosen in (~held_out, held_out))
-    stores = [datasets.from_catalog([part], [], image, keep_in=folder) for part in parts]
-    return stores, table["id_str"].tolist(), hash_of(table[["id_str", "pixels"]].to_numpy().tolist())
 
 
 def validation_views(store, augmentation, batch_size, seed, shares):
@@ -101,24 +59,23 @@ def validation_views(store, augmentation, batch_size, seed, shares):
 
 
 def with_projections(network):
-    """A network to train: the answers, if it gives any, and after them the projections.
+    """A network to train: the answers, and after them the projections.
 
     Args:
-        network: from `models.join`; it has the same layers, which are trained.
+        network: from `models.join`; its layers are those that are trained.
 
     Returns:
         keras.Model, images -> (galaxies, answers + WIDTH), float32.
     """
     inputs = keras.Input(network.input_shape[1:], name="image")
     x = features = network.get_layer("backbone")(inputs)
-    head = next((layer for layer in network.layers if layer.name == "head"), None)
     for _ in range(2):
         x = layers.Dense(WIDTH, use_bias=False)(x)
         x = layers.BatchNormalization()(x)
         x = layers.ReLU()(x)
     projections = layers.Dense(WIDTH, use_bias=False, dtype="float32", name="projections")(x)
-    outputs = layers.Concatenate(dtype="float32")([head(features), projections]) if head else projections
-    return keras.Model(inputs, outputs, name="views")
+    answers = network.get_layer("head")(features)
+    return keras.Model(inputs, layers.Concatenate(dtype="float32")([answers, projections]), name="views")
 
 
 def vicreg(projections):
@@ -149,22 +106,20 @@ def views_loss(votes, outputs):
 
 
 class ViewsLoss(keras.losses.Loss):
-    """The loss of pairs of views, and of their votes where a head answers.
+    """The loss of the votes, and of pairs of views.
 
     Args:
-        of_votes: a `likelihood.TreeLoss`, or None without a head.
+        of_votes: a `likelihood.TreeLoss`.
     """
 
-    def __init__(self, of_votes=None):
+    def __init__(self, of_votes):
         super().__init__(name="views_loss", reduction="sum_over_batch_size")
         self.of_votes = of_votes
 
     def call(self, votes, outputs):
         """Return the loss of each view, (2 * galaxies,); that of the pairs is the same for all of them."""
-        loss = views_loss(votes, outputs)
-        if self.of_votes is None:
-            return loss
-        return BESIDE_VOTES * loss + self.of_votes.call(votes, outputs[:, :-WIDTH])
+        of_votes = self.of_votes.call(votes, outputs[:, :-WIDTH])
+        return of_votes + BESIDE_VOTES * views_loss(votes, outputs)
 
 
 class AnswersLosses(QuestionLosses):
