@@ -153,20 +153,19 @@ def hnswlib(found):
 
 
 def one_index(name, count):
-    """Seconds to build, milliseconds a query, the share of the nearest galaxies found, memory in GB."""
+    """Seconds to build, milliseconds a query, the share of the nearest galaxies found."""
     found = like_the_demo(count)
-    before = memory()
     query, built = seconds(
         {"exact": exact, "faiss": faiss, "usearch": usearch, "hnswlib": hnswlib}[name], found
     )
     rows = np.random.default_rng(2).permutation(count)[:QUERIES]
     answers, took = seconds(lambda: [query(row) for row in rows])
-    used, right = memory() - before, exact(found)
+    right = exact(found)
     shares = [
         len(set(right(row)) & (set(np.asarray(each).tolist()) - {row})) / NEIGHBOURS
         for row, each in zip(rows, answers, strict=True)
     ]
-    return [built, 1000 * took / QUERIES, float(np.mean(shares)), used]
+    return [built, 1000 * took / QUERIES, float(np.mean(shares))]
 
 
 def indices():
@@ -178,10 +177,8 @@ def indices():
             continue
         for count in SIZES[1:]:
             if count <= largest:
-                built, query, share, used = in_own_process("index", name, count)
-                lines.append(
-                    f"| {name} | {count:,} | {built:,.0f} | {query:.1f} | {share:.3f} | {used:.1f} |"
-                )
+                built, query, share = in_own_process("index", name, count)
+                lines.append(f"| {name} | {count:,} | {built:,.0f} | {query:.1f} | {share:.3f} |")
                 print(lines[-1], flush=True)
     return lines
 
@@ -223,13 +220,13 @@ def section():
         *costs,
         "",
         f"What an index would gain, for {QUERIES} queries of {NEIGHBOURS} neighbours among random galaxies"
-        " whose numbers have the variances of the demo's: seconds to build it, milliseconds for a query, the"
-        " share of the nearest galaxies that it finds, and the memory on top of the numbers. faiss is"
+        " whose numbers have the variances of the demo's: seconds to build it, milliseconds for a query, and"
+        " the share of the nearest galaxies that it finds. faiss is"
         f" `IVF,SQfp16` with 32 of at most {LISTS:,} lists, usearch and hnswlib are graphs (128 candidates"
         " a query); the graphs were measured up to a million.",
         "",
-        "| index | galaxies | build (s) | query (ms) | found | memory (GB) |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "| index | galaxies | build (s) | query (ms) | found |",
+        "| --- | ---: | ---: | ---: | ---: |",
         *indices(),
     ]
 
