@@ -20,6 +20,7 @@ from zoolib.figures.style import COLORS, drawing
 from zoolib.job.logs import whole
 from zoolib.job.provenance import hash_of
 from zoolib.learning import datasets
+from zoolib.learning.features import features_of_store
 from zoolib.learning.likelihood import TreeLoss
 from zoolib.learning.models import load_model, tree_head
 from zoolib.posteriors.information import VOTES, featured_information, joint_information, vote_probabilities
@@ -104,7 +105,7 @@ def read_survey(run):
     shards = [about.with_suffix(".tfrecord") for about in abouts]
     store = datasets.from_shards(shards, [read_sidecar(about) for about in abouts], model.about["image"])
     names = [name.decode() for ids, *_ in datasets.stored_batches(store, 256) for name in ids.numpy()]
-    features, _ = datasets.features(model.backbone, store, model.about["training"]["augmentation"], 256)
+    features, _ = features_of_store(model.backbone, store, model.about["training"]["augmentation"])
     truth = pd.read_parquet(run / "download" / "truth.parquet").set_index("id_str")
     true = truth.loc[names, model.tree.columns].to_numpy(float)
     dropout = model.about["training"]["dropout"]

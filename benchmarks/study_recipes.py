@@ -28,6 +28,7 @@ from zoolib.job.logs import whole
 from zoolib.job.provenance import hash_of
 from zoolib.learning import datasets, fitting
 from zoolib.learning.checkpoints import Progress
+from zoolib.learning.features import features_of_store
 from zoolib.learning.label_heads import LabelsLoss, labels_head
 from zoolib.learning.models import load_model
 from zoolib.scores.linear_probe import fit_probe
@@ -115,7 +116,7 @@ def read_galaxies(run):
     """
     model = load_model(run / "train" / "metrics" / "0")
     store, names = stored(run, model.about["image"])
-    features, votes = datasets.features(model.backbone, store, model.about["training"]["augmentation"], 256)
+    features, votes = features_of_store(model.backbone, store, model.about["training"]["augmentation"])
     truth = pd.read_parquet(run / "download" / "truth.parquet").set_index("id_str").loc[names]
     votes = pd.DataFrame(votes, names, model.tree.columns)
     return Galaxies(pd.DataFrame(features, names), truth, votes, model.about["checksums"]["model.keras"])

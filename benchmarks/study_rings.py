@@ -122,6 +122,7 @@ def linear_probe(start, table, column, real):
     """
     from zoolib.learning import datasets, models
     from zoolib.learning.augment import augmentation_of
+    from zoolib.learning.features import features_of_store
 
     model = models.load_model(start)
     model.backbone.compile(jit_compile=False)
@@ -129,7 +130,7 @@ def linear_probe(start, table, column, real):
     store = datasets.from_catalog(
         [table[["id_str", "ring"]].assign(**places)], ["ring"], model.about["image"]
     )
-    features, _ = datasets.features(model.backbone, store, augmentation_of(model.about), 60)
+    features, _ = features_of_store(model.backbone, store, augmentation_of(model.about))
     tested = (table[column] == "test").to_numpy()
     regression = LogisticRegressionCV(Cs=np.logspace(-4, 1, 6), cv=5, scoring="neg_log_loss", max_iter=2000)
     probe = make_pipeline(StandardScaler(), regression)

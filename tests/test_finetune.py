@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from finetuned import BRIGHT, run_finetuning, write_labelled
 from labelled import Task, picture
+from zoolib import finetune
 from zoolib.config.labels import Label
 from zoolib.config.recipes import complete_head
 from zoolib.config.strategies import Stage
@@ -27,6 +28,7 @@ from zoolib.learning import checkpoints, datasets, fitting, models
 from zoolib.learning.augment import augmentation_of
 from zoolib.learning.backbones import build_backbone
 from zoolib.learning.blocks import blocks_of, nested_layers
+from zoolib.learning.features import features_of_store
 from zoolib.learning.label_heads import LabelsLoss, labels_head
 from zoolib.scores.linear_probe import fit_probe
 
@@ -233,8 +235,8 @@ def test_an_interrupted_finetuning_ends_with_the_same_weights(
 
 def test_without_augmentation_a_frozen_backbone_runs_once(labelled, model_folder, tmp_path, monkeypatch):
     passes = []
-    features = datasets.features
-    monkeypatch.setattr(datasets, "features", lambda *given: passes.append(1) or features(*given))
+    features = finetune.features_of_store
+    monkeypatch.setattr(finetune, "features_of_store", lambda *given: passes.append(1) or features(*given))
     model, history = run_finetuning(labelled, model_folder, tmp_path, **QUICK)
     assert len(passes) == 2
     assert history["val_loss"].min() < 0.3
@@ -495,7 +497,7 @@ def test_the_recommended_head_stays_its_linear_probe_where_no_epoch_is_better(
     assert model.about["scores"]["val_loss"] < history["val_loss"].min()
     table = pd.read_parquet(labelled / "galaxies.parquet").query("part == 0")
     store = datasets.from_catalog([table], ["bright"], model.about["image"])
-    features, values = datasets.features(model.backbone, store, augmentation_of(model.about), 128)
+    features, values = features_of_store(model.backbone, store, augmentation_of(model.about))
     probe = fit_probe(features, [BRIGHT], pd.DataFrame(values, columns=["bright"]), "here")
     np.testing.assert_allclose(model.head(features).numpy(), probe(features), atol=1e-3)
 

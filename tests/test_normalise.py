@@ -16,6 +16,7 @@ from zoolib.job.logs import UserError
 from zoolib.learning import checkpoints, datasets, models
 from zoolib.learning.augment import PAPER, augmentation_of
 from zoolib.learning.backbones import build_backbone
+from zoolib.learning.features import features_of_store
 from zoolib.scores.linear_probe import fit_probe, probe_task
 
 ZOOBOT, FOREIGN = "hf://mwalmsley/zoobot-encoder-greyscale-resnet18", "hf://owner/encoder"
@@ -192,7 +193,7 @@ def test_the_linear_probe_sees_the_pixels_of_the_finetuning(labelled, encoders, 
     for name, folder in {"finetuned": tmp_path, "start": encoders["zoobot"]}.items():
         model = models.load_model(folder)
         store = datasets.from_catalog([table], [], model.about["image"])
-        features = datasets.features(model.backbone, store, augmentation_of(model.about), 128)[0]
+        features = features_of_store(model.backbone, store, augmentation_of(model.about))[0]
         given[name] = logit(fit_probe(features, [BRIGHT], table, "here")(features)[:, 0])
     np.testing.assert_allclose(logit(found[""][table["id_str"]]), given["finetuned"], atol=0.01)
     assert np.abs(given["start"] - given["finetuned"]).max() > 0.5

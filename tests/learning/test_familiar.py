@@ -7,9 +7,10 @@ import pytest
 from stored import IMAGE, files, train_member
 from zoolib import train
 from zoolib.job.logs import UserError, log
-from zoolib.learning import datasets, familiar, models
+from zoolib.learning import familiar, models
 from zoolib.learning.augment import PAPER
 from zoolib.learning.familiar import FAMILIAR, Familiar, summarize
+from zoolib.learning.features import features_of_store
 
 
 def some_features(galaxies, size, seed=0, shift=0):
@@ -99,7 +100,7 @@ def test_half_precision_is_enough():
 def test_a_model_keeps_its_training_galaxies(stored, model_folder, monkeypatch):
     model = models.load_model(model_folder)
     stores = [train.open_store(*files(stored, split), model.tree, IMAGE)[0] for split in ("train", "val")]
-    learned, checked = (datasets.features(model.backbone, store, PAPER, 16)[0] for store in stores)
+    learned, checked = (features_of_store(model.backbone, store, PAPER)[0] for store in stores)
     known = Familiar(model.about)
     assert known.said["galaxies"] == 40 and len(known.validation) == 12
     expected = Familiar({FAMILIAR: summarize(learned, checked)})

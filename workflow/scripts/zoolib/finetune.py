@@ -24,14 +24,12 @@ from zoolib.learning import datasets, fitting, models
 from zoolib.learning.augment import augmentation_of
 from zoolib.learning.blocks import blocks_of, nested_layers, set_trainable
 from zoolib.learning.familiar import FAMILIAR, familiar_galaxies, summarize
+from zoolib.learning.features import features_of_store
 from zoolib.learning.label_heads import Accuracy, LabelsLoss, labels_head
 from zoolib.learning.normalise import normalise_pixels
 from zoolib.learning.optimizers import OPTIMIZER_KEYS
 from zoolib.scores.linear_probe import MOST, fit_probe
 from zoolib.scores.normalise_probe import probe_normalise
-
-# Galaxies that go through the backbone at once when its features are computed in advance.
-BLOCK = 128
 
 
 def finetune_task(galaxies, model, task, seed, job, scratch=False):
@@ -254,10 +252,8 @@ class _Stages:
     def _features(self):
         """The features and labels of the central views of train and validation, computed once."""
         if self.features is None:
-            backbone = keras.Model(self.backbone.inputs, self.backbone.outputs)
-            backbone.compile(jit_compile=False)
             self.features = {
-                name: datasets.features(backbone, store, self.augmentation, BLOCK)
+                name: features_of_store(self.backbone, store, self.augmentation)
                 for name, store in self.stores.items()
             }
         return self.features

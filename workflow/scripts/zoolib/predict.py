@@ -22,6 +22,7 @@ from zoolib.learning import chunks, datasets, models
 from zoolib.learning.augment import augmentation_of
 from zoolib.learning.chunks import open_galaxies
 from zoolib.learning.familiar import Familiar
+from zoolib.learning.features import features_of
 from zoolib.posteriors import label_calibration, recalibration
 from zoolib.posteriors.summary import describe
 from zoolib.posteriors.unfamiliar import count_unlike, keeping_distances, message, together, unfamiliar
@@ -172,19 +173,17 @@ def _draw_block(members, known, names, pixels, drawing, kept="none"):
     start, samples, views, seed = drawing
     count = len(names)
     sight = augmentation_of(members[0].about), members[0].about["image"]
-    # Fill up a smaller last block, because dropout's masks have the shape of the block.
-    fill = [(0, chunks.BLOCK - count), (0, 0), (0, 0), (0, 0)]
-    views = [
-        np.pad(datasets.cut_views(pixels, names, *sight, seed, view), fill) for view in range(views) or [None]
-    ]
+    views = [datasets.cut_views(pixels, names, *sight, seed, view) for view in range(views) or [None]]
     drawn, away, seen = [], np.zeros((len(views), count, len(members)), np.float32), []
     for number, member in enumerate(members):
         for view, batch in enumerate(views):
-            features = member.backbone.predict_on_batch(batch)
-            away[view, :, number] = known[number].distances(features[:count])
+            features = features_of(member.backbone, batch)
+            away[view, :, number] = known[number].distances(features)
             if number == 0:
-                seen.append(known[0].represent(np.float32(features[:count]), kept))
+                seen.append(known[0].represent(features, kept))
             reseed(member.head, hash_of([seed, number, view, start]))
+            # Fill up a smaller last block, because dropout's masks have the shape of the block.
+            features = np.pad(features, [(0, chunks.BLOCK - count), (0, 0)])
             tiled = np.repeat(features[None], samples, axis=0).reshape(samples * chunks.BLOCK, -1)
             draws = keras.ops.convert_to_numpy(member.head(tiled, training=True))
             drawn.append(_components(draws, member, samples, count))

@@ -15,6 +15,7 @@ from zoolib.learning import datasets, models
 from zoolib.learning.augment import augmentation_of
 from zoolib.learning.chunks import open_galaxies
 from zoolib.learning.familiar import Familiar
+from zoolib.learning.features import features_of
 from zoolib.likeness.representations import WHAT, representations_file
 
 
@@ -81,7 +82,7 @@ def _written(path, blocks, count, model, known, kind, bad):
     ):
         for names, pixels, _ in blocks:
             seen = datasets.cut_views(pixels, names, *sight, 0, None)
-            features = np.float32(model.backbone.predict_on_batch(seen))
+            features = features_of(model.backbone, seen)
             ids = np.array([name.decode() for name in names.numpy()])
             good = np.array([name not in bad for name in ids], bool)
             append(ids[good].tolist(), known.represent(features[good], kind))

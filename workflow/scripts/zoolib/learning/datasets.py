@@ -303,25 +303,6 @@ def central_views(pixels, augmentation, image):
     return apply_views(pixels, tf.tile(view[None], [tf.shape(pixels)[0], 1]), image["final_size"])
 
 
-def features(backbone, store, augmentation, batch_size):
-    """The features that a backbone gives for the central view of every galaxy.
-
-    Args:
-        backbone: keras.Model.
-        store: the galaxies.
-        augmentation: {"name", "steps"} of the backbone's training.
-        batch_size: galaxies that go through the backbone at once.
-
-    Returns:
-        (features (galaxies, features), labels (galaxies, labels)), float32 arrays.
-    """
-    found = [
-        (np.float32(backbone.predict_on_batch(pixels)), labels.numpy())
-        for pixels, labels in central_batches(store, augmentation, batch_size)
-    ]
-    return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
-
-
 def array_batches(inputs, labels, batch_size, seed, epochs):
     """Shuffled batches of arrays in memory, epoch after epoch; the order depends on (seed, epoch) alone.
 

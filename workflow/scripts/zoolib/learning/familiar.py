@@ -8,11 +8,10 @@ common one along all others. docs/unfamiliar.md compares this with nearest neigh
 import base64
 from dataclasses import replace
 
-import keras
 import numpy as np
 
 from zoolib.job.logs import log
-from zoolib.learning import datasets
+from zoolib.learning.features import features_of_store
 
 # The key of `model.json`.
 FAMILIAR = "familiar"
@@ -22,8 +21,6 @@ LEARNED, CHECKED = 20_000, 5_000
 AXES = 64
 # So many distances of validation galaxies are kept; if there are more galaxies, as many quantiles.
 KEPT = 1_000
-# Galaxies that go through the backbone at once.
-BLOCK = 128
 # A length of 1.1 times the mean one counts as much as a direction that is 0.01 away from the mean one.
 LENGTH = 0.1
 # No variance is smaller than this share of the mean variance: features may always be 0.
@@ -42,11 +39,8 @@ def familiar_galaxies(backbone, learn, check, augmentation):
     Returns:
         What `summarize` returns.
     """
-    # The network itself may be compiled for several devices.
-    single = keras.Model(backbone.inputs, backbone.outputs)
-    single.compile(jit_compile=False)
     learned, checked = (
-        datasets.features(single, _some(store, most), augmentation, BLOCK)[0]
+        features_of_store(backbone, _some(store, most), augmentation)[0]
         for store, most in ((learn, LEARNED), (check, CHECKED))
     )
     log.info("Described %s training galaxies, by %s of validation", f"{len(learned):,}", f"{len(checked):,}")

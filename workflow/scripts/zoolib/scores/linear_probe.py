@@ -36,8 +36,6 @@ MOST = 20_000
 SMALLEST = 1e-6
 # Logarithms of the sum of the concentrations of a question.
 STRENGTHS = (0.0, 9.0)
-# Galaxies that go through the backbone at once.
-BLOCK = 128
 
 
 def probe_task(galaxies, model, fits, abouts, output):
@@ -89,21 +87,17 @@ def _pixels_of(path):
 def _features_of(catalog, model, scaled, galaxies):
     """What a model's backbone makes of the central view of each galaxy, (galaxies, features)."""
     # Scores do not need Keras, which takes 7 s to import.
-    import keras
-
     from zoolib.learning import datasets, models
     from zoolib.learning.augment import augmentation_of
+    from zoolib.learning.features import features_of_store
     from zoolib.learning.normalise import set_normalise
 
     start = models.load_model(model)
     if scaled:
         set_normalise(start.backbone, *scaled, f"{model}, normalise")
-    backbone = keras.Model(start.backbone.inputs, start.backbone.outputs)
-    # XLA is several times slower on a CPU.
-    backbone.compile(jit_compile=False)
     store = datasets.from_catalog([catalog.table], [], start.about["image"])
     with datasets.images_read(store):
-        features = datasets.features(backbone, store, augmentation_of(start.about), BLOCK)[0]
+        features = features_of_store(start.backbone, store, augmentation_of(start.about))[0]
     if not np.isfinite(features).all():
         raise UserError(
             f"{model}: gives features that are no numbers for some galaxies of {galaxies}; start from another"

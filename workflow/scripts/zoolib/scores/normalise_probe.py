@@ -1,15 +1,14 @@
 """Which pixels an encoder was trained on: linear probes of its features try the likely ones."""
 
-import keras
 import numpy as np
 import pandas as pd
 
 from zoolib.config.normalise import mean_and_std
 from zoolib.job.logs import UserError, log
-from zoolib.learning import datasets
+from zoolib.learning.features import features_of_store
 from zoolib.learning.normalise import set_normalise
 from zoolib.posteriors.summary import log_predictive
-from zoolib.scores.linear_probe import BLOCK, SMALLEST, fit_probe
+from zoolib.scores.linear_probe import SMALLEST, fit_probe
 
 # The first one wins if two are equally good.
 CANDIDATES = ("unit", "imagenet", "unit/255")
@@ -39,12 +38,9 @@ def probe_normalise(backbone, stores, labels, augmentation, key):
     losses = {}
     for name in CANDIDATES:
         set_normalise(backbone, *mean_and_std(name, backbone.input_shape[-1], key), key)
-        # A new model of the same layers: Keras would go on using what it has compiled for the last one.
-        network = keras.Model(backbone.inputs, backbone.outputs)
-        network.compile(jit_compile=False)
         seen = {}
         for split, store in stores.items():
-            features, values = datasets.features(network, store, augmentation, BLOCK)
+            features, values = features_of_store(backbone, store, augmentation)
             seen[split] = features, pd.DataFrame(values, columns=targets)
         if all(np.isfinite(features).all() for features, _ in seen.values()):
             probe = fit_probe(seen["train"][0], labels, seen["train"][1], f"{key}, {name}")
