@@ -127,3 +127,10 @@ def test_a_shard_that_goes_away_is_a_message_with_its_name(stored, tmp_path):
     shard.unlink()
     with pytest.raises(MachineError, match=f"^{shard}: the shard is gone"), datasets.images_read(store):
         list(datasets.stored_batches(store, 16))
+
+
+def test_the_end_of_stored_batches_is_not_waited_for(shown):
+    """What tunes a dataset sleeps for seconds, and the end of each job waited for it."""
+    store = datasets.from_catalog([shown], [], IMAGE)
+    for batches in (datasets.stored_batches(store, 8), datasets.central_batches(store, PAPER, 8)):
+        assert not batches.options().autotune.enabled

@@ -346,7 +346,10 @@ def stored_batches(store, batch_size, start=0, stop=None):
         # Otherwise the end is read too: there may be more than the sidecars say.
         records = records.take(stop - start)
     galaxies = records.map(store.decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return galaxies.batch(batch_size).prefetch(2)
+    # What tunes a dataset sleeps for seconds, and its end waits for that. Without it, all threads decode.
+    plain = tf.data.Options()
+    plain.autotune.enabled = False
+    return galaxies.batch(batch_size).prefetch(2).with_options(plain)
 
 
 def cut_views(pixels, names, augmentation, image, seed, view=None):

@@ -1,0 +1,200 @@
+"""How fast the pipeline is, beside what a user would take instead and beside the bare limit of each work.
+
+Writes the section "On a processor" of docs/speed.md and its figure. Each measurement runs in a process of its
+own. The ways to do a work take turns, so that other things on the machine slow all of them: their ratios are
+what counts. timm is measured where it is installed (`make env-parity`).
+"""
+
+import argparse
+import importlib.util
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+from pages import REPO, machine, write_section
+from works import CORES, FEW, make_material
+from zoolib.figures.style import COLORS, drawing
+
+ROUNDS = 5
+PREDICT = "snakemake --configfile benchmarks/bench.yaml benchmarks/bench_small.yaml -- predict"
+
+
+@dataclass(frozen=True)
+class Work:
+    """One work, and the ways to do it.
+
+    Attributes:
+        title: what is done.
+        ours: what the pipeline does: words for works.py, or a command of the shell.
+        others: {name: the same}; timm's only where it is installed.
+        bars: {name of another way: the ratio to it that we want}; under the key `seconds` an absolute time.
+    """
+
+    title: str
+    ours: str
+    others: dict = field(default_factory=dict)
+    bars: dict = field(default_factory=dict)
+
+
+WORKS = {
+    "shards": Work(
+        "write a shard: PNGs of 424 px in a zip to 300 px in grey",
+        "works shards",
+        {"a Pillow loop on all cores": "works pillow_loop", "bare decoding": "works bare_decoding"},
+        {"a Pillow loop on all cores": 2, "bare decoding": 0.6},
+    ),
+    "step": Work(
+        "a training step of EfficientNetB0 at 224 px, batch 32",
+        "works step",
+        {
+            "on a tensor in memory": "works step_in_memory",
+            "timm": "works timm_step contiguous_format",
+            "timm, channels last": "works timm_step channels_last",
+        },
+        {"on a tensor in memory": 0.95, "timm": 1.3, "timm, channels last": 1.3},
+    ),
+    "input": Work(
+        "the input pipeline alone",
+        "works input_pipeline",
+        {"a training step": "works step"},
+        {"a training step": 20},
+    ),
+    "forward": Work(
+        "the features of EfficientNetB0 at 224 px",
+        "works forward",
+        {
+            "128 images at once": "works forward_at_once",
+            "timm": "works timm_forward contiguous_format",
+            "timm, channels last": "works timm_forward channels_last",
+        },
+    ),
+    "predict": Work(
+        "predict a folder of 1,500 PNGs of 424 px, 1 draw, everything included",
+        "works predict 1",
+        {"bare decoding and features": "works bare_prediction", "the same with 30 draws": "works predict 30"},
+        {"bare decoding and features": 0.8, "the same with 30 draws": 0.9},
+    ),
+    "small": Work(
+        f"predict {FEW} galaxies in Python, in a new process",
+        "seconds python benchmarks/works.py small",
+        bars={"seconds": 10},
+    ),
+    "small_snakemake": Work(
+        f"predict {FEW} galaxies by `snakemake predict`",
+        f"seconds rm -rf results/bench/predict/small && {PREDICT}",
+        bars={"seconds": 25},
+    ),
+    "again": Work(
+        "the same command once more, with nothing to do", f"seconds {PREDICT}", bars={"seconds": 4}
+    ),
+}
+
+
+def measure(command):
+    """What one way gives: images a second, or the seconds of a command."""
+    kind, _, rest = command.partition(" ")
+    if kind == "works":
+        words = [sys.executable, str(REPO / "benchmarks" / "works.py"), *rest.split()]
+        return float(json.loads(_run(words, False).splitlines()[-1]))
+    begin = time.perf_counter()
+    _run(rest, True)
+    return time.perf_counter() - begin
+
+
+def _run(command, shell):
+    done = subprocess.run(command, shell=shell, cwd=REPO, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{command} has failed:\n{done.stderr[-2000:]}")
+    return done.stdout
+
+
+def ways_of(work):
+    """{name: command} of a work, ours first, without those whose packages are missing."""
+    installed = importlib.util.find_spec("timm") and importlib.util.find_spec("torch")
+    others = {name: way for name, way in work.others.items() if installed or "timm" not in way}
+    return {"ours": work.ours, **others}
+
+
+def rounds(names, count):
+    """{work: {way: numbers of all rounds}}; the ways of a work take turns."""
+    found = {}
+    for name in names:
+        found[name] = {way: [] for way in ways_of(WORKS[name])}
+        for _ in range(count):
+            for way, command in ways_of(WORKS[name]).items():
+                found[name][way].append(measure(command))
+        print(name, json.dumps(found[name]), flush=True)
+    return found
+
+
+def ratios(numbers):
+    """{other way: (mean, standard deviation) of ours over it}, from the rounds."""
+    ours = np.array(numbers["ours"])
+    each = {way: ours / np.array(values) for way, values in numbers.items() if way != "ours"}
+    return {way: (ratio.mean(), ratio.std(ddof=1) if len(ratio) > 1 else 0) for way, ratio in each.items()}
+
+
+def lines(found):
+    """The tables: rates with their ratios, and times."""
+    rates, times = [], []
+    for name, numbers in found.items():
+        work, middle = WORKS[name], {way: np.median(values) for way, values in numbers.items()}
+        if "seconds" in work.bars:
+            spread = f"{min(numbers['ours']):.1f} to {max(numbers['ours']):.1f}"
+            times.append(f"| {work.title} | {middle['ours']:.1f} | {spread} | {work.bars['seconds']} |")
+            continue
+        rates.append(f"| **{work.title}** | {middle['ours']:,.1f} | | |")
+        for way, (mean, spread) in ratios(numbers).items():
+            bar = f"{work.bars[way]:g}" if way in work.bars else ""
+            rates.append(f"| {way} | {middle[way]:,.1f} | {mean:.2f} ± {spread:.2f} | {bar} |")
+    head = ["", "| work, and other ways to do it | images/s | ours over it | at least |"]
+    table = [*head, "| --- | ---: | ---: | ---: |", *rates] if rates else []
+    if times:
+        table += ["", "| work | seconds | from, to | at most |", "| --- | ---: | ---: | ---: |", *times]
+    return table
+
+
+def draw(found, output):
+    """A bar for each ratio, with its spread, and a line where it should be."""
+    rows = [(name, way, *ratio) for name, numbers in found.items() for way, ratio in ratios(numbers).items()]
+    with drawing([output], figsize=(11, 0.55 * len(rows) + 1.5), layout="constrained") as figure:
+        axes = figure.add_subplot()
+        for row, (name, way, mean, spread) in enumerate(rows):
+            bar = WORKS[name].bars.get(way)
+            axes.barh(row, mean, xerr=spread, color=COLORS[0], ecolor="black", height=0.6)
+            if bar:
+                axes.plot([bar, bar], [row - 0.4, row + 0.4], color=COLORS[1], lw=3)
+        axes.set_yticks(range(len(rows)), [f"{name}: {way}" for name, way, *_ in rows])
+        axes.set(xscale="log", xlabel="our rate over that of the other way (orange: what we want at least)")
+        axes.axvline(1, color="black", lw=1)
+        axes.invert_yaxis()
+
+
+def main():
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--works", nargs="+", choices=list(WORKS), default=list(WORKS))
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--print", action="store_true", help="print the section instead of writing the page")
+    given = parser.parse_args()
+    make_material()
+    found = rounds(given.works, given.rounds)
+    section = [
+        machine("bench"),
+        "",
+        f"1,500 simulated PNGs of 424 px, {CORES} cores, an untrained EfficientNetB0. Images a second, the"
+        f" median of {given.rounds} rounds in which the ways take turns; the ratio is the mean and standard"
+        " deviation over the rounds. *At least* and *at most* is what we want.",
+        *lines(found),
+    ]
+    if not given.print:
+        draw(found, REPO / "docs" / "speed.png")
+        section += ["", "![Our rates over those of other ways](speed.png)"]
+    write_section("speed.md", "On a processor", section, not given.print)
+
+
+if __name__ == "__main__":
+    main()
