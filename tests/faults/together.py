@@ -75,15 +75,19 @@ def replace_the_model(place, chance):
         (place / name).mkdir()
         contents = {**about, "training": {**about["training"], "number": name}}
         models.save_model(network, contents, place / name / "model.keras", place / name / "model.json")
-    command = [sys.executable, HERE / "replace.py", str(place), str(chance.random())]
+    # Some loads must fit between two replacements, on a slow machine too.
+    begin = time.monotonic()
+    models.load_model(folder)
+    pause = 2 * (time.monotonic() - begin)
+    command = [sys.executable, HERE / "replace.py", str(place), str(chance.random()), str(pause)]
     replacing = subprocess.Popen(command)
     try:
-        seen = _loaded(folder, 8)
+        seen = _loaded(folder, max(8, 20 * pause))
     finally:
         replacing.kill()
         replacing.wait()
     if not seen:
-        raise Lost("no model could be loaded in 8 seconds")
+        raise Lost(f"no model could be loaded, with {pause:.1f} s between replacements at most")
 
 
 def _loaded(folder, seconds):
