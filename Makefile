@@ -14,7 +14,7 @@ GPU_ENV := .venv/made-from-the-gpu-lock
 DEV_ENV := .venv/made-from-the-dev-lock
 PARITY_ENV := .venv/made-from-the-parity-lock
 
-.PHONY: help env env-gpu env-dev env-parity demo build-and-check-demo finetune test lint-and-test test-preemption test-faults test-slurm test-slurm-accounting lint format report contact-sheet resources lock clean
+.PHONY: help env env-gpu env-dev env-parity demo build-and-check-demo finetune test lint-and-test test-preemption test-faults test-slurm test-slurm-accounting lint format report contact-sheet resources estimate lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-22s %s\n", $$1, $$2 }' Makefile
@@ -98,6 +98,8 @@ contact-sheet: $(USER_ENV) ## every figure of the run of CONFIG on one PNG
 	PYTHONPATH=workflow/scripts python -m zoolib.figures.contact_sheet results/$(RUN) results/$(RUN)/contact_sheet.png
 resources: $(USER_ENV) ## memory, time and CPUs that each rule asks for and has used, after a run of CONFIG
 	@python benchmarks/resources.py $(CONFIG)
+estimate: $(USER_ENV) ## jobs, downloads, disk and hours of a run of CONFIG before it starts, on this machine or on GPUS=4
+	@python benchmarks/estimate.py $(CONFIG) $(if $(filter command,$(firstword $(origin GPUS))),"$(GPUS)")
 
 # The hash in the last line is that of torch's wheel without CUDA, which only PyTorch's own index has.
 lock: ## resolve all envs/*.in to the newest versions (needs uv)
