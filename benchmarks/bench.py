@@ -1,8 +1,9 @@
 """How fast the pipeline is, beside what a user would take instead and beside the bare limit of each work.
 
-Writes the section "On a processor" of docs/speed.md and its figure. Each measurement runs in a process of its
-own. The ways to do a work take turns, so that other things on the machine slow all of them: their ratios are
-what counts. timm is measured where it is installed (`make env-parity`).
+Writes the section "On a processor" of docs/speed.md and its figure, and the rates that `make estimate` counts
+with (results/bench/processor.yaml). Each measurement runs in a process of its own. The ways to do a work take
+turns, so that other things on the machine slow all of them: their ratios are what counts. timm is measured
+where it is installed (`make env-parity`), Zoobot in an environment that is made here.
 """
 
 import argparse
@@ -14,12 +15,17 @@ import time
 from dataclasses import dataclass, field
 
 import numpy as np
-from pages import REPO, machine, write_section
-from works import CORES, FEW, make_material
+import yaml
+from pages import REPO, machine, processor, write_section
+from works import CORES, FEW, IMAGES, LABELS, MANY, MATERIAL, MODEL, make_material
 from zoolib.figures.style import COLORS, drawing
 
 ROUNDS = 5
 PREDICT = "snakemake --configfile benchmarks/bench.yaml benchmarks/bench_small.yaml -- predict"
+FINETUNE = f"make -s finetune LABELS={MATERIAL}/rings.csv IMAGES={IMAGES} MODEL={MODEL} NAME=bench_rings"
+# Zoobot as the package index has it. A torch for processors comes from pip's own folders if they have one.
+ZOOBOT, PEER = "zoobot[pytorch]==2.9.0", REPO / "results" / "bench_zoobot"
+TORCH = ("torch==2.13.0", "torchvision==0.28.0")
 
 
 @dataclass(frozen=True)
@@ -28,8 +34,8 @@ class Work:
 
     Attributes:
         title: what is done.
-        ours: what the pipeline does: words for works.py, or a command of the shell.
-        others: {name: the same}; timm's only where it is installed.
+        ours: what the pipeline does: words for works.py, a command of the shell, or passes by Zoobot.
+        others: {name: the same}; timm's and Zoobot's only where they are installed.
         bars: {name of another way: the ratio to it that we want}; under the key `seconds` an absolute time.
     """
 
@@ -56,6 +62,7 @@ WORKS = {
         },
         {"on a tensor in memory": 0.95, "timm": 1.3, "timm, channels last": 1.3},
     ),
+    "tiny": Work("a training step of `tiny` at 48 px, batch 32, in memory", "works tiny_step"),
     "input": Work(
         "the input pipeline alone",
         "works input_pipeline",
@@ -74,8 +81,20 @@ WORKS = {
     "predict": Work(
         "predict a folder of 1,500 PNGs of 424 px, 1 draw, everything included",
         "works predict 1",
-        {"bare decoding and features": "works bare_prediction", "the same with 30 draws": "works predict 30"},
-        {"bare decoding and features": 0.8, "the same with 30 draws": 0.9},
+        {"bare decoding and features": "works bare_prediction", "Zoobot": "zoobot 1"},
+        {"bare decoding and features": 0.8, "Zoobot": 2},
+    ),
+    "draws": Work(
+        "the same with 30 draws",
+        "works predict 30",
+        {"1 draw": "works predict 1", "Zoobot called 30 times": "zoobot 30"},
+        {"1 draw": 0.91, "Zoobot called 30 times": 50},
+    ),
+    "many": Work(
+        f"predict {MANY:,} PNGs of 64 px with a tiny network, everything included",
+        "works many",
+        {"bare decoding and features": "works bare_many"},
+        {"bare decoding and features": 0.8},
     ),
     "small": Work(
         f"predict {FEW} galaxies in Python, in a new process",
@@ -87,15 +106,45 @@ WORKS = {
         f"seconds rm -rf results/bench/predict/small && {PREDICT}",
         bars={"seconds": 25},
     ),
+    "finetune": Work(
+        f"make finetune with {LABELS} labels, from the command to the scores",
+        f"seconds rm -rf results/bench_rings && {FINETUNE}",
+        bars={"seconds": 30},
+    ),
     "again": Work(
         "the same command once more, with nothing to do", f"seconds {PREDICT}", bars={"seconds": 4}
     ),
 }
 
 
+def make_zoobot():
+    """An environment with Zoobot; True if it could be made. What is there is left alone."""
+    done = PEER / "made"
+    if not done.is_file():
+        pip = [str(PEER / "bin" / "pip"), "install", "--quiet"]
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(PEER)], check=True)
+        subprocess.run([*pip, "--no-index", "--no-deps", TORCH[0]], capture_output=True)
+        made = subprocess.run([*pip, ZOOBOT, *TORCH], capture_output=True, text=True)
+        if made.returncode:
+            print(f"Zoobot could not be installed: {(made.stderr.strip().splitlines() or ['?'])[-1]}")
+            return False
+        done.touch()
+    return True
+
+
+def by_zoobot(passes):
+    """Galaxies a second of Zoobot called so many times: it is called once, and that time is multiplied."""
+    count = len(list(IMAGES.iterdir()))
+    script = [str(PEER / "bin" / "python"), "benchmarks/peer_zoobot.py", str(IMAGES), str(count), str(CORES)]
+    together, call = json.loads(_run(script, False).splitlines()[-1])
+    return count / (together + (int(passes) - 1) * call)
+
+
 def measure(command):
     """What one way gives: images a second, or the seconds of a command."""
     kind, _, rest = command.partition(" ")
+    if kind == "zoobot":
+        return by_zoobot(rest)
     if kind == "works":
         words = [sys.executable, str(REPO / "benchmarks" / "works.py"), *rest.split()]
         return float(json.loads(_run(words, False).splitlines()[-1]))
@@ -113,8 +162,11 @@ def _run(command, shell):
 
 def ways_of(work):
     """{name: command} of a work, ours first, without those whose packages are missing."""
-    installed = importlib.util.find_spec("timm") and importlib.util.find_spec("torch")
-    others = {name: way for name, way in work.others.items() if installed or "timm" not in way}
+    timm = importlib.util.find_spec("timm") and importlib.util.find_spec("torch")
+    missing = [
+        peer for peer, there in {"timm": timm, "zoobot": (PEER / "made").is_file()}.items() if not there
+    ]
+    others = {name: way for name, way in work.others.items() if not any(peer in way for peer in missing)}
     return {"ours": work.ours, **others}
 
 
@@ -173,6 +225,19 @@ def draw(found, output):
         axes.invert_yaxis()
 
 
+def keep_rates(found):
+    """Write the rates of this machine for `make estimate`; what was not measured keeps its value."""
+    path = REPO / "results" / "bench" / "processor.yaml"
+    known = yaml.safe_load((REPO / "benchmarks" / "rates.yaml").read_text())["processor"]
+    if path.is_file():
+        known = yaml.safe_load(path.read_text())
+    works = {"shards": "shard", "input": "read", "step": "train", "forward": "forward"}
+    rates = {
+        key: float(np.median(found[work]["ours"])) / CORES for work, key in works.items() if work in found
+    }
+    path.write_text(yaml.safe_dump({**known, "machine": f"{processor()}, {CORES} cores", **rates}))
+
+
 def main():
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -181,13 +246,19 @@ def main():
     parser.add_argument("--print", action="store_true", help="print the section instead of writing the page")
     given = parser.parse_args()
     make_material()
+    if any("zoobot" in way for name in given.works for way in WORKS[name].others.values()):
+        make_zoobot()
     found = rounds(given.works, given.rounds)
+    keep_rates(found)
     section = [
         machine("bench"),
         "",
         f"1,500 simulated PNGs of 424 px, {CORES} cores, an untrained EfficientNetB0. Images a second, the"
         f" median of {given.rounds} rounds in which the ways take turns; the ratio is the mean and standard"
-        " deviation over the rounds. *At least* and *at most* is what we want.",
+        " deviation over the rounds. *At least* and *at most* is what we want. Zoobot is version 2.9.0 of the"
+        " package index with torch 2.13.0: its `predict_on_catalog`, random weights of `efficientnet_b0`, its"
+        " minimal view in grey. Where torchvision misses CUDA, two of its operators are declared, which no"
+        " prediction calls.",
         *lines(found),
     ]
     if not given.print:

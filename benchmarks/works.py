@@ -25,8 +25,11 @@ IMAGES, SMALL, MODEL = MATERIAL / "images", MATERIAL / "small", MATERIAL / "mode
 IMAGE = {"size": 300, "crop": 0.75, "final_size": 224, "color": False, "encoding": "png"}
 BACKBONE, BATCH, STEPS = "EfficientNetB0", 32, 3
 CORES = len(os.sched_getaffinity(0))
-# Galaxies of a small job, and images of a measurement in memory.
-FEW, SOME = 50, 128
+# Galaxies of a small job, images in memory, labels of a finetuning, and galaxies of a large job.
+FEW, SOME, LABELS, MANY = 50, 128, 168, 100_000
+# The large job has small images and a small network, so that everything else shows.
+TINY_IMAGE = {"size": 64, "crop": 0.75, "final_size": 48, "color": False, "encoding": "png"}
+CROWD, TINY = MATERIAL / "crowd", MATERIAL / "tiny"
 
 
 def make_material():
@@ -36,8 +39,27 @@ def make_material():
         for data, name in _members()[:count]:
             if not (folder / name).exists():
                 (folder / name).write_bytes(data)
-    if not (MODEL / "model.json").exists():
-        _save_model()
+    for folder, image, backbone in ((MODEL, IMAGE, BACKBONE), (TINY, TINY_IMAGE, "tiny")):
+        if not (folder / "model.json").exists():
+            _save_model(folder, image, backbone)
+    rings = (RUN / "download" / "rings.csv").read_text().splitlines(keepends=True)
+    (MATERIAL / "rings.csv").write_text("".join(rings[: LABELS + 1]))
+
+
+def _make_crowd():
+    """Many names for a few small images."""
+    from PIL import Image
+
+    CROWD.mkdir(exist_ok=True)
+    some = sorted(IMAGES.iterdir())[:FEW]
+    for number in range(MANY):
+        path = CROWD / f"{number}.png"
+        if path.exists():
+            continue
+        if number < FEW:
+            Image.open(some[number]).resize((TINY_IMAGE["size"],) * 2).save(path)
+        else:
+            os.link(CROWD / f"{number % FEW}.png", path)
 
 
 def _members():
@@ -64,17 +86,17 @@ def _settings():
     return settings | {"head": "dirichlet", "dropout": 0.2, "augmentation": augmentation}
 
 
-def _save_model():
+def _save_model(folder, image, backbone):
     from zoolib.job.provenance import versions
     from zoolib.learning import models
     from zoolib.train import build_network
 
-    tree, settings = _tree(), _settings()
-    network = build_network(tree, IMAGE, settings)
-    about = {"kind": "concentrations", "tree": tree.to_dict(), "columns": tree.columns, "image": IMAGE}
+    tree, settings = _tree(), {**_settings(), "backbone": backbone}
+    network = build_network(tree, image, settings)
+    about = {"kind": "concentrations", "tree": tree.to_dict(), "columns": tree.columns, "image": image}
     about |= {"training": settings, "seed": 0, "data": {}, "versions": versions(), "scores": {}}
-    MODEL.mkdir(parents=True, exist_ok=True)
-    models.save_model(network, about, MODEL / "model.keras", MODEL / "model.json")
+    folder.mkdir(parents=True, exist_ok=True)
+    models.save_model(network, about, folder / "model.keras", folder / "model.json")
 
 
 def _rate(work, images, turns=1):
@@ -118,32 +140,32 @@ def pillow_loop():
         return len(images) / (time.perf_counter() - begin)
 
 
-def _decoded(channels):
+def _decoded(folder, channels):
     """(number of images, a dataset of them), read and decoded by TensorFlow alone on all cores."""
     import tensorflow as tf
 
     def read(path):
         return tf.io.decode_png(tf.io.read_file(path), channels)
 
-    paths = [str(path) for path in sorted(IMAGES.iterdir())]
+    paths = [str(path) for path in sorted(folder.iterdir())]
     return len(paths), tf.data.Dataset.from_tensor_slices(paths).map(read, num_parallel_calls=CORES)
 
 
 def bare_decoding():
     """Only the decoding of these PNGs, by TensorFlow on all cores."""
-    count, images = _decoded(3)
+    count, images = _decoded(IMAGES, 3)
     begin = time.perf_counter()
     for _ in images:
         pass
     return count / (time.perf_counter() - begin)
 
 
-def _network():
+def _network(image=IMAGE, backbone=BACKBONE):
     import keras
     from zoolib.learning.likelihood import TreeLoss
     from zoolib.train import build_network
 
-    network = build_network(_tree(), IMAGE, _settings())
+    network = build_network(_tree(), image, {**_settings(), "backbone": backbone})
     network.compile(keras.optimizers.Adam(1e-4), TreeLoss(_tree()), jit_compile=False)
     return network
 
@@ -169,6 +191,15 @@ def step_in_memory():
     """The same steps on a tensor that is in memory."""
     network, batch = _network(), next(iter(_batches(1)))
     return _rate(lambda: network.train_on_batch(*batch), BATCH, STEPS)
+
+
+def tiny_step():
+    """Training steps of the network of the demo on a tensor in memory."""
+    network, random = _network(TINY_IMAGE, "tiny"), np.random.default_rng(0)
+    edge, answers = TINY_IMAGE["final_size"], len(_tree().columns)
+    images = random.uniform(0, 255, (BATCH, edge, edge, 1)).astype(np.float32)
+    votes = random.integers(0, 10, (BATCH, answers)).astype(np.float32)
+    return _rate(lambda: network.train_on_batch(images, votes), BATCH, 100)
 
 
 def input_pipeline():
@@ -240,31 +271,51 @@ def forward_at_once():
 
 def predict(draws):
     """Predict a folder, everything included but the start of Python."""
+    return _predicted(IMAGES, MODEL, int(draws))
+
+
+def many():
+    """Predict many small images."""
+    _make_crowd()
+    return _predicted(CROWD, TINY, 1)
+
+
+def _predicted(images, model, draws):
+    begin = time.perf_counter()
     from zoolib.data.listing import list_galaxies
     from zoolib.predict import predict_chunk
 
-    begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         output = SimpleNamespace(predictions=f"{folder}/p.hdf5", rejected=f"{folder}/rejected.csv")
-        list_galaxies("images", [str(IMAGES)], f"{folder}/galaxies.parquet")
-        predict_chunk([f"{folder}/galaxies.parquet"], [MODEL], (0, 1), int(draws), 0, 1, output)
-    return len(list(IMAGES.iterdir())) / (time.perf_counter() - begin)
+        list_galaxies("images", [str(images)], f"{folder}/galaxies.parquet")
+        predict_chunk([f"{folder}/galaxies.parquet"], [model], (0, 1), draws, 0, 1, output)
+    return len(os.listdir(images)) / (time.perf_counter() - begin)
 
 
 def bare_prediction():
     """Only decoding and features, on all cores, without anything before the first image."""
+    return _bare(IMAGES, MODEL, 224)
+
+
+def bare_many():
+    """The same for many small images."""
+    _make_crowd()
+    return _bare(CROWD, TINY, TINY_IMAGE["final_size"])
+
+
+def _bare(folder, model, edge):
     import tensorflow as tf
     from zoolib.learning import models
     from zoolib.learning.features import features_of
 
-    backbone = models.load_model(MODEL).backbone
+    backbone = models.load_model(model).backbone
     backbone.compile(jit_compile=False)
-    count, images = _decoded(1)
+    count, images = _decoded(folder, 1)
 
     def small(pixels):
-        return tf.image.resize(pixels, (224, 224))
+        return tf.image.resize(pixels, (edge, edge))
 
-    features_of(backbone, np.zeros((SOME, 224, 224, 1), np.float32))
+    features_of(backbone, np.zeros((SOME, edge, edge, 1), np.float32))
     begin = time.perf_counter()
     for batch in images.map(small, num_parallel_calls=CORES).batch(SOME).prefetch(2):
         features_of(backbone, batch.numpy())

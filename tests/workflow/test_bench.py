@@ -3,6 +3,7 @@
 import bench
 import pytest
 import works
+import yaml
 
 
 def test_the_ways_of_a_work_take_turns(monkeypatch, capsys):
@@ -18,13 +19,35 @@ def test_every_work_can_be_called():
     for work in bench.WORKS.values():
         for command in (work.ours, *work.others.values()):
             kind, _, rest = command.partition(" ")
-            assert kind == "seconds" or callable(getattr(works, rest.split()[0]))
+            assert kind in ("seconds", "zoobot") or callable(getattr(works, rest.split()[0]))
         assert set(work.bars) <= {*work.others, "seconds"}
 
 
-def test_without_timm_its_rows_are_left_out(monkeypatch):
+def test_without_timm_and_zoobot_their_rows_are_left_out(monkeypatch, tmp_path):
     monkeypatch.setattr(bench.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(bench, "PEER", tmp_path)
     assert set(bench.ways_of(bench.WORKS["step"])) == {"ours", "on a tensor in memory"}
+    assert set(bench.ways_of(bench.WORKS["draws"])) == {"ours", "1 draw"}
+
+
+def test_zoobot_called_often_pays_its_start_once(monkeypatch, tmp_path):
+    monkeypatch.setattr(bench, "IMAGES", tmp_path)
+    for name in "ab":
+        (tmp_path / name).touch()
+    monkeypatch.setattr(bench, "_run", lambda command, shell: "a line\n[10.0, 4.0]\n")
+    assert bench.measure("zoobot 1") == 2 / 10
+    assert bench.measure("zoobot 30") == pytest.approx(2 / (10 + 29 * 4))
+
+
+def test_the_rates_of_this_machine_are_kept_for_the_estimate(monkeypatch, tmp_path):
+    (tmp_path / "results" / "bench").mkdir(parents=True)
+    (tmp_path / "benchmarks").symlink_to(bench.REPO / "benchmarks")
+    monkeypatch.setattr(bench, "REPO", tmp_path)
+    bench.keep_rates({"step": {"ours": [2.0, 4.0, 3.0]}})
+    bench.keep_rates({"shards": {"ours": [100.0]}})
+    kept = yaml.safe_load((tmp_path / "results" / "bench" / "processor.yaml").read_text())
+    assert (kept["train"], kept["shard"]) == (3 / bench.CORES, 100 / bench.CORES)
+    assert kept["machine"].startswith(bench.processor()) and kept["start"] > 0
 
 
 def test_ratios_are_those_of_the_same_round(tmp_path):

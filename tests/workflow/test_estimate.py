@@ -36,7 +36,10 @@ def test_the_papers_run_is_estimated_before_the_download(rates):
 def test_what_the_benchmarks_have_measured_here_counts(rates):
     (rates / "results" / "bench").mkdir(parents=True)
     before = estimate.Machine(None)
-    faster = before.rates["processor"] | {"machine": "this one", "train": 100 * before.rates["processor"]["train"]}
+    faster = before.rates["processor"] | {
+        "machine": "this one",
+        "train": 100 * before.rates["processor"]["train"],
+    }
     (rates / "results" / "bench" / "processor.yaml").write_text(yaml.safe_dump(faster))
     after = estimate.Machine(None)
     assert "this one" in after.name
