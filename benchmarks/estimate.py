@@ -4,6 +4,7 @@ Jobs come from a dry run, downloads from the record, hours from `rates.yaml`, or
 measured on this machine (results/bench/). Without GPUS the run is on this machine, with GPUS=4 on a cluster.
 """
 
+import heapq
 import math
 import os
 import re
@@ -55,8 +56,8 @@ class Machine:
     @property
     def name(self):
         """What the hours are for."""
-        part = f"{self.gpus} GPUs ({self.rates['gpu']['machine']}), " if self.gpus else ""
-        return f"{part}{self.cores} cores ({self.rates['processor']['machine']})"
+        cards = f"{self.gpus} GPU{'s' * (self.gpus > 1)} ({self.rates['gpu']['machine']}) and "
+        return f"{cards if self.gpus else ''}{self.cores} cores ({self.rates['processor']['machine']})"
 
     def seconds(self, work, images, network, edge, mixed=False):
         """Seconds of one job that trains (`train`) or predicts (`forward`) so many images."""
@@ -190,9 +191,8 @@ class Estimate:
             images = self.labelled * sum(split[part] for part in entry["splits"]) * epochs
             seconds = self.machine.seconds("train", images, *self.network, self.mixed)
             members += [seconds] * entry["members"]
-        turns = math.ceil(len(members) / self.machine.networks_at_once)
         remark = f"at most: {len(members)} of {epochs} epochs, {duration(max(members))} each"
-        return "train_member", sum(members) / len(members) * turns, remark
+        return "train_member", side_by_side(members, self.machine.networks_at_once), remark
 
     def passes(self, target):
         """How often the network sees a galaxy of a target, all models together."""
@@ -240,6 +240,14 @@ def count_jobs(configuration):
         raise UserError(done.stderr.strip() or done.stdout.strip())
     table = done.stdout.partition("\ntotal")[0]
     return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)}
+
+
+def side_by_side(jobs, places):
+    """Seconds until the last of some jobs ends, if each goes to the place that is free first."""
+    busy = [0.0] * places
+    for seconds in sorted(jobs, reverse=True):
+        heapq.heapreplace(busy, busy[0] + seconds)
+    return max(busy)
 
 
 def duration(seconds):

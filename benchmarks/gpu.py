@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import yaml
 from pages import REPO, machine, write_section
 
 sys.path.insert(0, str(REPO / "tests" / "support"))
@@ -222,6 +223,23 @@ def _installed(name):
         return False
 
 
+def keep_rates(rows, card, edge):
+    """Write the best rates of EfficientNetB0 on this card for `make estimate`."""
+    rows = [row for row in rows if (row["who"], row["backbone"]) == ("ours", BACKBONES[0]) and row["found"]]
+    exact = [row for row in rows if row["way"].startswith("float32")]
+    if not card or edge != EDGE or not exact or len(rows) == len(exact):
+        return
+
+    def best(some, work):
+        return round(max(row["batch"] / row["found"][work] for row in some))
+
+    mixed = [row for row in rows if row not in exact]
+    rates = {"machine": card, "train": best(exact, "step"), "train_mixed": best(mixed, "step")}
+    path = REPO / "results" / "bench" / "gpu.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump({**rates, "forward": best(exact, "forward")}))
+
+
 def main():
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -239,6 +257,7 @@ def main():
     rows = measure(given.backbones, given.batches, given.edge)
     if given.rows:
         given.rows.write_text(json.dumps(rows, indent=1))
+    keep_rates(rows, accelerator(), given.edge)
     write_section("speed.md", "On a GPU", lines(rows, accelerator(), given.edge), not given.print)
 
 

@@ -2,6 +2,7 @@
 
 import gpu
 import pytest
+import yaml
 
 
 @pytest.fixture
@@ -33,3 +34,15 @@ def test_a_row_has_rates_and_shares_and_a_failed_one_is_empty():
 def test_what_fails_is_said_and_the_others_go_on(capsys):
     assert gpu.in_own_process("nobody", "tiny", 32, 4, "float32") is None
     assert "nobody tiny 32 4 float32: KeyError: 'nobody'" in capsys.readouterr().out
+
+
+def test_the_best_rates_of_a_card_count_in_the_estimate(monkeypatch, tmp_path):
+    monkeypatch.setattr(gpu, "REPO", tmp_path)
+    row = {"who": "ours", "backbone": "efficientnet_b0", "batch": 64, "way": "float32"}
+    rows = [{**row, "found": {"step": 0.1, "forward": 0.02}}, {**row, "batch": 256, "found": None}]
+    rows.append({**row, "way": "mixed, compiled", "found": {"step": 0.04, "forward": 0.01}})
+    gpu.keep_rates(rows, "", 224)
+    assert not (tmp_path / "results").exists()
+    gpu.keep_rates(rows, "a card", 224)
+    kept = yaml.safe_load((tmp_path / "results" / "bench" / "gpu.yaml").read_text())
+    assert kept == {"machine": "a card", "train": 640, "train_mixed": 1600, "forward": 3200}
