@@ -87,6 +87,19 @@ def doubled(megabytes):
     return memory
 
 
+def training_memory(training_of, other=0, most=1):
+    """Memory of a rule that trains: it grows with its batch (docs/scale.md), and with attempts up to `most` times."""
+
+    def memory(wildcards, attempt):
+        training = training_of(wildcards)
+        images = (training["batch_size"] or 32) * (2 if training.get("pretext") else 1)
+        needed = 3000 + 90 * images * (config["image"]["final_size"] / 224) ** 2 + other
+        size = next(size for size in (4000, 8000, 16000, 32000, int(needed)) if size >= int(needed))
+        return size * min(attempt, most)
+
+    return memory
+
+
 machine_gpus = cache(count_gpus)
 
 

@@ -49,8 +49,8 @@ rule finetune_task:
         environment_of("finetune_task")
     threads: 8
     resources:
-        # EfficientNetB0 with all layers and 64 images takes 5.6 GB, decoded images up to 2 GB (docs/scale.md).
-        mem_mb=doubled(8000),
+        # Decoded images take up to 2 GB.
+        mem_mb=training_memory(by("fit", THIS.training_of), other=2000, most=2),
         runtime=720,
         accelerator=accelerator,
     params:

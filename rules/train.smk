@@ -22,7 +22,7 @@ rule train_member:
         environment_of("train_member")
     threads: 8
     resources:
-        mem_mb=16000,
+        mem_mb=training_memory(by("ensemble", THIS.training_of_ensemble)),
         accelerator=accelerator,
         # One day per attempt, which every cluster allows; the next attempt continues.
         runtime=1440,

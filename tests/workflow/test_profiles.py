@@ -138,6 +138,23 @@ def test_four_gpus_share_more_cpus_and_memory(plans):
     assert (resource(alone, "mem_mb"), resource(shared, "mem_mb")) == ("16000", "32000")
 
 
+def test_a_larger_batch_asks_for_more_memory(tmp_path):
+    settings = {"small": (32, None), "usual": (128, None), "views": (128, "vicreg")}
+    for name, (batch, pretext) in settings.items():
+        ensemble = {"name": "metrics", "members": 1, "pretext": pretext}
+        content = {"train": {"batch_size": batch, "ensembles": [ensemble]}}
+        content["predict"] = {"targets": [{"name": "test", "ensemble": "metrics", "split": "test"}]}
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(content))
+    cases = [(REPO, ("-n", "--forceall", "--configfile", tmp_path / f"{name}.yaml")) for name in settings]
+    asked = [
+        resource(text, "mem_mb")
+        for shown in shown_by_each(cases)
+        for rule, text in jobs_shown(shown)
+        if rule == "train_member"
+    ]
+    assert asked == ["8000", "16000", "32000"]
+
+
 @pytest.mark.parametrize("profile", PROFILES)
 def test_shards_and_posteriors_wait_in_the_queue_eight_at_a_time(plans, profile):
     jobs = [rule for rule, _ in jobs_shown(plans[profile])]
@@ -264,5 +281,5 @@ def test_requests_are_shown_beside_measurements(tmp_path):
     assert done.returncode == 0, done.stderr
     lines = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()[2:]}
     assert lines["write_shard"] == ["3", "2000", "861", "60", "1.5", "2", "1.5"]
-    assert lines["train_member"] == ["1", "16000", "-", "1440", "-", "8", "-"]
+    assert lines["train_member"] == ["1", "4000", "-", "1440", "-", "8", "-"]
     assert re.search(r"; 2 of \d+ have run", done.stdout)
