@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 import yaml
@@ -132,19 +133,22 @@ def make_zoobot():
     return True
 
 
-def by_zoobot(passes):
-    """Galaxies a second of Zoobot called so many times: it is called once, and that time is multiplied."""
+@cache
+def call_zoobot(turn):
+    """(galaxies, seconds of everything, seconds of the call of `predict` in it)."""
     count = len(list(IMAGES.iterdir()))
     script = [str(PEER / "bin" / "python"), "benchmarks/peer_zoobot.py", str(IMAGES), str(count), str(CORES)]
-    together, call = json.loads(_run(script, False).splitlines()[-1])
-    return count / (together + (int(passes) - 1) * call)
+    return count, *json.loads(_run(script, False).splitlines()[-1])
 
 
-def measure(command):
-    """What one way gives: images a second, or the seconds of a command."""
+@cache
+def measure(command, turn=0):
+    """What one way gives: images a second, or the seconds of a command; the same way once in each turn."""
     kind, _, rest = command.partition(" ")
     if kind == "zoobot":
-        return by_zoobot(rest)
+        # More passes are more calls of one process; the one call that is measured stands for all of them.
+        count, together, call = call_zoobot(turn)
+        return count / (together + (int(rest) - 1) * call)
     if kind == "works":
         words = [sys.executable, str(REPO / "benchmarks" / "works.py"), *rest.split()]
         return float(json.loads(_run(words, False).splitlines()[-1]))
@@ -175,9 +179,9 @@ def rounds(names, count):
     found = {}
     for name in names:
         found[name] = {way: [] for way in ways_of(WORKS[name])}
-        for _ in range(count):
+        for turn in range(count):
             for way, command in ways_of(WORKS[name]).items():
-                found[name][way].append(measure(command))
+                found[name][way].append(measure(command, turn))
         print(name, json.dumps(found[name]), flush=True)
     return found
 

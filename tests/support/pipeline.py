@@ -10,6 +10,7 @@ from functools import cache, partial
 from pathlib import Path
 
 import yaml
+from zoolib.job.provenance import KEPT
 
 REPO = Path(__file__).resolve().parents[2]
 TEST = ("--configfile", "config/test.yaml")
@@ -27,6 +28,10 @@ def copy_of_the_repository(folder):
             )
         else:
             shutil.copy2(source, folder / part)
+    if KEPT.is_file():
+        kept = folder / KEPT.relative_to(REPO)
+        kept.parent.mkdir()
+        shutil.copy2(KEPT, kept)
     return folder
 
 

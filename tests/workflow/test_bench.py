@@ -8,7 +8,7 @@ import yaml
 
 def test_the_ways_of_a_work_take_turns(monkeypatch, capsys):
     asked = []
-    monkeypatch.setattr(bench, "measure", lambda command: asked.append(command) or float(len(asked)))
+    monkeypatch.setattr(bench, "measure", lambda command, turn: asked.append(command) or float(len(asked)))
     found = bench.rounds(["shards"], 2)
     assert asked[:3] == asked[3:] == ["works shards", "works pillow_loop", "works bare_decoding"]
     assert found["shards"]["ours"] == [1, 4]
@@ -35,8 +35,8 @@ def test_zoobot_called_often_pays_its_start_once(monkeypatch, tmp_path):
     for name in "ab":
         (tmp_path / name).touch()
     monkeypatch.setattr(bench, "_run", lambda command, shell: "a line\n[10.0, 4.0]\n")
-    assert bench.measure("zoobot 1") == 2 / 10
-    assert bench.measure("zoobot 30") == pytest.approx(2 / (10 + 29 * 4))
+    assert bench.measure("zoobot 1", "here") == 2 / 10
+    assert bench.measure("zoobot 30", "here") == pytest.approx(2 / (10 + 29 * 4))
 
 
 def test_the_rates_of_this_machine_are_kept_for_the_estimate(monkeypatch, tmp_path):

@@ -43,7 +43,8 @@ def check_configuration(config, schema_path, trees_folder):
     Raises:
         UserError: names the key, what was found and what is allowed.
     """
-    schema = yaml.safe_load(Path(schema_path).read_text())
+    # Each job reads it, and PyYAML without C needs a quarter of a second.
+    schema = yaml.load(Path(schema_path).read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     try:
         completed = _complete(config, schema, schema)
     except RecursionError:

@@ -1,12 +1,17 @@
 """Where a result comes from: fingerprints of code and data, versions of software."""
 
 import ast
+import atexit
+import contextlib
 import hashlib
 import importlib.metadata
 import io
 import json
+import os
 import platform
+import sys
 import tokenize
+import uuid
 from functools import cache
 from pathlib import Path
 
@@ -27,7 +32,12 @@ PACKAGES = (
 )
 
 
-# Most rules share most modules, and each job reads all rules again.
+# What earlier calls found out about sources: every job reads all rules, which would take 2 seconds of it.
+KEPT = SCRIPTS / "__pycache__" / f"fingerprints.{sys.implementation.cache_tag}.json"
+# With more sources than this, those that were not needed this time are forgotten.
+MOST_KEPT = 1000
+
+
 @cache
 def code_tokens(source):
     """Python source without comments, docstrings and blank lines, which cannot change a result.
@@ -38,8 +48,61 @@ def code_tokens(source):
     Returns:
         The text of the remaining tokens, joined by spaces.
     """
+    return _facts(source)[0]
+
+
+@cache
+def imported_modules(source):
+    """Names of the zoolib modules that a Python file imports, at its top or in a function.
+
+    Args:
+        source: text of a Python file.
+
+    Returns:
+        A frozenset of names such as `shards` or `figures.gallery`.
+    """
+    return frozenset(name for name in _facts(source)[1] if _module_file(name))
+
+
+@cache
+def _facts(source):
+    """The tokens of a source, and the names in zoolib that it imports, which need not be modules."""
+    kept, key = _kept(), hashlib.sha256(source.encode()).hexdigest()
+    if key not in kept:
+        tree = ast.parse(source)
+        kept[key] = [_tokens(source, tree), _names(tree)]
+    return kept[key]
+
+
+@cache
+def _kept():
+    """{hash of a source: its facts}: those of `KEPT`, to which those that are new are added at the end."""
+    code = hash_of([Path(__file__).read_text(), platform.python_version()])
+    try:
+        found = json.loads(KEPT.read_text())
+        kept = found["facts"] if found["code"] == code else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        kept = {}
+    atexit.register(_keep, code, kept, len(kept))
+    return kept
+
+
+def _keep(code, kept, before):
+    if len(kept) == before:
+        return
+    if len(kept) > MOST_KEPT:
+        kept = dict(list(kept.items())[before:])
+    # Several calls may write at the same time, and the folder may be read-only: the next call does without.
+    with contextlib.suppress(OSError):
+        KEPT.parent.mkdir(exist_ok=True)
+        partial = KEPT.with_suffix(f".{uuid.uuid4().hex}")
+        partial.write_text(json.dumps({"code": code, "facts": kept}))
+        os.replace(partial, KEPT)
+
+
+def _tokens(source, tree):
     docstrings = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node):
             docstrings.add((node.body[0].lineno, node.body[0].col_offset))
     tokens = []
@@ -53,27 +116,18 @@ def code_tokens(source):
     return " ".join(tokens)
 
 
-@cache
-def imported_modules(source):
-    """Names of the zoolib modules that a Python file imports, at its top or in a function.
-
-    Args:
-        source: text of a Python file.
-
-    Returns:
-        A frozenset of names such as `shards` or `figures.gallery`.
-    """
+def _names(tree):
     names = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             names.add(node.module)
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
-    inside = {name.removeprefix("zoolib.") for name in names if name.startswith("zoolib.")}
-    return frozenset(name for name in inside if _module_file(name))
+    return sorted(name.removeprefix("zoolib.") for name in names if name.startswith("zoolib."))
 
 
+@cache
 def _module_file(name):
     stem = ZOOLIB.joinpath(*name.split("."))
     files = (stem.with_suffix(".py"), stem / "__init__.py")
