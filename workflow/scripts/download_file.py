@@ -8,5 +8,5 @@ with log_to(snakemake.log[0]):
         record=snakemake.wildcards.record,
         name=snakemake.wildcards.file,
         output=snakemake.output.file,
-        needed=needed_files(snakemake.config),
+        needed=needed_files(snakemake.config, snakemake.wildcards.file),
     )

@@ -26,23 +26,24 @@ from zoolib.zenodo.records import resolve, server, zenodo
 TIME_STAMP = (1980, 1, 1, 0, 0, 0)
 
 
-def needed_files(config):
-    """Names of the record's files that a run downloads completely.
+def needed_files(config, name):
+    """Names of the record's files that a run downloads completely, as far as the download of one says.
 
-    A name with a slash is a file of the user's own. In sample mode the archives are not downloaded.
+    Whoever asks for an archive needs all archives and tables. Whoever asks for a table may need no images, as
+    `snakemake check_record` does.
 
     Args:
         config: the complete configuration.
+        name: the file that is downloaded.
 
     Returns:
-        A sorted list of names.
+        A sorted list of names of files of the record; a name with a slash is a file of the user's own.
     """
     tasks = (config.get("finetune") or {}).get("tasks") or []
-    names = set()
-    for entry in [*(config.get("catalogs") or []), *tasks]:
-        names.add(entry.get("table"))
-        if not config["zenodo"].get("sample"):
-            names.update(entry.get("archives") or [])
+    entries = [*(config.get("catalogs") or []), *tasks]
+    tables = {entry.get("table") for entry in entries}
+    archives = {archive for entry in entries for archive in entry.get("archives") or []}
+    names = tables | archives if name in archives else tables
     return sorted(name for name in names if name and "/" not in name)
 
 
