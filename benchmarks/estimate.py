@@ -28,6 +28,8 @@ CORES_A_GPU, CORES = 8, 32
 # The measured works are of images of this edge: in the archives, in shards, and as the network sees them.
 ARCHIVED, STORED, SEEN = 424, 300, 224
 SAMPLES, ANSWERS = 25, 34
+# A simulated record has at most so many labels in this table.
+RINGS, MOST_RINGS = "rings.csv", 1_200
 # Bytes of a stored grey image, of one number of a posterior, of a row of the flat catalogue, and of a model.
 BYTES = {"image": 55_000, "number": 3.1, "row": 1_100, "model": 20e6}
 # Rules whose jobs load TensorFlow; that takes long where there are many galaxies or few.
@@ -59,10 +61,18 @@ class Machine:
         cards = f"{self.gpus} GPU{'s' * (self.gpus > 1)} ({self.rates['gpu']['machine']}) and "
         return f"{cards if self.gpus else ''}{self.cores} cores ({self.rates['processor']['machine']})"
 
-    def seconds(self, work, images, network, edge, mixed=False):
-        """Seconds of one job that trains (`train`) or predicts (`forward`) so many images."""
-        speed = self.rates["networks"].get(network, 1) * (SEEN / edge) ** 2
-        read = self.rates["processor"]["read"]
+    def seconds(self, work, images, image, network, mixed=False):
+        """Seconds of one job that trains (`train`) or predicts (`forward`) so many images.
+
+        Args:
+            work: one of the two.
+            images: how many.
+            image: the `image` section of the configuration.
+            network: its name.
+            mixed: whether a GPU trains in mixed precision.
+        """
+        speed = self.rates["networks"].get(network, 1) * (SEEN / image["final_size"]) ** 2
+        read = self.rates["processor"]["read"] * (STORED / image["size"]) ** 2
         if not self.gpus:
             return images * (1 / (speed * self.rates["processor"][work]) + 1 / read) / self.cores
         kind = "train_mixed" if mixed and work == "train" else work
@@ -94,9 +104,8 @@ class Estimate:
 
     def __init__(self, run, machine):
         self.run, self.machine, self.files, self.config = run, machine, Files(run), run.config
-        image, train = self.config["image"], self.config["train"]
-        self.network = train["backbone"], image["final_size"]
-        self.mixed = train["mixed_precision"]
+        train = self.config["train"]
+        self.network, self.mixed = (self.config["image"], train["backbone"]), train["mixed_precision"]
         used = run.used_ensembles or any(not entry["models"] for entry in run.targets.values())
         tables = [entry["table"] for entry in self.config["catalogs"]] if used else []
         self.labelled = sum(self.rows(table) for table in tables)
@@ -212,6 +221,8 @@ class Estimate:
         task = self.run.tasks[name]
         folder = task["folders"] and Path(task["folders"])
         labels = self.rows(task["table"]) if task["table"] else sum(1 for _ in folder.rglob("*.*"))
+        if self.config["zenodo"]["simulate"] and task["table"] == RINGS:
+            labels = min(labels, MOST_RINGS)
         strategy = task["strategy"] if isinstance(task["strategy"], str) else task["strategy"]["name"]
         # A frozen backbone sees each image twice: for its features, and for the predictions.
         work, epochs = ("forward", 2) if strategy == "freeze" else ("train", task["epochs"])

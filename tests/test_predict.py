@@ -3,6 +3,7 @@
 import errno
 import json
 import re
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -184,15 +185,91 @@ def test_python_users_get_messages(model_folder, tmp_path):
     predictor = predict.load(model_folder)
     (tmp_path / "empty.png").write_bytes(b"")
     with pytest.raises(BadImage, match="empty.png"):
-        predictor.predict(tmp_path / "empty.png")
+        predictor.predict(tmp_path / "empty.png", strict=True)
     with pytest.raises(BadImage, match=r"gone.png: the image cannot be read \(No such file or directory\)"):
-        predictor.predict([tmp_path / "gone.png"])
+        predictor.predict([tmp_path / "gone.png"], strict=True)
     with pytest.raises(UserError, match="No image is given"):
         predictor.predict([])
     with pytest.raises(UserError, match="No model folder is given"):
         predict.load()
     with pytest.raises(UserError, match=re.escape("no model.keras")):
         predict.load(tmp_path)
+
+
+def test_a_bad_image_is_a_row_with_its_reason(stored, model_folder, tmp_path, capfd):
+    (tmp_path / "empty.png").write_bytes(b"")
+    images = [stored / "3.png", tmp_path / "empty.png", tmp_path / "gone.png", stored / "4.png"]
+    table = predict.load(model_folder).predict(images, samples=2)
+    assert list(table["id_str"]) == ["3", "empty", "gone", "4"]
+    assert table["reason"].isna().tolist() == [True, False, False, True]
+    assert "empty (0 bytes)" in table["reason"][1] and "No such file" in table["reason"][2]
+    columns = [name for name in table if name not in ("id_str", "reason")]
+    assert table.loc[1:2, columns].isna().all(axis=None)
+    alone = predict.load(model_folder).predict(stored / "3.png", samples=2)
+    pd.testing.assert_series_equal(table.loc[0, columns], alone.loc[0, columns], check_exact=False, rtol=1e-5)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_images_may_be_files_folders_arrays_or_pictures(stored, model_folder, tmp_path):
+    predictor, path = predict.load(model_folder), stored / "3.png"
+    (tmp_path / "some" / "below").mkdir(parents=True)
+    for name in ("some/a.png", "some/below/b.png"):
+        (tmp_path / name).write_bytes(path.read_bytes())
+    (tmp_path / "some" / "notes.txt").write_text("no image")
+    picture, pixels = Image.open(path), np.asarray(Image.open(path))
+    colours = np.repeat(pixels[..., None], 3, axis=2)
+    given = {
+        "path": (path, ["3"]),
+        "text": (str(path), ["3"]),
+        "folder": (tmp_path / "some", ["a", "b"]),
+        "picture": (picture, ["0"]),
+        "array": (pixels, ["0"]),
+        "floats in colour": (colours.astype(float), ["0"]),
+        "arrays": (np.stack([pixels, pixels]), ["0", "1"]),
+        "a batch": (np.stack([colours, colours]), ["0", "1"]),
+        "mixed": ([path, picture, pixels, tmp_path / "some"], ["3", "1", "2", "a", "b"]),
+    }
+    expected = predictor.predict(path, samples=1)["a_x_fraction"][0]
+    for name, (images, ids) in given.items():
+        # Dropout differs between rows, so each row is alone with its mask only in the first place.
+        table = predictor.predict(images, samples=1)
+        assert list(table["id_str"]) == ids, name
+        assert table["a_x_fraction"][0] == pytest.approx(expected, rel=1e-5), name
+        assert table["reason"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        (np.zeros((4, 5, 6, 7)), "shape"),
+        (np.full((8, 8), 300), "from 300 to 300, expected 0 to 255"),
+        (np.full((8, 8), np.nan), "expected 0 to 255"),
+        (np.full((8, 8), 0.5), "multiply it by 255"),
+        (["a.png", 3], "image 1 is int"),
+        (7, "images is int, expected a path"),
+        ("notes.txt", "notes.txt"),
+        ([], "No image is given"),
+    ],
+)
+def test_what_is_no_image_is_a_sentence(model_folder, images, said):
+    with pytest.raises(UserError, match=said):
+        predict.load(model_folder).predict(images)
+
+
+def test_models_are_given_in_any_form(model_folder, tmp_path):
+    for name in ("folds/fold0", "folds/fold1", "folds/fold10", "folds/labels20-0", "members/0", "members/1"):
+        shutil.copytree(model_folder, tmp_path / name)
+    one = Path(model_folder)
+    for given, count in {
+        (one,): 1,
+        (str(one), one): 2,
+        (tmp_path / "folds",): 3,
+        (str(tmp_path / "members"),): 2,
+    }.items():
+        assert len(predict.load(*given).members) == count
+    assert len(predict.load([one, one]).members) == 2
+    folders = predict._models_in(tmp_path / "folds")
+    assert [folder.name for folder in folders] == ["fold0", "fold1", "fold10"]
 
 
 def test_a_table_in_zoobots_convention_is_predicted(stored, model_folder, tmp_path):

@@ -43,7 +43,8 @@ def test_what_the_benchmarks_have_measured_here_counts(rates):
     (rates / "results" / "bench" / "processor.yaml").write_text(yaml.safe_dump(faster))
     after = estimate.Machine(None)
     assert "this one" in after.name
-    assert after.seconds("train", 1000, "tiny", 48) < before.seconds("train", 1000, "tiny", 48)
+    job = "train", 1000, {"size": 64, "final_size": 48}, "tiny"
+    assert after.seconds(*job) < before.seconds(*job)
 
 
 def test_what_cannot_be_counted_is_a_sentence(rates, capsys):

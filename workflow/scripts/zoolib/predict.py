@@ -6,6 +6,8 @@ Python users: `zoolib.api.load("results/demo/train/metrics/0").predict("one.jpg"
 import hashlib
 import itertools
 import json
+import re
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from zoolib.config.labels import Label
-from zoolib.data.locations import stem
+from zoolib.data import given
+from zoolib.data.decoders import BadImage
 from zoolib.job.gpus import check_gpus
 from zoolib.job.logs import UserError, log, progress, whole
 from zoolib.job.provenance import hash_of
@@ -248,35 +251,47 @@ class Predictor:
             self.labels,
         )
 
-    def predict(self, images, samples=30, views=0, seed=42, credible_level=0.9):
+    def predict(self, images, samples=30, views=0, seed=42, credible_level=0.9, strict=False):
         """Posteriors of some galaxies.
 
         Args:
-            images: a path, or a list of paths, of PNG, JPEG or FITS images.
+            images: a path, a folder, a PIL image, an array of 0 to 255, or a list of these; see
+                `data.given.rows_of`. Files are PNG, JPEG or FITS.
             samples: dropout draws per view.
             views: number of augmented views; 0 means only the upright, central view.
             seed: whole number.
             credible_level: probability within the credible intervals.
+            strict: True raises for an image that cannot be read; else its row has no numbers.
 
         Returns:
-            pandas.DataFrame with one row per image and the columns of the flat catalogue.
+            pandas.DataFrame with one row per image, the columns of the flat catalogue, and `reason`: why an
+            image could not be read, else None.
 
         Raises:
-            BadImage: an image is missing or cannot be read.
-            UserError: no image is given, or the file system does not answer.
+            BadImage: an image is missing or cannot be read, if `strict`.
+            UserError: no image is given, one is of another kind, or the file system does not answer.
         """
-        images = [images] if isinstance(images, (str, Path)) else list(images)
-        if not images:
-            raise UserError("No image is given, expected at least one; give its path.")
-        table = pd.DataFrame({"id_str": [stem(Path(path).name) for path in images]})
-        places = {"archive": "", "member": "", "file_loc": [str(path) for path in images]}
-        table, drawing = table.assign(**places, seen="nothing"), (samples, views, seed)
-        store = datasets.from_catalog([table], [], self.about["image"])
-        with datasets.images_read(store):
-            blocks = [
-                _draw_block(self.members, self.known, names, pixels, (number * chunks.BLOCK, *drawing))
-                for number, (names, pixels, _) in enumerate(datasets.stored_batches(store, chunks.BLOCK))
-            ]
+        with tempfile.TemporaryDirectory() as folder:
+            table, reasons = given.rows_of(images, folder), {}
+
+            def on_bad(row, reason):
+                reasons[row["file_loc"]] = reason
+
+            store = datasets.from_catalog([table], [], self.about["image"], on_bad=on_bad)
+            drawing = samples, views, seed
+            with datasets.images_read(store):
+                blocks = [
+                    _draw_block(self.members, self.known, names, pixels, (number * chunks.BLOCK, *drawing))
+                    for number, (names, pixels, _) in enumerate(datasets.stored_batches(store, chunks.BLOCK))
+                ]
+        bad = table["file_loc"].map(reasons)
+        if strict and reasons:
+            raise BadImage(bad.dropna().iloc[0])
+        described = self._described(table["id_str"], blocks, credible_level)
+        described.loc[bad.notna(), described.columns != "id_str"] = np.nan
+        return described.assign(reason=bad.astype(object).where(bad.notna(), None))
+
+    def _described(self, ids, blocks, credible_level):
         values, weights, away, _ = zip(*blocks, strict=True)
         values, weights = np.concatenate(values), None if weights[0] is None else np.concatenate(weights)
         first, bounds = self.members[0], None
@@ -292,7 +307,7 @@ class Predictor:
         about = {"kind": kind, "tree": first.tree, "columns": first.columns, "bounds": bounds}
         about = SimpleNamespace(**about, labels=first.about.get("labels"))
         strange = unfamiliar(np.concatenate(away), together([one.validation for one in self.known]))
-        described = describe(table["id_str"], values, about, credible_level, weights=weights)
+        described = describe(ids, values, about, credible_level, weights=weights)
         return described.assign(unfamiliar=strange)
 
 
@@ -300,7 +315,8 @@ def load(*folders):
     """Load a model folder, or several as one ensemble.
 
     Args:
-        folders: each holds `model.keras` and `model.json`; a `recalibration.json` beside them is applied.
+        folders: each holds `model.keras` and `model.json`, or the folders of folds (`fold0`) or members (`0`)
+            that do; also as one list. A `recalibration.json` beside a model is applied.
 
     Returns:
         A `Predictor`.
@@ -308,4 +324,14 @@ def load(*folders):
     Raises:
         UserError: no folder is given, one is not a model folder, or the models do not fit together.
     """
-    return Predictor(folders)
+    each = [[one] if isinstance(one, (str, Path)) else one for one in folders]
+    return Predictor([model for one in itertools.chain(*each) for model in _models_in(Path(one))])
+
+
+def _models_in(folder):
+    """The folder itself if it is a model folder, else those of folds or members in it."""
+    if (folder / "model.keras").is_file():
+        return [folder]
+    inside = {path.parent.name: path.parent for path in folder.glob("*/model.keras")}
+    numbers = {name: int(name.removeprefix("fold")) for name in inside if re.fullmatch(r"(fold)?\d+", name)}
+    return [inside[name] for name in sorted(numbers, key=numbers.get)] or [folder]
