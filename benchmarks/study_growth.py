@@ -148,6 +148,13 @@ class Growth:
             table.append(f"| {step} | {axis} | {' | '.join(shown)} | {exponent(sizes, times):.2f} |")
         return table
 
+    def largest(self):
+        """The largest exponent of all steps and axes."""
+        each = [
+            sorted((size, seconds) for size, (seconds, _) in found.items()) for found in self.found.values()
+        ]
+        return max(exponent(*zip(*one, strict=True)) for one in each)
+
 
 def exponent(sizes, seconds):
     """The power of the size by which the time grows, between the two largest sizes."""
@@ -197,7 +204,7 @@ def main(sizes):
     section = [
         f"{machine('study-growth')} Seconds are processor times, of all cores together, without the imports."
         " The exponent is the power of the size by which the time grows between the two largest sizes: 1 is"
-        f" linear. Where galaxies do not vary there are {FIXED:,}.",
+        f" linear. The largest is {growth.largest():.2f}. Where galaxies do not vary there are {FIXED:,}.",
         "",
         *growth.lines(),
     ]
