@@ -119,18 +119,18 @@ WORKS = {
 
 
 def make_zoobot():
-    """An environment with Zoobot; True if it could be made. What is there is left alone."""
+    """Make an environment with Zoobot, if that can be; what is there is left alone."""
     done = PEER / "made"
-    if not done.is_file():
-        pip = [str(PEER / "bin" / "pip"), "install", "--quiet"]
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(PEER)], check=True)
-        subprocess.run([*pip, "--no-index", "--no-deps", TORCH[0]], capture_output=True)
-        made = subprocess.run([*pip, ZOOBOT, *TORCH], capture_output=True, text=True)
-        if made.returncode:
-            print(f"Zoobot could not be installed: {(made.stderr.strip().splitlines() or ['?'])[-1]}")
-            return False
-        done.touch()
-    return True
+    if done.is_file():
+        return
+    pip = [str(PEER / "bin" / "pip"), "install", "--quiet"]
+    subprocess.run([sys.executable, "-m", "venv", "--clear", str(PEER)], check=True)
+    subprocess.run([*pip, "--no-index", "--no-deps", TORCH[0]], capture_output=True)
+    made = subprocess.run([*pip, ZOOBOT, *TORCH], capture_output=True, text=True)
+    if made.returncode:
+        print(f"Zoobot could not be installed: {(made.stderr.strip().splitlines() or ['?'])[-1]}")
+        return
+    done.touch()
 
 
 @cache

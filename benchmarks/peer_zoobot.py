@@ -13,16 +13,15 @@ import time
 from pathlib import Path
 
 begin = time.perf_counter()
-import torch  # noqa: E402
-
 try:
     import torchvision
 except RuntimeError:
     for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
         del sys.modules[name]
-    shim = torch.library.Library("torchvision", "FRAGMENT")
-    for operator in ("nms", "qnms"):
-        shim.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
+    import torchvision_operators
+
+    shim = torchvision_operators.declared()
     import torchvision  # noqa: F401
 
 import pandas as pd  # noqa: E402

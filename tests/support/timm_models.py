@@ -13,6 +13,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import torchvision_operators
 
 FEATURES = Path(__file__).with_name("timm_features.npz")
 # MaxViT with one block a stage: a complete one would take too long in a test.
@@ -55,15 +56,11 @@ def load_timm():
     try:
         import torch
 
-        # timm imports torchvision, which was built for torch with CUDA. Without CUDA its operators are
-        # missing; as it is only imported here, declaring them is enough.
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        for operator in ("nms", "qnms"):
-            library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        # timm imports torchvision.
+        operators = torchvision_operators.declared()
         import timm
 
-        # The operators exist as long as this object does.
-        timm.torchvision_operators = library
+        timm.torchvision_operators = operators
     except (OSError, RuntimeError, ValueError) as error:
         raise ImportError(f"torch or timm cannot be used: {error}") from error
     return timm, torch

@@ -160,7 +160,6 @@ def _message_of(error, trace):
 @contextlib.contextmanager
 def _logging_to(path):
     """Send log lines to a file and to the terminal, and what libraries print to the file alone."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # C++ libraries write to the file descriptor, not to sys.stderr.
     sys.stderr.flush()
     try:

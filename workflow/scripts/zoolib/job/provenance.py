@@ -34,7 +34,7 @@ PACKAGES = (
 
 # What earlier calls found out about sources: every job reads all rules, which would take 2 seconds of it.
 KEPT = SCRIPTS / "__pycache__" / f"fingerprints.{sys.implementation.cache_tag}.json"
-# With more sources than this, those that were not needed this time are forgotten.
+# With more sources than this, those of earlier calls are forgotten.
 MOST_KEPT = 1000
 
 
@@ -77,27 +77,35 @@ def _facts(source):
 @cache
 def _kept():
     """{hash of a source: its facts}: those of `KEPT`, to which those that are new are added at the end."""
-    code = hash_of([Path(__file__).read_text(), platform.python_version()])
     try:
-        found = json.loads(KEPT.read_text())
-        kept = found["facts"] if found["code"] == code else {}
-    except (OSError, ValueError, KeyError, TypeError):
+        check, _, text = KEPT.read_text().partition("\n")
+        kept = json.loads(text) if check == _check(text) else {}
+    except (OSError, ValueError):
         kept = {}
-    atexit.register(_keep, code, kept, len(kept))
+    atexit.register(_keep, kept, len(kept))
     return kept
 
 
-def _keep(code, kept, before):
+def _check(text):
+    """The first line of `KEPT`: another one means damage, other code, or another Python."""
+    return hash_of([text, Path(__file__).read_text(), platform.python_version()])
+
+
+def _keep(kept, before):
     if len(kept) == before:
         return
     if len(kept) > MOST_KEPT:
         kept = dict(list(kept.items())[before:])
+    text = json.dumps(kept)
     # Several calls may write at the same time, and the folder may be read-only: the next call does without.
+    partial = KEPT.with_suffix(f".{uuid.uuid4().hex}")
     with contextlib.suppress(OSError):
         KEPT.parent.mkdir(exist_ok=True)
-        partial = KEPT.with_suffix(f".{uuid.uuid4().hex}")
-        partial.write_text(json.dumps({"code": code, "facts": kept}))
-        os.replace(partial, KEPT)
+        try:
+            partial.write_text(f"{_check(text)}\n{text}")
+            os.replace(partial, KEPT)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def _tokens(source, tree):
