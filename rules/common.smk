@@ -88,7 +88,7 @@ def doubled(megabytes):
 
 
 def training_memory(training_of, other=0, most=1):
-    """Memory of a rule that trains: it grows with its batch (docs/scale.md), and with attempts up to `most` times."""
+    """Memory of a job that trains. It grows with its batch (docs/scale.md), and with attempts up to `most` times."""
 
     def memory(wildcards, attempt):
         training = training_of(wildcards)
