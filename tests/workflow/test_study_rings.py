@@ -14,6 +14,7 @@ from PIL import Image
 from zoolib import api
 from zoolib.config.run import read_run
 from zoolib.config.trees import DecisionTree
+from zoolib.learning import models
 from zoolib.simulation import survey
 
 NAMES = [f"J{number:03d}" for number in range(240)]
@@ -184,6 +185,15 @@ def test_the_pretrainings_differ_in_what_their_names_say(name, repo, tmp_path, m
     folder = "noisy" if name in ("both", "noise", "colour") else "quiet"
     assert config["catalogs"][0]["table"] == f"data/study_rings/{folder}/volunteers.parquet"
     assert config["image"]["color"] == (name == "colour") and config["image"]["final_size"] == study.EDGE
+
+
+def test_an_arm_from_scratch_starts_from_random_weights(tmp_path):
+    folder = study.untrained(tmp_path / "tiny", "tiny", color=False)
+    model = models.load_model(folder)
+    assert model.kind == "features" and model.about["image"]["final_size"] == study.EDGE
+    # A second call goes on with the same weights.
+    before = (folder / "model.keras").stat().st_mtime_ns
+    assert (study.untrained(folder, "tiny", color=False) / "model.keras").stat().st_mtime_ns == before
 
 
 def test_folds_from_scratch(tmp_path, model_folder):

@@ -7,7 +7,6 @@ import json
 import math
 from pathlib import Path
 
-import keras
 import numpy as np
 from huggingface_hub.repocard import metadata_load
 from safetensors import SafetensorError
@@ -76,10 +75,7 @@ def import_backbone(source, output, image=None, backbone=None):
         "versions": versions(),
         "scores": {},
     }
-    inputs = keras.Input(network.input_shape[1:], name="image")
-    models.save_model(
-        keras.Model(inputs, network(inputs), name="galaxies"), about, output.model, output.about
-    )
+    models.save_model(models.join(network), about, output.model, output.about)
     log.info(
         "%s: %s, %s parameters, %d features of %d px %s images, licence: %s",
         *(source, origin["backbone"], f"{network.count_params():,}", network.output_shape[-1]),

@@ -204,18 +204,19 @@ def split_mixtures(outputs, tree, components):
     return values, weights / weights.sum(axis=2, keepdims=True)
 
 
-def join(backbone, head):
+def join(backbone, head=None):
     """Join a backbone and a head to one model; both stay nested in it, by their names.
 
     Args:
         backbone: from `backbones.build_backbone` or a loaded model.
-        head: from `tree_head` or `label_heads.labels_head`.
+        head: from `tree_head` or `label_heads.labels_head`; None for a model whose outputs are features.
 
     Returns:
         keras.Model.
     """
     inputs = keras.Input(backbone.input_shape[1:], name="image")
-    return keras.Model(inputs, head(backbone(inputs)), name="galaxies")
+    features = backbone(inputs)
+    return keras.Model(inputs, head(features) if head else features, name="galaxies")
 
 
 def save_model(network, about, model_path, about_path):
