@@ -9,6 +9,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "scripts"))
 
 from zoolib.config.files import Files
 from zoolib.config.run import read_run
+from zoolib.data.image_folder import listed_revisions, revisions
 from zoolib.job.attempts import CALL
 from zoolib.job.gpus import count_gpus
 from zoolib.job.logs import UserError
@@ -26,7 +27,8 @@ except UserError as error:
     sys.exit(str(error))
 
 RUN = THIS.name
-FILES = Files(THIS)
+# A folder is compared with its list once for each call of Snakemake; the jobs of the call take the list as it is.
+FILES = Files(THIS, cache(revisions if workflow.is_main_process else listed_revisions))
 SPLITS = ["train", "val", "test"]
 SIMULATED, SAMPLED = config["zenodo"]["simulate"], config["zenodo"]["sample"]
 

@@ -1,12 +1,29 @@
 # Stage predict: posteriors for a split, a catalogue, a folder, the archives, or shards from elsewhere.
 
 
+def of_chunks(form):
+    """An input function: one file of each chunk of a target. A folder has more chunks when images come."""
+    return by("target", lambda target: FILES.chunks(target, form))
+
+
+def listed_galaxies(wildcards):
+    """What a target's galaxies are read from. The list of a folder may be younger: its revisions decide."""
+    found = FILES.galaxies(wildcards.target)
+    return [ancient(path) for path in found] if FILES.revisions(wildcards.target) else found
+
+
+def revision_of_chunk(wildcards):
+    """How often images of a chunk have changed or gone; None for a target that is not a folder."""
+    found = FILES.revisions(wildcards.target)
+    return f"revision {found[int(wildcards.chunk)]}" if found else None
+
+
 rule list_galaxies:
-    # One list for all chunks; each chunk reads only its own galaxies from it.
+    # One list for all chunks; each chunk reads only its own galaxies from it. The list of a folder is continued.
     input:
         sources=by("target", FILES.listed),
     output:
-        galaxies="results/{run}/predict/{target}/galaxies.parquet",
+        galaxies=update("results/{run}/predict/{target}/galaxies.parquet"),
     log:
         "logs/{run}/list_galaxies/{target}.log",
     benchmark:
@@ -21,13 +38,15 @@ rule list_galaxies:
         code=fingerprint("list_galaxies", "data.listing"),
         kind=by("target", THIS.listed_kind),
         images=by("target", THIS.listed_images),
+        listing=by("target", THIS.listing),
+        revisions=by("target", FILES.revisions),
     script:
         "../workflow/scripts/list_galaxies.py"
 
 
 rule predict_chunk:
     input:
-        galaxies=by("target", FILES.galaxies),
+        galaxies=listed_galaxies,
         pixels=by("target", FILES.pixels),
         models=by("target", FILES.model_files),
         about=by("target", FILES.model_abouts),
@@ -50,6 +69,7 @@ rule predict_chunk:
         decoding={"max_pixels": config["shards"]["max_pixels"]},
         predict={key: config["predict"][key] for key in ("samples", "views", "chunks")},
         kept=by("target", THIS.kept),
+        revision=revision_of_chunk,
         seed=config["seed"],
     script:
         "../workflow/scripts/predict_chunk.py"
@@ -83,8 +103,9 @@ rule describe_posteriors:
 
 rule collect_predictions:
     input:
-        parts=FILES.chunks("{target}", "chunks/{chunk}.hdf5"),
-        rejected=FILES.chunks("{target}", "chunks/{chunk}.rejected.csv"),
+        galaxies=by("target", lambda target: [FILES.list_of(target)] if FILES.revisions(target) else []),
+        parts=of_chunks("chunks/{chunk}.hdf5"),
+        rejected=of_chunks("chunks/{chunk}.rejected.csv"),
     output:
         predictions="results/{run}/predict/{target}/predictions.hdf5",
         rejected="results/{run}/predict/{target}/rejected.csv",
@@ -110,7 +131,7 @@ rule collect_predictions:
 
 rule collect_representations:
     input:
-        parts=FILES.chunks("{target}", "chunks/{chunk}.hdf5"),
+        parts=of_chunks("chunks/{chunk}.hdf5"),
     output:
         representations="results/{run}/predict/{target}/representations.hdf5",
     log:
@@ -131,7 +152,7 @@ rule collect_representations:
 
 rule rank_galaxies:
     input:
-        parts=FILES.chunks("{target}", "chunks/{chunk}.hdf5"),
+        parts=of_chunks("chunks/{chunk}.hdf5"),
         recalibrations=by("target", FILES.recalibrations),
     output:
         ranked="results/{run}/predict/{target}/label_next.csv",
@@ -157,7 +178,8 @@ rule predict:
     input:
         expand("results/{run}/predict/{target}/predictions.hdf5", run=RUN, target=TARGETS),
         expand("results/{run}/predict/{target}/label_next.csv", run=RUN, target=TARGETS),
-        [FILES.chunks(target, "catalog/{chunk}.parquet") for target in TARGETS],
+        # A function: folders are looked at only if somebody asks for predictions.
+        lambda wildcards: [path for target in TARGETS for path in FILES.chunks(target, "catalog/{chunk}.parquet")],
     localrule: True
 
 

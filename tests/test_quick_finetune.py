@@ -85,6 +85,17 @@ def test_a_table_that_says_where_images_are_needs_no_folder(folder):
     assert "images" not in task_of(LABELS="places.parquet")
 
 
+def test_the_columns_of_names_and_files_may_have_any_name(folder):
+    table = pd.read_parquet("places.parquet").rename(columns={"id_str": "who", "file_loc": "where"})
+    table.to_csv("own.csv", index=False)
+    task = task_of(LABELS="own.csv", ID="who", LOCATION="where")
+    assert (task["id"], task["location"], task["label"]) == ("who", "where", "ring")
+    assert "id" not in task_of(LABELS="places.parquet")
+    overlay, _ = plan({"LABELS": "own.csv", "ID": "who", "LOCATION": "where"})
+    quick_finetune.write_target(overlay, folder / "predict.yaml")
+    assert yaml.safe_load((folder / "predict.yaml").read_text())["predict"]["targets"][0]["images"]
+
+
 def test_a_second_round_does_not_overwrite_the_model_it_starts_from(folder):
     model = folder / "results/ring/finetune/ring"
     model.mkdir(parents=True)
@@ -381,7 +392,16 @@ def test_the_end_says_what_was_used_and_how_to_go_on(folder):
         ),
         ({"LABELS": "by_class", "NAME": "my rings"}, "NAME is 'my rings', expected letters, digits, - and _"),
         ({"LABELS": "by_class", "NAME": "-a"}, "NAME is '-a', expected letters, digits"),
-        ({"LABELS": "nameless.csv", "IMAGES": "by_class"}, "nameless.csv: has no column with the galaxies'"),
+        (
+            {"LABELS": "nameless.csv", "IMAGES": "by_class"},
+            "nameless.csv: has no column with the galaxies' names, expected id_str or iauname, found ring; name"
+            " the column with ID=column.",
+        ),
+        (
+            {"LABELS": "rings.csv", "ID": "who"},
+            "rings.csv: has no column 'who', which ID names; it has id_str, ring.",
+        ),
+        ({"LABELS": "by_class", "LOCATION": "where"}, "LOCATION is for labels in a table"),
         (
             {"LABELS": "rings.csv", "IMAGES": "by_class", "LABEL": "id_str"},
             "LABEL is 'id_str', but this column name is reserved",

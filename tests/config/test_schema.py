@@ -383,6 +383,15 @@ WRONG = {
         "predict.targets[0] ('test') needs one of split, catalog, images, archives, shards, found split and "
         "archives; give exactly one of them.",
     ),
+    "names of a folder": (
+        "predict: {targets: [{name: b, ensemble: metrics, images: mine/images, id: objid}]}\n"
+        "evaluate: {target: null}",
+        "predict.targets[0].id is 'objid', but images is a folder, expected 'name' (of the file) or 'path' ",
+    ),
+    "columns of a target without a table": (
+        f"predict: {{targets: [{TARGET}, {{name: b, ensemble: metrics, images: mine/images, location: x}}]}}",
+        "predict.targets[1].location is 'x', the name of a column, but this target has no catalog; remove",
+    ),
     "target without archives": (
         "catalogs: [{name: a, tree: gz_decals_5, table: mine/votes.csv, images: mine/images}]",
         "predict.targets[1].archives is 'all', but no catalogue has archives; set predict.targets[1].images ",

@@ -41,6 +41,15 @@ def test_places_of_our_own_catalogues(tmp_path):
     pd.testing.assert_frame_equal(found, table[["id_str", *PLACES]])
 
 
+def test_columns_of_a_table_may_have_any_name(tmp_path):
+    (tmp_path / "table.csv").write_text("who,where,id_str\n007,a.png,x\n")
+    (tmp_path / "a.png").touch()
+    (found,) = read_places(tmp_path / "table.csv", 10, "who", "where")
+    assert found[["id_str", "file_loc"]].to_numpy().tolist() == [["007", str(tmp_path / "a.png")]]
+    with pytest.raises(UserError, match="has no column 'objid', which id of its target names; it has who"):
+        next(read_places(tmp_path / "table.csv", 10, "objid"))
+
+
 @pytest.mark.parametrize(
     "content, words",
     [

@@ -14,6 +14,7 @@ from drawn import SMALL, mixtures, some_concentrations, some_weights
 from zoolib.job.logs import UserError
 from zoolib.posteriors.collect import collect_predictions
 from zoolib.posteriors.files import describe_posteriors, open_predictions, read_described
+from zoolib.posteriors.parts import FOLDER, check_together
 from zoolib.posteriors.ranking import rank_galaxies
 from zoolib.posteriors.unseen import marking_learned
 from zoolib.posteriors.writer import predictions_file
@@ -291,7 +292,7 @@ def test_fewer_chunks_leave_no_rows_of_the_old_ones(target):
         ({"models": "new"}, "is of other models than"),
         ({"samples": 5}, "has another 'samples_per_view' than"),
         ({"per_sample": 2}, "has another '(components|values)' than"),
-        ({"of": 4}, "begins with galaxy 10 of the target, expected 20"),
+        ({"of": 4}, "has the galaxies 10 to 20 of the target, expected 20 to 20"),
     ],
 )
 def test_parts_that_do_not_belong_together_are_not_joined(target, changes, words):
@@ -320,8 +321,18 @@ def test_a_part_that_is_not_listed_is_missed(target):
     parts = [target.part(chunk, 4) for chunk in range(4)]
     with pytest.raises(UserError, match="2.hdf5: ends with galaxy 30 of the target, which has 40"):
         target.collect(*parts[:3])
-    with pytest.raises(UserError, match="2.hdf5: begins with galaxy 20 of the target, expected 10"):
+    with pytest.raises(UserError, match="2.hdf5: has the galaxies 20 to 30 of the target, expected 10 to 30"):
         target.collect(parts[0], *parts[2:])
+
+
+def test_parts_of_a_folder_may_leave_positions_out_but_are_those_of_its_list():
+    parts = {"0": {"of": FOLDER, "first": 0, "last": 5}, "1": {"of": FOLDER, "first": 128, "last": 133}}
+    check_together(parts)
+    check_together(parts, [(0, 5), (128, 133)])
+    with pytest.raises(UserError, match="1: has the galaxies 128 to 133 of the target, expected 128 to 134"):
+        check_together(parts, [(0, 5), (128, 134)])
+    with pytest.raises(UserError, match="0: has the galaxies 0 to 5 of the target, expected 133 to 5"):
+        check_together({"1": parts["1"], "0": parts["0"]})
 
 
 def test_parts_described_with_other_settings_are_not_joined(target):

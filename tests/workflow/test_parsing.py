@@ -2,6 +2,7 @@
 
 import pytest
 from pipeline import TEST, copy_of_the_repository, overlay, snakemake
+from zoolib.data.image_folder import list_folder
 
 # Python imports this module at its start; the file gets a line for each question about an image.
 COUNTER = """
@@ -40,15 +41,19 @@ JOBS = {
 
 
 @pytest.mark.parametrize("what", JOBS)
-def test_no_single_image_is_asked_for(tmp_path, what):
+def test_no_single_image_is_asked_for(tmp_path, what, monkeypatch):
     repo = copy_of_the_repository(tmp_path / "repo")
     images = [f"images/{number}" for number in range(9)]
     images += [f"classes/{name}/{name}{number}" for name in "ab" for number in range(9)]
     files = [f"mine/{image}.fits" for image in images]
     files += ["mine/votes.csv", "mine/model/model.keras", "mine/model/model.json"]
-    for file in [*files, *(["results/mine/predict/sky/galaxies.parquet"] if what == "a job" else [])]:
+    for file in files:
         (repo / file).parent.mkdir(parents=True, exist_ok=True)
         (repo / file).touch()
+    if what == "a job":
+        monkeypatch.chdir(repo)
+        (repo / "results/mine/predict/sky").mkdir(parents=True)
+        list_folder("mine/images", "name", 32, "results/mine/predict/sky/galaxies.parquet")
     (tmp_path / "sitecustomize.py").write_text(COUNTER)
     asked = tmp_path / "asked"
     _, shown = snakemake(

@@ -1,10 +1,13 @@
 """The complete pipeline on real galaxies, downloaded from an HTTP server with Zenodo's API."""
 
+import shutil
+
 import h5py
 import pandas as pd
 import pytest
 from pipeline import copy_of_the_repository, overlay, planned, snakemake
 from zenodo_server import ZenodoServer
+from zoolib.posteriors.files import open_predictions
 
 ARCHIVES = ["gz_decals_dr5_png_part1.zip", "gz_decals_dr5_png_part2.zip"]
 SMALL = {
@@ -161,9 +164,10 @@ def test_fits_cutouts_and_galaxy_zoo_2(repo_copy, real_data, tmp_path):
     assert cutouts["bulge-size_no_fraction"].between(0, 1).all()
 
 
-def test_a_trained_model_predicts_a_folder(repo_copy, real_data, tmp_path):
-    model = repo_copy / "results/gz2/train/metrics/0"
-    target = {"name": "cutouts", "models": [str(model)], "images": str(real_data / "fits")}
+def test_a_trained_model_predicts_a_folder_and_what_comes_later(repo_copy, real_data, tmp_path):
+    model, folder = repo_copy / "results/gz2/train/metrics/0", tmp_path / "fits"
+    shutil.copytree(real_data / "fits", folder)
+    target = {"name": "cutouts", "models": [str(model)], "images": str(folder)}
     configuration = overlay(
         tmp_path,
         "survey",
@@ -182,8 +186,21 @@ def test_a_trained_model_predicts_a_folder(repo_copy, real_data, tmp_path):
         "rank_galaxies": 1,
     }
     snakemake(repo_copy, "predict", "--configfile", configuration)
-    with h5py.File(repo_copy / "results/survey/predict/cutouts/predictions.hdf5") as file:
-        assert file["predictions"].shape == (5, 30, 3)
+    path = repo_copy / "results/survey/predict/cutouts/predictions.hdf5"
+    with open_predictions(path) as before:
+        first = dict(zip(before.id_str, before.values[()], strict=True))
+    assert {values.shape for values in first.values()} == {(30, 3)} and len(first) == 5
+    (folder / "later").mkdir()
+    shutil.copy(real_data / "fits" / "example_a.fits", folder / "later" / "again.fits")
+    jobs |= {"predict_chunk": 1, "describe_posteriors": 1}
+    assert planned(repo_copy, "predict", "--configfile", configuration) == jobs
+    _, shown = snakemake(repo_copy, "predict", "--configfile", configuration)
+    assert "1 new images, 0 changed, 0 gone" in shown
+    assert planned(repo_copy, "predict", "--configfile", configuration) == {}
+    with open_predictions(path) as after:
+        then = dict(zip(after.id_str, after.values[()], strict=True))
+    assert set(then) == {*first, "again"}
+    assert all((then[name] == first[name]).all() for name in first)
 
 
 def test_a_missing_record_is_one_message(repo_copy, server, tmp_path):

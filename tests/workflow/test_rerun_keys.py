@@ -145,7 +145,7 @@ FIRST = {
         "predict.targets[].ensemble": {"predict.targets[1].ensemble": "other"},
         "predict.targets[].models": {"predict.targets[4].models": ["mine/b"]},
     },
-    "describe_posteriors predict_chunk": {"predict.chunks": 2},
+    "describe_posteriors list_galaxies predict_chunk": {"predict.chunks": 2},
     "describe_posteriors": {"predict.posterior_with_votes": True, "predict.credible_level": 0.5},
     "rank_galaxies": {"predict.acquisition": "paper"},
     "calibrate describe_posteriors evaluate_predictions evaluate_task rank_galaxies": {
@@ -163,6 +163,8 @@ FIRST = {
         "predict.targets[].catalog": {"predict.targets[1].catalog": "mine/b.csv"},
         "predict.targets[].images": {"predict.targets[2].images": "mine/b"},
         "predict.targets[].shards": {"predict.targets[4].shards": "mine/b"},
+        "predict.targets[].id": {"predict.targets[1].id": "x"},
+        "predict.targets[].location": {"predict.targets[1].location": "x"},
         "predict.targets[].archives": {
             "predict.targets[2]": {"name": "folder", "ensemble": "metrics", "archives": "all"}
         },

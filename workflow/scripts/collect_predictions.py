@@ -9,4 +9,5 @@ with log_to(snakemake.log[0]):
         rejected_parts=snakemake.input.rejected,
         max_rejected=snakemake.params.max_rejected,
         output=snakemake.output,
+        galaxies=next(iter(snakemake.input.galaxies), None),
     )

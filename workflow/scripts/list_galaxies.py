@@ -8,4 +8,5 @@ with log_to(snakemake.log[0]):
         kind=snakemake.params.kind,
         sources=[snakemake.params.images] if snakemake.params.images else snakemake.input.sources,
         output=snakemake.output.galaxies,
+        **snakemake.params.listing,
     )

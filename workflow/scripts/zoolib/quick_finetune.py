@@ -18,11 +18,11 @@ from zoolib.config.sources import kind_of_source
 from zoolib.config.tasks import RESERVED, TABLES
 from zoolib.data.class_folders import list_labelled
 from zoolib.data.partition import read_split
-from zoolib.data.tables import IDS, LOCATIONS, read_table
+from zoolib.data.tables import IDS, LOCATIONS, find_column, read_table
 from zoolib.job.logs import UserError, whole
 from zoolib.scores.final_message import final_message
 
-KEYS = ("LABELS", "IMAGES", "LABEL", "KIND", "NAME", "MODEL")
+KEYS = ("LABELS", "IMAGES", "LABEL", "ID", "LOCATION", "KIND", "NAME", "MODEL")
 DEMO = "results/demo/train/metrics/0"
 DEMO_MINUTES = 5
 # A column with more different numbers than this is a regression, not a classification.
@@ -104,12 +104,15 @@ def _of_table(given):
     """The task's source, label and kind, for labels in a column of a table."""
     source, images = given["LABELS"], given["IMAGES"]
     table = read_table(source)
-    if not set(IDS) & set(table.columns):
+    own = {key.lower(): given[key] for key in ("ID", "LOCATION") if given[key]}
+    names = find_column(table.columns, own.get("id"), IDS, source, "ID")
+    files = find_column(table.columns, own.get("location"), LOCATIONS, source, "LOCATION")
+    if names is None:
         raise UserError(
-            f"{source}: has no column with the galaxies' names, expected {' or '.join(IDS)}; rename the"
-            " column that has the names."
+            f"{source}: has no column with the galaxies' names, expected {' or '.join(IDS)}, found"
+            f" {', '.join(map(str, table.columns[:6]))}; name the column with ID=column."
         )
-    known = [*IDS, *LOCATIONS, *RESERVED]
+    known = [*IDS, *LOCATIONS, *RESERVED, *own.values()]
     candidates = [
         column for column in table.columns if column not in known and not table[column].isna().all()
     ]
@@ -126,10 +129,10 @@ def _of_table(given):
             f"{source}: {found}, and besides names and files the table has"
             f" {', '.join(map(str, candidates[:8])) or 'no columns'}{more}; choose one with LABEL=column."
         )
-    if not images and not set(LOCATIONS) & set(table.columns):
+    if not images and files is None:
         raise UserError(
             f"{source}: has no column {LOCATIONS[0]} with the paths of the images, and IMAGES is missing;"
-            " add IMAGES= with a folder or a zip of images."
+            " name the column with LOCATION=column, or add IMAGES= with a folder or a zip of images."
         )
     if images and not Path(images).exists():
         raise UserError(f"IMAGES is '{images}', expected an existing folder or zip of images; fix the path.")
@@ -139,7 +142,7 @@ def _of_table(given):
             " are in."
         )
     kind = given["KIND"] or _kind_of(table[label].dropna())
-    task = {"table": _path(source), "label": label, "kind": kind}
+    task = {"table": _path(source), **own, "label": label, "kind": kind}
     if images:
         task |= {"archives": [_path(images)]} if Path(images).is_file() else {"images": images}
     messages = _labelled(source, label, kind, table[label], "split" in table)
@@ -153,7 +156,7 @@ def _of_table(given):
 def _of_folders(given):
     """The task's source, label and kind, for labels that are the names of folders."""
     source = given["LABELS"]
-    extra = next((key for key in ("IMAGES", "LABEL") if given[key]), None)
+    extra = next((key for key in ("IMAGES", "LABEL", "ID", "LOCATION") if given[key]), None)
     if extra:
         raise UserError(
             f"{extra} is for labels in a table, but '{source}' has the images in one folder per class; remove"
@@ -293,7 +296,7 @@ def write_target(overlay, path):
         return
     (task,) = overlay["finetune"]["tasks"]
     images = task.get("images") or task.get("folders") or next(iter(task.get("archives", [])), None)
-    images = images or _common_folder(task["table"])
+    images = images or _common_folder(task["table"], task.get("location"))
     if not images:
         return
     model = f"results/{overlay['run']}/finetune/{task['name']}"
@@ -306,10 +309,10 @@ def write_target(overlay, path):
         partial.write_text(f"{heading}\n{_yaml(content)}")
 
 
-def _common_folder(path):
+def _common_folder(path, location):
     """The folder below the working directory that holds all images of a table, or None."""
     table = read_table(path)
-    column = next(column for column in LOCATIONS if column in table)
+    column = find_column(table.columns, location, LOCATIONS, path, "LOCATION")
     files = table[column].dropna().astype(str)
     folders = {os.path.dirname(os.path.abspath(Path(path).parent / file)) for file in files if file}
     if not folders:

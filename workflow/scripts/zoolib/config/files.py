@@ -17,10 +17,13 @@ class Files:
 
     Args:
         run: a `Run`.
+        revisions: a function from (list of galaxies, folder, names, chunks) to the revision of each chunk of
+            a folder, such as `image_folder.revisions`; by default the chunks are those of a first listing.
     """
 
-    def __init__(self, run):
+    def __init__(self, run, revisions=None):
         self.run, self.config = run, run.config
+        self.revisions_of = revisions or (lambda path, folder, names, chunks: [0] * chunks)
         self.results = f"results/{run.name}"
         # Shards hold pixels; where they are disabled, a list of the images that could be read.
         self.shard_suffix = ".tfrecord" if self.config["shards"]["enabled"] else ".parquet"
@@ -160,8 +163,20 @@ class Files:
 
     def chunks(self, target, form):
         """One kind of file of all chunks of a target, such as `catalog/{chunk}.parquet`."""
-        chunks = range(self.config["predict"]["chunks"])
-        return [f"{self.results}/predict/{target}/{form.format(chunk=chunk)}" for chunk in chunks]
+        count = len(self.revisions(target) or range(self.config["predict"]["chunks"]))
+        return [f"{self.results}/predict/{target}/{form.format(chunk=chunk)}" for chunk in range(count)]
+
+    def revisions(self, target):
+        """The revision of each chunk of a target that is a folder, and [] for all other targets."""
+        entry = self.run.targets.get(target, {})
+        if "images" not in entry:
+            return []
+        chunks = self.config["predict"]["chunks"]
+        return self.revisions_of(self.list_of(target), entry["images"], entry["id"] or "name", chunks)
+
+    def list_of(self, target):
+        """The list of a target's galaxies, which `list_galaxies` writes."""
+        return f"{self.results}/predict/{target}/galaxies.parquet"
 
     def models(self, target):
         """The model folders that a target is predicted with: an ensemble's members, or a finetuned model."""
@@ -231,7 +246,7 @@ class Files:
             return [self.task_galaxies(target)]
         if split := self.run.targets[target].get("split"):
             return self.galaxies_of(split)
-        return [f"{self.results}/predict/{target}/galaxies.parquet"]
+        return [self.list_of(target)]
 
     def galaxies_of(self, split):
         """What the galaxies of a split are predicted from: sidecars of its shards, or the lists instead."""

@@ -217,6 +217,12 @@ class Run:
         """The folder of images that a target names; None where it names something else."""
         return self.targets[target].get("images")
 
+    def listing(self, target):
+        """How a target is listed: with its `id` and `location`, and a folder in how many chunks."""
+        entry = self.targets[target]
+        listing = {"columns": [entry["id"], entry["location"]]}
+        return listing | ({"chunks": self.config["predict"]["chunks"]} if "images" in entry else {})
+
     def kept(self, target):
         """What the predictions of a target keep of how the model sees each galaxy; of a task's, nothing."""
         return self.targets[target]["representations"] if target in self.targets else "none"

@@ -12,6 +12,7 @@ import yaml
 
 from zoolib.config.agreement import check_agreement, wrong
 from zoolib.config.starts import check_starts, complete_image
+from zoolib.config.targets import check_targets
 from zoolib.config.tasks import check_tasks
 
 # YAML 1.1 reads 1e-3 as text, because it has no decimal point.
@@ -60,6 +61,7 @@ def check_configuration(config, schema_path, trees_folder):
         first = min(errors, key=lambda error: (len(error.path), error.validator not in UNKNOWN))
         raise wrong(_message(first, schema))
     trees = check_agreement(completed, trees_folder)
+    check_targets(completed)
     check_tasks(completed["finetune"]["tasks"], trees_folder)
     check_starts(completed)
     completed["image"] = complete_image(completed)

@@ -12,44 +12,49 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from zoolib.config.folders import check_text, shown, walk
 from zoolib.data.disk_sort import in_order
+from zoolib.data.image_folder import GROUP, damaged, list_folder
 from zoolib.data.locations import PLACES, read_places, stem
 from zoolib.data.tfrecords import check_shard, read_sidecar
-from zoolib.job.logs import UserError, check_machine, log, progress, whole
+from zoolib.job.logs import UserError, log, progress, whole
 from zoolib.zenodo import archives
 
 COLUMNS = ["id_str", *PLACES]
 # `seen`: what was there when the galaxy was listed, its image `file`, only the `folder`, or `nothing`.
 SCHEMA = pa.schema([(name, pa.string()) for name in (*COLUMNS, "seen")])
-# Rows that are read together: a chunk of a few thousand galaxies needs one or two such groups.
-GROUP = 8192
 IN_TWO_SHARDS = "The galaxy '{}' is in two of the target's shards, {} and {}; keep one of these shards."
 
 
-def list_galaxies(kind, sources, output):
+def list_galaxies(kind, sources, output, chunks=1, columns=(None, None)):
     """List the galaxies of a target.
 
     Args:
         kind: what the target is: `images`, `archives`, `catalog` or `shards`.
         sources: a folder of images, zip archives, one table (see `locations.read_places`), or the
             sidecars of shards.
-        output: Parquet to write. Images are sorted by id_str, a catalogue keeps its order.
+        output: Parquet to write. Images are sorted by id_str, a catalogue keeps its order. The list of a
+            folder is continued if it is there already (see `image_folder.list_folder`).
+        chunks: the number of chunks that a folder is cut into when it is listed for the first time.
+        columns: the target's `id` and `location`.
 
     Raises:
         UserError: no galaxy, two galaxies of one name, a source that cannot be read, or shards that do not
             belong together.
     """
+    if kind == "images":
+        count = list_folder(sources[0], columns[0] or "name", chunks, output)
+        log.info("%s galaxies to predict", f"{count:,}")
+        return
     with whole(output) as partial:
         if kind == "shards":
             count = _list_shards(sources, partial)
         elif kind == "catalog":
-            count = _write(_rows_of(sources[0]), partial)
+            count = _write(_rows_of(sources[0], *columns), partial)
             message = f"{sources[0]}: the galaxy '{{}}' is listed more than once; keep one row of it."
             for _ in _once(in_order(_names(partial), ["id_str"], "id_str"), message):
                 pass
         else:
-            count = _list_images(sources, partial)
+            count = _list_archives(sources, partial)
     log.info("%s galaxies to predict", f"{count:,}")
 
 
@@ -129,21 +134,15 @@ def _read_group(path, file, group):
         rows = file.read_row_group(group, columns=SCHEMA.names)
         rows.validate(full=True)
     except (OSError, pa.ArrowException) as error:
-        raise _damaged(path, error) from None
+        raise damaged(path, error) from None
     return _with_seen(rows)
-
-
-def _damaged(path, error):
-    check_machine(error, path)
-    reason = " ".join(str(error).split())
-    return UserError(f"{path}: is not a list of galaxies ({reason}); remove it and predict again.")
 
 
 def _opened(path):
     try:
         file = pq.ParquetFile(path, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
-        raise _damaged(path, error) from None
+        raise damaged(path, error) from None
     names = file.schema_arrow.names
     if not set(COLUMNS) <= set(names) and names != ["sidecar", "count"]:
         raise UserError(
@@ -168,16 +167,13 @@ def _write(rows, path):
     return count
 
 
-def _list_images(paths, output):
-    zips = [path for path in paths if Path(path).is_file()]
-    folders = [path for path in paths if path not in zips]
-    for folder in folders:
-        if not Path(folder).is_dir():
-            raise UserError(f"{folder}: there is no such folder or archive; see predict.targets.")
-    rows = itertools.chain(_members(zips), _files_below(folders))
-    message = "Two images are called '{}'; rename one, the name is the galaxy's id_str."
-    rows = _once(in_order(rows, COLUMNS, "id_str"), message)
-    count = _write(((*row, "file") for row in rows), output)
+def _list_archives(paths, output):
+    for path in paths:
+        if not Path(path).is_file():
+            raise UserError(f"{path}: there is no such archive; see catalogs[].archives.")
+    message = "Two images are called '{}', in {} and {}; rename one, the name is the galaxy's id_str."
+    rows = in_order(_members(paths), ["id_str", "archive", "member", "file_loc"], "id_str")
+    count = _write(((*row, "file") for row in _once(rows, message, 1)), output)
     if not count:
         raise UserError(
             f"{', '.join(map(str, paths))}: no image found; expected {', '.join(archives.SUFFIXES)}."
@@ -191,22 +187,10 @@ def _members(zips):
             yield stem(name), str(archive), member, ""
 
 
-def _files_below(folders):
-    for path, kind in walk(*folders):
-        if kind == "broken":
-            raise UserError(
-                f"{shown(path)}: is a link to something that is not there; restore what it leads"
-                " to, or remove the link."
-            )
-        if kind == "file" and path.lower().endswith(archives.SUFFIXES):
-            check_text(path)
-            yield stem(os.path.basename(path)), "", "", path
-
-
-def _rows_of(catalog):
+def _rows_of(catalog, column, location):
     """The rows of a user's table, which may name images that are not there: not every file is looked for."""
     known = {}
-    for places in read_places(catalog, GROUP):
+    for places in read_places(catalog, GROUP, column, location):
         for row in places[COLUMNS].itertuples(index=False, name=None):
             yield (*row, _seen(known, *row[1:]))
 
@@ -228,12 +212,12 @@ def _names(path):
         yield from zip(batch.column(0).to_pylist(), strict=True)
 
 
-def _once(rows, message):
+def _once(rows, message, place=-1):
     """Yield sorted rows; two rows of the same name, which is the first item of a row, are an error."""
     last = (None,)
     for row in rows:
         if row[0] == last[0]:
-            raise UserError(message.format(row[0], last[-1], row[-1]))
+            raise UserError(message.format(row[0], last[place], row[place]))
         last = row
         yield row
 

@@ -153,13 +153,15 @@ def _missing(names, files, without, searched):
     return messages
 
 
-def read_places(path, rows):
+def read_places(path, rows, name=None, location=None):
     """Read which galaxies are in a catalogue and where the pixels are; votes are not read.
 
     Args:
         path: a catalogue of this project, or a table (Parquet or CSV) in Zoobot's convention: `id_str` and
             `file_loc`, which is absolute or relative to the working directory or to the table's folder.
         rows: number of galaxies that are read at a time.
+        name: the column of the names, where it is not one of `tables.IDS`.
+        location: the column of the files, where it is not one of `tables.LOCATIONS`.
 
     Yields:
         Data frames of id_str, archive, member and file_loc, in the order of the table.
@@ -170,17 +172,19 @@ def read_places(path, rows):
     found, listings = {}, {}
 
     def choose(columns):
-        found["id"] = find_column(columns, None, IDS, path, "")
-        found["location"] = find_column(columns, None, LOCATIONS, path, "")
+        found["id"] = find_column(columns, name, IDS, path, "id of its target")
+        found["location"] = find_column(columns, location, LOCATIONS, path, "location of its target")
         found["archived"] = [name for name in PLACES[:2] if name in columns]
         if found["id"] is None or not (found["location"] or len(found["archived"]) == 2):
             raise UserError(
                 f"{path}: is not a catalogue to predict for, it has the columns {', '.join(columns[:6])};"
-                f" expected {' or '.join(IDS)} and {' or '.join(LOCATIONS)}."
+                f" expected {' or '.join(IDS)} and {' or '.join(LOCATIONS)}; for other names set id and"
+                " location of the target in predict.targets[]."
             )
         return list(dict.fromkeys(filter(None, [found["id"], found["location"], *found["archived"]])))
 
-    for table in read_batches(path, choose, (*IDS, *LOCATIONS, *PLACES), rows):
+    words = (*IDS, *LOCATIONS, *PLACES, *filter(None, [name, location]))
+    for table in read_batches(path, choose, words, rows):
         if table.empty:
             raise UserError(f"{path}: has no galaxy to predict for; get the table again.")
         names, blank = read_names(table, found["id"], table.index + 1, Path(path).name)

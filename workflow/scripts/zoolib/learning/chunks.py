@@ -2,14 +2,11 @@
 
 import numpy as np
 
-from zoolib.data import listing
+from zoolib.data import image_folder, listing
+from zoolib.data.image_folder import bounds_of_chunk, read_layout
 from zoolib.data.tfrecords import read_sidecar
 from zoolib.job.logs import UserError
 from zoolib.learning import datasets
-
-# Chunks are cut between blocks of this many galaxies. Dropout has one seed per block, so the number of chunks
-# does not change results.
-BLOCK = 128
 
 
 def open_galaxies(galaxies, image, chunk, of, on_bad):
@@ -23,12 +20,13 @@ def open_galaxies(galaxies, image, chunk, of, on_bad):
             sidecars of shards.
         image: the `image` section that the model was trained with.
         chunk: number of this chunk.
-        of: number of chunks.
+        of: number of chunks, where the list of galaxies does not say it.
         on_bad: called with a row and a message for each image that cannot be read.
 
     Returns:
         (iterator over blocks of (id_str, stored images, labels); the chunk's first position among all
-        galaxies; the position after its last; the number of all galaxies).
+        galaxies; the position after its last; the number of all galaxies, 0 for a folder, because more may
+        come). New images of a folder begin a block of their own, so positions may leave some numbers out.
 
     Raises:
         UserError: a file is not a list of galaxies, or shards are damaged or have another size than the model
@@ -36,10 +34,8 @@ def open_galaxies(galaxies, image, chunk, of, on_bad):
     """
     shards = listing.shards_of(galaxies)
     if shards is None:
-        count = listing.count_images(galaxies)
-        begin, end = bounds_of_chunk(count, chunk, of)
-        part = listing.read_images(galaxies, begin, end)
-        store = datasets.from_catalog([part], [], image, on_bad=on_bad)
+        rows, begin, end, count = _bounds(galaxies, chunk, of)
+        store = datasets.from_catalog([listing.read_images(galaxies, *rows)], [], image, on_bad=on_bad)
         return _blocks(store), begin, end, count
     paths, counts = list(shards), np.array(list(shards.values()))
     ends = np.cumsum(counts)
@@ -59,21 +55,23 @@ def open_galaxies(galaxies, image, chunk, of, on_bad):
     return _blocks(store, begin - first, end - first), begin, end, int(ends[-1])
 
 
+def _bounds(galaxies, chunk, of):
+    """(rows of a chunk in lists or catalogues; its first and last position and that of the last galaxy)."""
+    layout = read_layout(galaxies[0])
+    if layout is None:
+        count = listing.count_images(galaxies)
+        begin, end = bounds_of_chunk(count, chunk, of)
+        return (begin, end), begin, end, count
+    if chunk >= len(layout.chunks):
+        raise UserError(
+            f"{layout.source[0]}: the folder has changed since the command was typed, and has no chunk"
+            f" {chunk} any more; type the same command again."
+        )
+    before = sum(one.count for one in layout.chunks[:chunk])
+    one = layout.chunks[chunk]
+    return (before, before + one.count), one.position, one.position + one.count, 0
+
+
 def _blocks(store, *part):
     with datasets.images_read(store):
-        yield from datasets.stored_batches(store, BLOCK, *part)
-
-
-def bounds_of_chunk(count, chunk, of):
-    """The galaxies of a chunk: chunks are cut between blocks, so each block is complete in one of them.
-
-    Args:
-        count: of all galaxies.
-        chunk: its number, from 0.
-        of: number of chunks.
-
-    Returns:
-        (position of the first galaxy, position after the last one).
-    """
-    blocks = -(-count // BLOCK)
-    return tuple(int(min(number * blocks // of * BLOCK, count)) for number in (chunk, chunk + 1))
+        yield from datasets.stored_batches(store, image_folder.BLOCK, *part)

@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
+from zoolib.data.image_folder import read_layout
 from zoolib.job.logs import UserError, log, whole
 from zoolib.job.provenance import hash_of
 from zoolib.posteriors.parts import (
@@ -31,7 +32,7 @@ from zoolib.posteriors.unfamiliar import count_unlike, message, read_unfamiliar
 OWN = re.compile(r"(\.\d+\..+\.)?(?P<chunk>0|[1-9]\d*)\.(hdf5|parquet|rejected\.csv)")
 
 
-def collect_predictions(parts, rejected_parts, max_rejected, output):
+def collect_predictions(parts, rejected_parts, max_rejected, output, galaxies=None):
     """Write one virtual HDF5 over all chunks; it refers to the numbers in their files and copies none.
 
     The files of chunks that the target no longer has are deleted, in `chunks/` and in `catalog/`.
@@ -43,6 +44,7 @@ def collect_predictions(parts, rejected_parts, max_rejected, output):
         output: attributes predictions (HDF5, in the folder above that of the parts), rejected (CSV) and
             unfamiliar (CSV: galaxies, known, unlike, share; how many look unlike the training set, and of how
             many it is known).
+        galaxies: the list of galaxies of a folder; None for all other targets.
 
     Raises:
         UserError: a part is damaged, the parts do not belong together, or too many images are unreadable.
@@ -56,7 +58,7 @@ def collect_predictions(parts, rejected_parts, max_rejected, output):
             lengths.append(_longest(file["id_str"]))
             found[part], about = part_of(file), attributes(file)
             counts.append(count_unlike(read_unfamiliar(file)))
-    check_together(found)
+    check_together(found, _positions(galaxies, len(parts)) if galaxies else None)
     rejected = pd.concat([pd.read_csv(part, dtype=str) for part in rejected_parts], ignore_index=True)
     _check_rejected(rejected, sum(sizes) + len(rejected), max_rejected, Path(parts[0]).parent)
     about = {name: value for name, value in about.items() if name not in POSITION}
@@ -72,6 +74,17 @@ def collect_predictions(parts, rejected_parts, max_rejected, output):
     _remove_stale([folder, folder.parent / "catalog"], len(parts))
     log.info("%s galaxies in %d parts, %d images rejected", f"{sum(sizes):,}", len(parts), len(rejected))
     log.info(message(known, unlike))
+
+
+def _positions(galaxies, count):
+    """(first, last) of each chunk of a folder."""
+    layout = read_layout(galaxies)
+    if len(layout.chunks) != count:
+        raise UserError(
+            f"{galaxies}: has {len(layout.chunks)} chunks, expected {count}: the folder has changed since the"
+            " command was typed; type it again."
+        )
+    return [(chunk.position, chunk.position + chunk.count) for chunk in layout.chunks]
 
 
 def _check_rejected(rejected, total, max_rejected, folder):

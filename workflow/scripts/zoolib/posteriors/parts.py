@@ -17,6 +17,8 @@ from zoolib.job.provenance import hash_of
 POSITION = ("first", "last", "ids", "checksum")
 # Attributes that say which part of which target, and by which models.
 PART = ("models", "of", "first", "last")
+# `of` of the parts of a folder.
+FOLDER = 0
 # The format of HDF5 files whose structure has checksums: the library crashes at a damaged one without.
 FORMAT = "v110"
 # The bytes with which HDF5 begins, and those before them that HDF5 leaves to others if it is told so.
@@ -279,11 +281,13 @@ def part_of(file):
     return found | {name: list(file[name].shape[1:]) for name in ("weights", DISTANCE) if name in file}
 
 
-def check_together(parts):
+def check_together(parts, positions=None):
     """Check that parts belong together: the same models and settings, one after another, none missing.
 
     Args:
         parts: {path: what `part_of` returns} in order; a part of an older version may not know its position.
+            Parts of a folder do not know of how many galaxies they are: images may come later.
+        positions: (first, last) of each part of a folder; None where its list is not at hand.
 
     Raises:
         UserError: two parts do not.
@@ -291,19 +295,23 @@ def check_together(parts):
     paths, found = list(parts), list(parts.values())
     again = "; predict again: type the same command with --forcerun predict_chunk."
     position = 0
-    for path, part in parts.items():
+    for number, (path, part) in enumerate(parts.items()):
         shared, expected = ({k: v for k, v in one.items() if k not in POSITION} for one in (part, found[0]))
         differs = next((name for name in expected | shared if shared.get(name) != expected.get(name)), None)
         if differs:
             what = "is of other models" if differs == "models" else f"has another '{differs}'"
             raise UserError(f"{path}: {what} than {paths[0]}{again}")
-        if part.get("first", position) != position:
+        first, last = part.get("first", position), part.get("last", position)
+        expected = position, last
+        if part.get("of") == FOLDER:
+            expected = positions[number] if positions else (max(position, first), last)
+        if (first, last) != expected:
             raise UserError(
-                f"{path}: begins with galaxy {part['first']} of the target, expected {position}, where the"
-                f" part before it ends{again}"
+                f"{path}: has the galaxies {first} to {last} of the target, expected {expected[0]} to"
+                f" {expected[1]}{again}"
             )
-        position = part.get("last", position)
-    if position != found[-1].get("of", position):
+        position = last
+    if found[-1].get("of", position) not in (position, FOLDER):
         raise UserError(
             f"{paths[-1]}: ends with galaxy {position} of the target, which has {found[-1]['of']}{again}"
         )
