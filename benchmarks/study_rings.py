@@ -17,6 +17,7 @@ from sklearn.linear_model import LogisticRegressionCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from study_rings_data import FOLDS, SEEDS, draw_rings_into, draw_sheet, with_folds, write_survey
+from zoolib.job.gpus import mixed_policy
 from zoolib.job.logs import whole
 from zoolib.scores.metrics import bootstrap_weights
 
@@ -44,7 +45,6 @@ def untrained(folder, backbone, color):
     """A model folder with random weights, for the shape of networks from scratch; returns the folder."""
     import keras
     from zoolib.config.augmentations import load_augmentation
-    from zoolib.job.gpus import mixed_policy
     from zoolib.job.provenance import versions
     from zoolib.learning import models
     from zoolib.learning.backbones import build_backbone
@@ -273,9 +273,9 @@ def write(settings):
         "",
         *table_lines(arms),
         "",
-        f"Hours for finetuning, without the pretraining: {times}. All arms have mixed precision, which the"
-        " section above does not name: bfloat16 here."
-        + (f" Arms that were not run: {', '.join(missing)}." if missing else ""),
+        f"Hours for finetuning, without the pretraining: {times}. All arms have mixed precision where the"
+        " processor has instructions for bfloat16, which the section above does not name:"
+        f" {mixed_policy()} here." + (f" Arms that were not run: {', '.join(missing)}." if missing else ""),
     ]
     write_section("rings.md", "Results", section)
 

@@ -100,7 +100,7 @@ def fill_in(folder, done, parts):
     """Write all other chunks, with the numbers of the predicted one under their own names."""
     import h5py
     import numpy as np
-    from zoolib.data.image_folder import bounds_of_chunk
+    from zoolib.data.layout import bounds_of_chunk
     from zoolib.posteriors.parts import PART as POSITION
     from zoolib.posteriors.parts import attributes
     from zoolib.posteriors.writer import predictions_file

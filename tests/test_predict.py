@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from stored import IMAGE, TREE, files, train_member
 from zoolib import predict
-from zoolib.data import image_folder
+from zoolib.data import layout
 from zoolib.data.images import BadImage
 from zoolib.data.listing import list_galaxies
 from zoolib.job.logs import MachineError, UserError, log
@@ -52,7 +52,7 @@ def test_samples_differ_and_can_be_repeated(stored, model_folder, tmp_path):
 
 
 def test_the_number_of_chunks_changes_nothing(stored, model_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(image_folder, "BLOCK", 7)
+    monkeypatch.setattr(layout, "BLOCK", 7)
     one, ids = predict_all(stored, model_folder, tmp_path / "one", views=2)
     assert one.shape[2] == 6
     for of in (2, 5, 9):
@@ -309,7 +309,7 @@ def test_galaxies_unlike_the_training_are_found(stored, model_folder, tmp_path, 
     table = pd.DataFrame({"id_str": [path.stem for path in images], "file_loc": list(map(str, images))})
     table.to_csv(tmp_path / "mine.csv", index=False)
     list_galaxies("catalog", [tmp_path / "mine.csv"], tmp_path / "list.parquet")
-    monkeypatch.setattr(image_folder, "BLOCK", 8)
+    monkeypatch.setattr(layout, "BLOCK", 8)
     for of in (1, 2):
         predict_all(stored, model_folder, tmp_path / str(of), of=of, galaxies=[tmp_path / "list.parquet"])
         assert caplog.messages[-1].startswith("25 % of these" if of == 1 else "50 % of these")

@@ -17,7 +17,6 @@ from stored import IMAGE, SETTINGS, TREE, train_member
 from zoolib import predict, pretrained, quick_finetune, train
 from zoolib.config.schema import check_configuration
 from zoolib.config.sources import origin_of
-from zoolib.job.gpus import mixed_policy
 from zoolib.job.logs import UserError
 from zoolib.learning import models
 from zoolib.learning.backbones import ZOO, build_backbone
@@ -184,7 +183,8 @@ def test_a_backbone_without_a_head_cannot_predict_or_continue_training(tmp_path)
 
 
 @pytest.mark.parametrize("mixed", [False, True])
-def test_a_tree_gets_a_new_head_on_the_pretrained_backbone(model_folder, tmp_path, mixed):
+def test_a_tree_gets_a_new_head_on_the_pretrained_backbone(model_folder, tmp_path, mixed, monkeypatch):
+    monkeypatch.setattr(train, "mixed_policy", lambda: "mixed_bfloat16")
     settings = {**SETTINGS, "pretrained": str(model_folder), "mixed_precision": mixed}
     try:
         network = train.build_network(TREE, IMAGE, settings)
@@ -203,7 +203,7 @@ def test_a_tree_gets_a_new_head_on_the_pretrained_backbone(model_folder, tmp_pat
     assert heads[0].shape == heads[1].shape and not np.array_equal(*heads)
     pixels = np.random.default_rng(1).uniform(0, 255, (4, 18, 18, 1)).astype("float32")
     again = models.load_model(tmp_path)
-    policy = mixed_policy() if mixed else "float32"
+    policy = "mixed_bfloat16" if mixed else "float32"
     assert {layer.dtype_policy.name for layer in again.backbone.layers[1:]} == {policy}
     features = again.backbone.predict_on_batch(pixels)
     assert features.dtype == (policy.removeprefix("mixed_"))

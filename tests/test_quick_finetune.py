@@ -394,8 +394,8 @@ def test_the_end_says_what_was_used_and_how_to_go_on(folder):
         ({"LABELS": "by_class", "NAME": "-a"}, "NAME is '-a', expected letters, digits"),
         (
             {"LABELS": "nameless.csv", "IMAGES": "by_class"},
-            "nameless.csv: has no column with the galaxies' names, expected id_str or iauname, found ring; name"
-            " the column with ID=column.",
+            "nameless.csv: has no column with the galaxies' names, expected id_str or iauname, found ring;"
+            " name the column with ID=column.",
         ),
         (
             {"LABELS": "rings.csv", "ID": "who"},

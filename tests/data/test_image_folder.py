@@ -6,8 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from zoolib.config.folders import walk
-from zoolib.data import image_folder
-from zoolib.data.image_folder import list_folder, listed_revisions, read_layout, revisions
+from zoolib.data import image_folder, layout
+from zoolib.data.image_folder import list_folder, listed_revisions, revisions
+from zoolib.data.layout import read_layout
 from zoolib.job.logs import UserError
 
 CHUNKS = 2
@@ -16,7 +17,7 @@ CHUNKS = 2
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A folder with ten images in two folders; a block has three of them."""
-    monkeypatch.setattr(image_folder, "BLOCK", 3)
+    monkeypatch.setattr(layout, "BLOCK", 3)
     monkeypatch.chdir(tmp_path)
     for number in range(10):
         add(Path("sky") / "ab"[number % 2] / f"{number}.png")

@@ -33,6 +33,23 @@ def v100(granted, monkeypatch):
     return {"device": device, "details": details, "growing": growing}
 
 
+@pytest.mark.parametrize(
+    ("flags", "policy"),
+    [("fpu avx512_bf16", "mixed_bfloat16"), ("amx_bf16 amx_tile", "mixed_bfloat16"), ("fpu avx2", "float32")],
+)
+def test_mixed_precision_is_what_is_fast_on_a_processor(tmp_path, monkeypatch, flags, policy):
+    (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags\t\t: {flags}\n")
+    # Other systems do not have this file.
+    assert not gpus.multiplies_bfloat16(tmp_path / "nothing")
+    has = gpus.multiplies_bfloat16(tmp_path / "cpuinfo")
+    monkeypatch.setattr(gpus, "multiplies_bfloat16", lambda *path: has)
+    assert gpus.mixed_policy() == policy
+
+
+def test_mixed_precision_is_float16_on_a_gpu(v100):
+    assert gpus.mixed_policy() == "mixed_float16"
+
+
 @pytest.fixture
 def machine(mock_nvidia_smi, installed_for_gpus, monkeypatch):
     """A machine on which a mock of nvidia-smi lists two GPUs, the first in parts, and TensorFlow for GPUs."""

@@ -15,7 +15,7 @@ from drawn import SMALL, some_concentrations
 from pipeline import copy_of_the_repository, jobs_of, overlay, planned, snakemake
 from stored import IMAGE, TREE, files
 from zoolib import predict
-from zoolib.data import image_folder, listing
+from zoolib.data import image_folder, layout, listing
 from zoolib.data.disk_sort import in_order
 from zoolib.data.listing import list_galaxies
 from zoolib.job.logs import UserError
@@ -57,7 +57,7 @@ def test_a_chunk_reads_its_own_rows_of_the_list(listed, monkeypatch):
     seen = []
     for chunk in (0, 500, 999):
         _, begin, end, _ = chunks.open_galaxies([listed], IMAGE, chunk, CHUNKS, None)
-        assert 0 <= end - begin <= 2 * image_folder.BLOCK
+        assert 0 <= end - begin <= 2 * layout.BLOCK
         seen.append(stores[-1]["id_str"].tolist())
         assert seen[-1] == [f"J{number:06d}" for number in range(begin, end)]
     assert sum(map(len, seen)) > 0
@@ -133,7 +133,7 @@ def test_a_chunk_opens_the_shards_that_it_lies_in(stored, tmp_path, monkeypatch)
     opened = []
     read = chunks.read_sidecar
     monkeypatch.setattr(chunks, "read_sidecar", lambda path, *rest: opened.append(path) or read(path, *rest))
-    monkeypatch.setattr(image_folder, "BLOCK", 5)
+    monkeypatch.setattr(layout, "BLOCK", 5)
     names = []
     for chunk in range(4):
         batches, begin, end, _ = chunks.open_galaxies([tmp_path / "list.parquet"], IMAGE, chunk, 4, None)
@@ -146,7 +146,7 @@ def test_a_chunk_opens_the_shards_that_it_lies_in(stored, tmp_path, monkeypatch)
 
 
 def test_a_chunk_is_written_block_by_block(stored, model_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(image_folder, "BLOCK", 8)
+    monkeypatch.setattr(layout, "BLOCK", 8)
     written_at_once = []
     write = h5py.Dataset.__setitem__
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from zoolib.config.labels import Label
-from zoolib.data import given, image_folder
+from zoolib.data import given, layout
 from zoolib.data.decoders import BadImage
 from zoolib.job.gpus import check_gpus
 from zoolib.job.logs import UserError, log, progress, whole
@@ -186,8 +186,8 @@ def _draw_block(members, known, names, pixels, drawing, kept="none"):
                 seen.append(known[0].represent(features, kept))
             reseed(member.head, hash_of([seed, number, view, start]))
             # Fill up a smaller last block, because dropout's masks have the shape of the block.
-            features = np.pad(features, [(0, image_folder.BLOCK - count), (0, 0)])
-            tiled = np.repeat(features[None], samples, axis=0).reshape(samples * image_folder.BLOCK, -1)
+            features = np.pad(features, [(0, layout.BLOCK - count), (0, 0)])
+            tiled = np.repeat(features[None], samples, axis=0).reshape(samples * layout.BLOCK, -1)
             draws = keras.ops.convert_to_numpy(member.head(tiled, training=True))
             drawn.append(_components(draws, member, samples, count))
     values, weights = zip(*drawn, strict=True)
@@ -200,7 +200,7 @@ def _components(draws, member, samples, count):
     """Concentrations and weights of one view; the components of a sample are neighbours.
 
     Args:
-        draws: (samples * image_folder.BLOCK, outputs).
+        draws: (samples * layout.BLOCK, outputs).
         member: a `GalaxyModel`.
         samples: dropout draws.
         count: galaxies of the block.
@@ -210,7 +210,7 @@ def _components(draws, member, samples, count):
     """
 
     def of_galaxies(found):
-        found = found.reshape(samples, image_folder.BLOCK, -1, member.components)[:, :count]
+        found = found.reshape(samples, layout.BLOCK, -1, member.components)[:, :count]
         return found.transpose(1, 2, 0, 3).reshape(count, found.shape[2], -1)
 
     if member.kind != "mixtures":
@@ -278,7 +278,7 @@ class Predictor:
                 reasons[row["file_loc"]] = reason
 
             store = datasets.from_catalog([table], [], self.about["image"], on_bad=on_bad)
-            drawing, block = (samples, views, seed), image_folder.BLOCK
+            drawing, block = (samples, views, seed), layout.BLOCK
             with datasets.images_read(store):
                 blocks = [
                     _draw_block(self.members, self.known, names, pixels, (number * block, *drawing))

@@ -11,20 +11,17 @@ import os
 import time
 from collections import Counter
 from operator import itemgetter
-from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zoolib.config.folders import check_text, shown, walk
 from zoolib.data.disk_sort import in_order
+from zoolib.data.layout import Chunk, Layout, bounds_of_chunk, damaged, read_layout, rounded
 from zoolib.data.locations import stem
 from zoolib.job.logs import UserError, check_machine, log, progress, whole
 from zoolib.zenodo import archives
 
-# Chunks are cut between blocks of this many galaxies. Dropout has one seed per block, so the number of chunks
-# does not change results.
-BLOCK = 128
 # Rows that are written together.
 GROUP = 8192
 # With more images than this, only the times of their folders are compared, not size and time of each image.
@@ -41,91 +38,6 @@ SCHEMA = pa.schema(
 # Instead of a chunk: what is in the folder now, and what is there for the first time.
 NOW, NEW = -1, 2**62
 SHOWN_PAIRS = 3
-
-
-class Chunk(NamedTuple):
-    """A chunk of a folder's galaxies.
-
-    Attributes:
-        position: of its first galaxy; it seeds dropout and never changes.
-        count: its galaxies.
-        revision: rises when one of them changes or goes.
-    """
-
-    position: int
-    count: int
-    revision: int
-
-
-class Layout(NamedTuple):
-    """How the galaxies of a folder are cut into chunks.
-
-    Attributes:
-        source: [folder, what names are (see `names_of`), number of chunks of the first listing].
-        chunks: a list of `Chunk`.
-        end: the position after the last one.
-        folders: {path of the folder and of each one below: time of its last change in ns, 0 for just now}.
-    """
-
-    source: list
-    chunks: list
-    end: int
-    folders: dict
-
-
-def bounds_of_chunk(count, chunk, of):
-    """The galaxies of a chunk: chunks are cut between blocks, so each block is complete in one of them.
-
-    Args:
-        count: of all galaxies.
-        chunk: its number, from 0.
-        of: number of chunks.
-
-    Returns:
-        (position of the first galaxy, position after the last one).
-    """
-    blocks = -(-count // BLOCK)
-    return tuple(int(min(number * blocks // of * BLOCK, count)) for number in (chunk, chunk + 1))
-
-
-def read_layout(path):
-    """How the galaxies of a list are cut into chunks.
-
-    Args:
-        path: a list of galaxies.
-
-    Returns:
-        A `Layout`; None if there is no such list, or one that was not made from a folder.
-
-    Raises:
-        UserError: the list is damaged.
-    """
-    if not os.path.exists(path):
-        return None
-    try:
-        about = (pq.read_schema(path).metadata or {}).get(b"layout")
-        found = None if about is None else json.loads(about)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise damaged(path, error) from None
-    return found and Layout(**{**found, "chunks": [Chunk(*chunk) for chunk in found["chunks"]]})
-
-
-def damaged(path, error):
-    """Make the error for a list that cannot be read.
-
-    Args:
-        path: the list.
-        error: what its reader has raised.
-
-    Returns:
-        `UserError`, to be raised.
-
-    Raises:
-        MachineError: the file system does not answer.
-    """
-    check_machine(error, path)
-    reason = " ".join(str(error).split())
-    return UserError(f"{path}: is not a list of galaxies ({reason}); remove it and predict again.")
 
 
 def listed_revisions(path, folder, names, chunks):
@@ -358,19 +270,19 @@ class _Compared:
             bounds = [bounds_of_chunk(self.new, chunk, chunks) for chunk in range(chunks)]
             revision = _first_revision(read_layout(self.path))
             parts = [Chunk(first, last - first, revision) for first, last in bounds]
-            return Layout(source, parts, _rounded(self.new), self.folders)
+            return Layout(source, parts, rounded(self.new), self.folders)
         parts = [
             Chunk(chunk.position, self.kept[number], chunk.revision + (number in self.touched))
             for number, chunk in enumerate(self.before.chunks)
         ]
         # New images come in chunks that are as large as the others.
-        room = max(_rounded(max(chunk.count for chunk in self.before.chunks)), BLOCK)
+        room = max(rounded(max(chunk.count for chunk in self.before.chunks)), rounded(1))
         pieces = math.ceil(self.new / room)
         for piece in range(pieces):
             first, last = bounds_of_chunk(self.new, piece, pieces)
             revision = max(chunk.revision for chunk in self.before.chunks)
             parts.append(Chunk(self.before.end + first, last - first, revision))
-        return Layout(source, parts, self.before.end + _rounded(self.new), self.folders)
+        return Layout(source, parts, self.before.end + rounded(self.new), self.folders)
 
     def report(self, chunks):
         """Log what is different from the list that was there, and how many of the chunks are predicted."""
@@ -380,11 +292,6 @@ class _Compared:
         log.info("%s since it was last listed: %s new images, %s changed, %s gone", self.folder, *counts)
         added = chunks - len(self.before.chunks)
         log.info("Chunks to predict: %d new, %d again; %d in all", added, len(self.touched), chunks)
-
-
-def _rounded(count):
-    """The next multiple of a block."""
-    return -(-count // BLOCK) * BLOCK
 
 
 def _write(rows, layout, schema, path):

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zoolib.data.disk_sort import in_order
-from zoolib.data.image_folder import GROUP, damaged, list_folder
+from zoolib.data.image_folder import GROUP, list_folder
+from zoolib.data.layout import damaged
 from zoolib.data.locations import PLACES, read_places, stem
 from zoolib.data.tfrecords import check_shard, read_sidecar
 from zoolib.job.logs import UserError, log, progress, whole

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from zoolib.data import image_folder, listing
-from zoolib.data.image_folder import bounds_of_chunk, read_layout
+from zoolib.data import layout, listing
 from zoolib.data.tfrecords import read_sidecar
 from zoolib.job.logs import UserError
 from zoolib.learning import datasets
@@ -39,7 +38,7 @@ def open_galaxies(galaxies, image, chunk, of, on_bad):
         return _blocks(store), begin, end, count
     paths, counts = list(shards), np.array(list(shards.values()))
     ends = np.cumsum(counts)
-    begin, end = bounds_of_chunk(ends[-1], chunk, of)
+    begin, end = layout.bounds_of_chunk(ends[-1], chunk, of)
     # Open only the shards that hold galaxies of this chunk.
     used = np.flatnonzero((ends > begin) & (ends - counts < end)) if end > begin else np.array([0])
     first = ends[used[0]] - counts[used[0]]
@@ -57,21 +56,21 @@ def open_galaxies(galaxies, image, chunk, of, on_bad):
 
 def _bounds(galaxies, chunk, of):
     """(rows of a chunk in lists or catalogues; its first and last position and that of the last galaxy)."""
-    layout = read_layout(galaxies[0])
-    if layout is None:
+    cut = layout.read_layout(galaxies[0])
+    if cut is None:
         count = listing.count_images(galaxies)
-        begin, end = bounds_of_chunk(count, chunk, of)
+        begin, end = layout.bounds_of_chunk(count, chunk, of)
         return (begin, end), begin, end, count
-    if chunk >= len(layout.chunks):
+    if chunk >= len(cut.chunks):
         raise UserError(
-            f"{layout.source[0]}: the folder has changed since the command was typed, and has no chunk"
+            f"{cut.source[0]}: the folder has changed since the command was typed, and has no chunk"
             f" {chunk} any more; type the same command again."
         )
-    before = sum(one.count for one in layout.chunks[:chunk])
-    one = layout.chunks[chunk]
+    before = sum(one.count for one in cut.chunks[:chunk])
+    one = cut.chunks[chunk]
     return (before, before + one.count), one.position, one.position + one.count, 0
 
 
 def _blocks(store, *part):
     with datasets.images_read(store):
-        yield from datasets.stored_batches(store, image_folder.BLOCK, *part)
+        yield from datasets.stored_batches(store, layout.BLOCK, *part)

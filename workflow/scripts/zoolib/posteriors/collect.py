@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from zoolib.data.image_folder import read_layout
+from zoolib.data.layout import read_layout
 from zoolib.job.logs import UserError, log, whole
 from zoolib.job.provenance import hash_of
 from zoolib.posteriors.parts import (
