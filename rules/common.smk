@@ -76,6 +76,23 @@ def of_members(name):
     return by("ensemble", lambda ensemble: each(FILES.members(ensemble), name))
 
 
+def of_chunks(form):
+    """An input function: one file of each chunk of a target. A folder has more chunks when images come."""
+    return by("target", lambda target: FILES.chunks(target, form))
+
+
+def listed_galaxies(wildcards):
+    """What a target's galaxies are read from. The list of a folder may be younger: its revisions decide."""
+    found = FILES.galaxies(wildcards.target)
+    return [ancient(path) for path in found] if FILES.revisions(wildcards.target) else found
+
+
+def revision_of_chunk(wildcards):
+    """How often images of a chunk have changed or gone; None for a target that is not a folder."""
+    found = FILES.revisions(wildcards.target)
+    return f"revision {found[int(wildcards.chunk)]}" if found else None
+
+
 # Memory: measured with the demo's 8,000 galaxies (`make -C benchmarks resources`) and scaled up. Jobs that read
 # complete tables grow with the number of galaxies (measured from 400 galaxies to the paper's 314,000: build_catalog
 # takes 3.4 GB), the others with the size of a shard or a chunk. The result is rounded up to 1, 2, 4, 8 or 16 GB.

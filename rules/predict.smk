@@ -1,23 +1,6 @@
 # Stage predict: posteriors for a split, a catalogue, a folder, the archives, or shards from elsewhere.
 
 
-def of_chunks(form):
-    """An input function: one file of each chunk of a target. A folder has more chunks when images come."""
-    return by("target", lambda target: FILES.chunks(target, form))
-
-
-def listed_galaxies(wildcards):
-    """What a target's galaxies are read from. The list of a folder may be younger: its revisions decide."""
-    found = FILES.galaxies(wildcards.target)
-    return [ancient(path) for path in found] if FILES.revisions(wildcards.target) else found
-
-
-def revision_of_chunk(wildcards):
-    """How often images of a chunk have changed or gone; None for a target that is not a folder."""
-    found = FILES.revisions(wildcards.target)
-    return f"revision {found[int(wildcards.chunk)]}" if found else None
-
-
 rule list_galaxies:
     # One list for all chunks; each chunk reads only its own galaxies from it. The list of a folder is continued.
     input:
@@ -179,7 +162,9 @@ rule predict:
         expand("results/{run}/predict/{target}/predictions.hdf5", run=RUN, target=TARGETS),
         expand("results/{run}/predict/{target}/label_next.csv", run=RUN, target=TARGETS),
         # A function: folders are looked at only if somebody asks for predictions.
-        lambda wildcards: [path for target in TARGETS for path in FILES.chunks(target, "catalog/{chunk}.parquet")],
+        lambda wildcards: [
+            path for target in TARGETS for path in FILES.chunks(target, "catalog/{chunk}.parquet")
+        ],
     localrule: True
 
 
