@@ -108,6 +108,7 @@ rule collect_predictions:
         code=fingerprint("collect_predictions", "posteriors.collect"),
         # The share is judged over all chunks together, as that of the shards.
         max_rejected=config["shards"]["max_rejected"],
+        collect=config["predict"]["collect"],
     script:
         "../workflow/scripts/collect_predictions.py"
 

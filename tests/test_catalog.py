@@ -237,7 +237,7 @@ def test_invalid_votes_reject_their_row(survey, value, found):
     survey.build(table)
     assert list(survey.rejected.index) == ["J003"]
     assert survey.rejected["J003"] == (
-        f"table.csv, row 4: the votes 'bar_yes': found {found}, expected a whole number of 0 or more, and 0"
+        f"table.csv, line 5: the votes 'bar_yes': found {found}, expected a whole number of 0 or more, and 0"
         " where nobody was asked."
     )
     assert len(survey.all) == 59 and "J003" not in set(survey.all["id_str"])
@@ -252,7 +252,7 @@ def test_a_galaxy_listed_twice(survey):
     # With the same votes it counts once; with different votes it is not known which are true.
     assert sorted(rejected["id_str"]) == ["J001", "J002", "J002"]
     assert (survey.all["id_str"] == "J001").sum() == 1 and "J002" not in set(survey.all["id_str"])
-    assert "row 61: the galaxy 'J001' is listed already (table.csv, row 2)" in " ".join(rejected["reason"])
+    assert "line 62: the galaxy 'J001' is listed already (table.csv, line 3)" in " ".join(rejected["reason"])
 
 
 def test_a_row_without_a_name_or_an_image(survey):
@@ -262,7 +262,7 @@ def test_a_row_without_a_name_or_an_image(survey):
     survey.build(table)
     rejected = pd.read_csv(survey.output.rejected)
     assert rejected["reason"].tolist() == [
-        "table.csv, row 8: 'id_str' is blank; every galaxy needs a name.",
+        "table.csv, line 9: 'id_str' is blank; every galaxy needs a name.",
         "no image 'J999.png' in images.zip; get it or remove the row.",
     ]
     assert len(survey.all) == 58

@@ -494,6 +494,7 @@ def test_the_recommended_head_stays_its_linear_probe_where_no_epoch_is_better(
     harmful = {"augment": None, "epochs": 2, "learning_rate": 30.0, "head": complete_head("recommended")}
     model, history = run_finetuning(labelled, model_folder, tmp_path / "model", **harmful)
     assert "No epoch was better than the linear probe that training began with" in caplog.text
+    assert "galaxies decide when the training stops, so it may stop too early" in caplog.text
     assert model.about["scores"]["val_loss"] < history["val_loss"].min()
     table = pd.read_parquet(labelled / "galaxies.parquet").query("part == 0")
     store = datasets.from_catalog([table], ["bright"], model.about["image"])

@@ -412,7 +412,7 @@ def test_the_end_says_what_was_used_and_how_to_go_on(folder):
         ),
         (
             {"LABELS": "wrong_split.csv", "IMAGES": "by_class"},
-            "wrong_split.csv, row 1: the split is 'north', expected train, val or test",
+            "wrong_split.csv, line 2: the split is 'north', expected train, val or test",
         ),
     ],
 )

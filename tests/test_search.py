@@ -86,7 +86,7 @@ def test_examples_can_be_a_table(tmp_path):
 
 def test_wrong_answers_are_messages(known, tmp_path):
     for table, message in (
-        ("id_str,answer\na,perhaps\n", "answers.csv, row 1: the answer is 'perhaps', expected yes, no"),
+        ("id_str,answer\na,perhaps\n", "answers.csv, line 2: the answer is 'perhaps', expected yes, no"),
         ("id_str,answer\na,yes\na,no\n", "the galaxy 'a' has both yes and no"),
         ("id_str,said\na,yes\n", "the column answer is missing, found id_str, said"),
     ):

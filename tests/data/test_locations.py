@@ -55,7 +55,7 @@ def test_columns_of_a_table_may_have_any_name(tmp_path):
     [
         ("id_str,redshift\nJ1,0.1\n", "is not a catalogue to predict for.*expected id_str"),
         ("id_str,file_loc\nJ1,a.png\nJ1,b.png\n", "'J1' is listed more than once"),
-        ("id_str,file_loc\n,a.png\n", "row 1: 'id_str' is blank"),
+        ("id_str,file_loc\n,a.png\n", "line 2: 'id_str' is blank"),
         ("id_str,file_loc\n", "has no galaxy to predict for"),
     ],
 )

@@ -74,7 +74,7 @@ def test_votes_on_a_tree(task):
     assert catalog.table["ring_yes"].value_counts().to_dict() == {5: 21, 1: 21}
     task.build([label], table.assign(ring_no=[2, 2, -1] + [2] * 57))
     assert task.rejected["id_str"].tolist() == ["J002"]
-    assert "mine.csv, row 3: the votes 'ring_no': found -1, expected a whole" in task.rejected["reason"][0]
+    assert "mine.csv, line 4: the votes 'ring_no': found -1, expected a whole" in task.rejected["reason"][0]
 
 
 def test_votes_and_other_labels(task):
@@ -103,7 +103,7 @@ def test_blank_labels_are_left_out_and_counted_or_refused(task):
     table = task.galaxies.assign(ring=[0, 1, None] * 20)
     task.build([Label("ring")], table)
     assert task.steps["with a label"] == 40 and len(task.all) == 40
-    with pytest.raises(UserError, match=r"mine.csv, row 3: the label 'ring' is blank, as in 20 of 60 rows"):
+    with pytest.raises(UserError, match=r"mine.csv, line 4: the label 'ring' is blank, as in 20 of 60 rows"):
         task.build([Label("ring")], table, missing="refuse")
 
 
@@ -111,7 +111,7 @@ def test_a_query_keeps_the_numbers_of_the_rows(task):
     table = task.galaxies.assign(ring=[0, 1] * 29 + ["maybe", 1], z=np.arange(60))
     task.build([Label("ring")], table, query="z < 50")
     assert len(task.all) == 50 and task.steps["query (z < 50)"] == 50
-    with pytest.raises(UserError, match="mine.csv, row 59: the label 'ring' is 'maybe'"):
+    with pytest.raises(UserError, match="mine.csv, line 60: the label 'ring' is 'maybe'"):
         task.build([Label("ring")], table, query="z > 20")
 
 
@@ -121,7 +121,7 @@ def test_the_same_galaxy_with_two_labels_is_not_used(task):
     task.build([Label("ring")], pd.concat([table, again]))
     assert sorted(task.rejected["id_str"]) == ["J003", "J003", "J004"]
     told = task.rejected["reason"]
-    assert "mine.csv, row 4: the galaxy 'J003' is listed more than once and with different labels" in told[0]
+    assert "mine.csv, line 5: the galaxy 'J003' is listed more than once and with different labels" in told[0]
     assert len(task.all) == 59 and "J003" not in set(task.all["id_str"])
 
 
@@ -145,7 +145,7 @@ def test_a_split_of_the_table(task):
     assert [sorted(task[split]["id_str"]) for split in SPLITS] == [
         table["id_str"][a:b].tolist() for a, b in ((0, 40), (40, 50), (50, 60))
     ]
-    with pytest.raises(UserError, match="mine.csv, row 60: the split is 'dev', expected train, val or test"):
+    with pytest.raises(UserError, match="mine.csv, line 61: the split is 'dev', expected train, val or test"):
         task.build([Label("ring")], table.assign(part=["train"] * 59 + ["dev"]), split="part")
     with pytest.raises(UserError, match="has no column 'fold', which finetune.tasks.mine.split names"):
         task.build([Label("ring")], table, split="fold")
@@ -293,7 +293,7 @@ REFUSED = {
         [Label("ring", "multiclass", ("a", "b"))],
         {"ring": ["a", "b", "d"] * 20},
         {},
-        r"mine.csv, row 3: the label 'ring' is 'd', expected one of a, b \(one of 20 such rows\); fix",
+        r"mine.csv, line 4: the label 'ring' is 'd', expected one of a, b \(one of 20 such rows\); fix",
     ),
     "no column": (
         [RING],
@@ -388,7 +388,7 @@ def test_one_image_under_two_names_is_used_once(task, way):
     again = pd.DataFrame({"id_str": ["K003"], "ring": [1], "file_loc": [one_file(task, way)]})
     task.build([Label("ring")], pd.concat([table, again]))
     assert len(task.all) == 60 and "K003" not in set(task.all["id_str"])
-    told = "mine.csv, row 61: the galaxy 'K003' has the same pixels as 'J003' (mine.csv, row 4), "
+    told = "mine.csv, line 62: the galaxy 'K003' has the same pixels as 'J003' (mine.csv, line 5), "
     assert task.rejected.to_numpy().tolist() == [["K003", f"{told}which is used."]]
     assert task.steps["with an image of its own"] == 60
     task.build([Label("ring")], pd.concat([table, again.assign(ring=0)]))

@@ -12,11 +12,12 @@ import pandas as pd
 import pytest
 from drawn import SMALL, mixtures, some_concentrations, some_weights
 from zoolib.job.logs import UserError
+from zoolib.posteriors import collect
 from zoolib.posteriors.collect import collect_predictions
 from zoolib.posteriors.files import describe_posteriors, open_predictions, read_described
 from zoolib.posteriors.parts import FOLDER, check_together
 from zoolib.posteriors.ranking import rank_galaxies
-from zoolib.posteriors.unseen import marking_learned
+from zoolib.posteriors.unseen import learned_codes, marking_learned
 from zoolib.posteriors.writer import predictions_file
 
 ABOUT = {"kind": "concentrations", "tree": SMALL.to_dict(), "columns": SMALL.columns}
@@ -52,12 +53,12 @@ class Target:
             describe_posteriors(path, output, 0.9)
         return described
 
-    def collect(self, *parts, max_rejected=0.01):
-        """Collect the parts; returns the virtual file."""
+    def collect(self, *parts, max_rejected=0.01, copied=False):
+        """Collect the parts; returns the joined file."""
         names = ("predictions.hdf5", "rejected.csv", "unfamiliar.csv")
         output = SimpleNamespace(**{Path(name).stem: self.folder / name for name in names})
         rejected = [path.with_suffix(".rejected.csv") for path in parts]
-        collect_predictions(list(map(str, parts)), rejected, max_rejected, output)
+        collect_predictions(list(map(str, parts)), rejected, max_rejected, output, copied=copied)
         return output.predictions
 
     def run(self, of, **changes):
@@ -107,6 +108,28 @@ def test_weights_are_joined_as_the_predictions_are(target):
     with h5py.File(path) as file:
         assert np.isnan(file["weights"][1]).all() and np.isfinite(file["weights"][[0, 2]]).all()
     refused(path, "chunks/2.hdf5: is missing")
+
+
+def test_a_file_of_copies_needs_no_parts(target, tmp_path, monkeypatch):
+    monkeypatch.setattr(collect, "COPIED", 4)
+    parts = [target.part(chunk, 3, per_sample=2) for chunk in range(3)]
+    for part in parts:
+        with h5py.File(part) as file:
+            ids = file["id_str"].asstr()[:]
+        with marking_learned(part, [("model", {})]) as mark:
+            mark(ids)
+    with open_predictions(target.collect(*parts)) as opened:
+        ids, values, weights = opened.id_str, opened.values[:], opened.weights[:]
+        learned = learned_codes(opened)
+    alone = shutil.copy(target.collect(*parts, copied=True), tmp_path / "alone.hdf5")
+    shutil.rmtree(target.folder)
+    with open_predictions(alone) as opened:
+        assert not opened.values.is_virtual and list(opened.id_str) == list(ids)
+        np.testing.assert_array_equal(opened.values[:], values)
+        np.testing.assert_array_equal(opened.weights[:], weights)
+        assert (learned_codes(opened)[0] == learned[0]).all() and learned_codes(opened)[1] == learned[1]
+    # Its bytes have checksums.
+    assert checked(alone) >= {"predictions", "weights", "id_str", "label_cols"}
 
 
 def test_predictions_without_their_parts_are_refused_wherever_they_are_read(target, tmp_path, monkeypatch):

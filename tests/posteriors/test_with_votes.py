@@ -179,7 +179,7 @@ def test_tables_without_votes_and_other_predictions_are_left_alone(predicted, tm
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
-        ("", "row 6: the votes 'shape_smooth': found a blank, expected a whole number of 0 or more"),
+        ("", "line 7: the votes 'shape_smooth': found a blank, expected a whole number of 0 or more"),
         ("1.5", "found 1.5"),
         ("-1", "found -1"),
         ("many", "found 'many'"),

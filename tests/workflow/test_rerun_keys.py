@@ -146,6 +146,7 @@ FIRST = {
         "predict.targets[].models": {"predict.targets[4].models": ["mine/b"]},
     },
     "describe_posteriors list_galaxies predict_chunk": {"predict.chunks": 2},
+    "collect_predictions": {"predict.collect": "copy"},
     "describe_posteriors": {"predict.posterior_with_votes": True, "predict.credible_level": 0.5},
     "rank_galaxies": {"predict.acquisition": "paper"},
     "calibrate describe_posteriors evaluate_predictions evaluate_task rank_galaxies": {

@@ -9,5 +9,6 @@ with log_to(snakemake.log[0]):
         rejected_parts=snakemake.input.rejected,
         max_rejected=snakemake.params.max_rejected,
         output=snakemake.output,
+        copied=snakemake.params.collect == "copy",
         galaxies=next(iter(snakemake.input.galaxies), None),
     )

@@ -5,7 +5,7 @@ import pandas as pd
 from zoolib.config.trees import DecisionTree
 from zoolib.data.catalogs import SPLITS, Catalog, write_catalog
 from zoolib.data.partition import cut
-from zoolib.data.selection import Cuts, find_images, listed_twice, read_rows
+from zoolib.data.selection import Cuts, find_images, listed_twice, read_rows, warn_of_votes
 from zoolib.data.sides import images_led_to, read_groups, sides
 from zoolib.data.tables import read_numbers
 from zoolib.job.logs import UserError, log, whole
@@ -103,6 +103,7 @@ def _of_entry(entry, tree, group, cuts):
 
     table, rows, reasons = read_rows(entry, needed, cuts, f"catalogs.{entry['name']}")
     numbers, wrong = read_numbers(table, naming, rows["place"])
+    warn_of_votes(numbers, tree, rows["place"].tolist())
     rows = rows.assign(min_votes=entry.get("min_votes") or 0, campaign=own.name)
     rows["group"] = read_groups(table[group]) if group else ""
     # No volunteer was asked what only other campaigns ask.

@@ -270,6 +270,7 @@ def _open_stores(catalogs, labels, image, task, folder):
     """The galaxies as the training reads them, with the targets of the labels."""
     tables = {"train": repeated(catalogs["train"].table), "validation": catalogs["validation"].table}
     log.info("%s: %d galaxies to learn from, %d to validate on", task, *map(len, tables.values()))
+    fitting.warn_of_few(len(tables["validation"]), f"split.val of finetune.tasks, {task}")
     targets = [column for label in labels for column in label.targets]
     return {
         name: datasets.from_catalog([table], targets, image, keep_in=folder) for name, table in tables.items()

@@ -18,7 +18,7 @@ from zoolib.config.sources import kind_of_source
 from zoolib.config.tasks import RESERVED, TABLES
 from zoolib.data.class_folders import list_labelled
 from zoolib.data.partition import read_split
-from zoolib.data.tables import IDS, LOCATIONS, find_column, read_table
+from zoolib.data.tables import IDS, LOCATIONS, find_column, place_of, read_table
 from zoolib.job.logs import UserError, whole
 from zoolib.scores.final_message import final_message
 
@@ -147,7 +147,7 @@ def _of_table(given):
         task |= {"archives": [_path(images)]} if Path(images).is_file() else {"images": images}
     messages = _labelled(source, label, kind, table[label], "split" in table)
     if "split" in table and table["split"].notna().any():
-        places = [f"{source}, row {row}" for row in range(1, len(table) + 1)]
+        places = [place_of(source, row) for row in range(1, len(table) + 1)]
         messages.insert(1, f"Split from the table: {_counted(read_split(table['split'], places))}")
         task["split"] = "split"
     return task, messages

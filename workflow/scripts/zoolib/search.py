@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from zoolib.data.tables import read_table
+from zoolib.data.tables import place_of, read_table
 from zoolib.job.logs import UserError, log, whole
 from zoolib.likeness.rankings import more_like, nearest, odd_and_wanted, oddness
 from zoolib.likeness.representations import Representations, read_representations
@@ -181,12 +181,12 @@ def read_answers(path):
             " expected id_str and answer, as in next.csv."
         )
     found = {}
-    for row, (name, said) in enumerate(zip(table["id_str"], table["answer"], strict=True)):
+    for row, (name, said) in enumerate(zip(table["id_str"], table["answer"], strict=True), 1):
         word = "" if pd.isna(said) else str(said).strip().lower()
         if not word:
             continue
         if word not in ANSWERS:
-            raise UserError(f"{path}, row {row + 1}: the answer is '{said}', expected yes, no or nothing.")
+            raise UserError(f"{place_of(path, row)}: the answer is '{said}', expected yes, no or nothing.")
         if found.setdefault(str(name), ANSWERS[word]) != ANSWERS[word]:
             raise UserError(f"{path}: the galaxy '{name}' has both yes and no; keep one of them.")
     return tuple([name for name, said in found.items() if said == wanted] for wanted in (True, False))

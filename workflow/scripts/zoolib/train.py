@@ -243,6 +243,7 @@ def train_member(member, train, validation, job):
     data = {"train": learn_hash, "validation": check_hash}
     if check.count == 0:
         raise UserError("split.val: there is no galaxy to validate on; raise split.val or select more.")
+    fitting.warn_of_few(check.count, "split.val")
     keras.utils.set_random_seed(member.seed)
     strategy = devices()
     shares = strategy.num_replicas_in_sync

@@ -4,11 +4,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from zoolib.data import locations
 from zoolib.data.images import BadImage, digest
-from zoolib.data.tables import IDS, LOCATIONS, find_column, read_names, read_table, select
+from zoolib.data.tables import IDS, LOCATIONS, find_column, place_of, read_names, read_table, select
 from zoolib.job.logs import UserError, log
 
 
@@ -139,9 +140,42 @@ def read_rows(entry, needed, cuts, key="catalogs[]", literal=()):
         numbers = numbers[chosen].reset_index(drop=True)
     names, messages = read_names(table, found["id"], numbers.to_numpy(), origin)
     location = table[found["location"]].fillna("").astype(str) if found["location"] else ""
-    places = [f"{origin}, row {number}" for number in numbers]
+    places = [place_of(origin, number) for number in numbers]
     rows = {"id_str": names, "location": location, "place": places}
     return table, pd.DataFrame(rows, index=table.index), messages
+
+
+def warn_of_votes(numbers, tree, places):
+    """Warn of questions with more votes than the answers that lead to them, as other columns would have.
+
+    Volunteers may answer a question with several answers, so this is no error.
+
+    Args:
+        numbers: data frame of votes; NaN where they could not be read.
+        tree: the `DecisionTree`; questions without columns are left out.
+        places: what messages call each row.
+    """
+    found, first = np.zeros(len(numbers), bool), None
+    for question in tree.questions:
+        # A table has the votes of one campaign.
+        if not question.after or not set(question.columns) <= set(numbers):
+            continue
+        votes, led = (
+            numbers[list(names)].sum(axis=1).to_numpy() for names in (question.columns, question.after)
+        )
+        more = votes > led
+        if more.any() and first is None:
+            row, before = more.argmax(), " and ".join(question.after)
+            first = (
+                f"{places[row]}: '{question.name}' has {votes[row]:g} votes, and '{before}' only {led[row]:g}"
+            )
+        found |= more
+    if first:
+        log.warning(
+            "%s. %s of %s galaxies have more votes for a question than for the answers that lead to it: check"
+            " that the columns are those of the tree '%s'",
+            *(first, f"{found.sum():,}", f"{len(found):,}", tree.name),
+        )
 
 
 def listed_twice(table, columns, what="numbers"):

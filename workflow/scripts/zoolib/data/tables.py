@@ -17,6 +17,8 @@ LOCATIONS = ("file_loc", "png_loc")
 LARGEST = np.iinfo(np.int32).max
 
 
+# What other programs put between columns.
+SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 # Cells that pandas reads as blank, https://pandas.pydata.org/docs/reference/api/pandas.read_csv.html
 BLANKS = ["", "#N/A", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null", "<NA>", "-nan", "-NaN", "#NA"]
 
@@ -106,6 +108,12 @@ def _readable(path):
 def _of_csv(path, choose, words, literal):
     """The arguments of `pandas.read_csv` for a table."""
     available = list(pd.read_csv(path, nrows=0).columns)
+    between = next((name for mark, name in SEPARATORS.items() if mark in str(available[0])), None)
+    if len(available) == 1 and between:
+        raise UserError(
+            f"{path}: has one column, '{available[0]}', because {between} separate its columns, expected"
+            " commas; save it with commas, or as Parquet."
+        )
     blanks = {column: [""] if column in literal else BLANKS for column in available}
     return {
         "usecols": choose(available) if choose else None,
@@ -114,6 +122,20 @@ def _of_csv(path, choose, words, literal):
         "na_values": blanks,
         "keep_default_na": False,
     }
+
+
+def place_of(table, row):
+    """What messages call a row of a table: its line in a CSV file, and its row, counted from 1, in Parquet.
+
+    Args:
+        table: the path or the name of the table.
+        row: counted from 1.
+
+    Returns:
+        Such as `rings.csv, line 5`.
+    """
+    # The first line has the names of the columns.
+    return f"{table}, row {row}" if str(table).endswith(".parquet") else f"{table}, line {row + 1}"
 
 
 def find_column(columns, wanted, usual, origin, key):
@@ -193,7 +215,7 @@ def read_names(table, column, rows, origin):
     blank = names.isna() | (names.astype(str).str.strip() == "")
     messages = pd.Series("", index=table.index, dtype=object)
     messages[blank] = [
-        f"{origin}, row {row}: '{column}' is blank; every galaxy needs a name." for row in rows[blank]
+        f"{place_of(origin, row)}: '{column}' is blank; every galaxy needs a name." for row in rows[blank]
     ]
     return names.astype(str).where(~blank, ""), messages
 

@@ -10,7 +10,15 @@ from zoolib.data.catalogs import SPLITS, Catalog, write_catalog
 from zoolib.data.class_folders import list_labelled
 from zoolib.data.fits import cut_fit, repeated
 from zoolib.data.partition import CLASSIFICATIONS, divide, hash_positions, own_splits, read_split
-from zoolib.data.selection import Cuts, find_images, listed_twice, read_pixels, read_rows, same_pixels
+from zoolib.data.selection import (
+    Cuts,
+    find_images,
+    listed_twice,
+    read_pixels,
+    read_rows,
+    same_pixels,
+    warn_of_votes,
+)
 from zoolib.data.sides import read_groups, sides
 from zoolib.data.tables import read_numbers, select
 from zoolib.job.logs import UserError, whole
@@ -130,6 +138,9 @@ def _from_table(task, labels, cuts):
         numbers, wrong = read_numbers(columns, naming, places)
         rows = pd.concat([rows, numbers], axis=1)
         sentences = sentences.where(sentences != "", wrong)
+        for label in labels:
+            if label.kind == "votes":
+                warn_of_votes(numbers, label.tree, places)
     if own:
         rows["split"] = read_split(columns[task["split"]], places)
     if task["group"]:

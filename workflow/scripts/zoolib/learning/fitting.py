@@ -16,6 +16,8 @@ from zoolib.learning.blocks import nested_layers
 from zoolib.learning.checkpoints import Checkpoint, Progress
 from zoolib.learning.optimizers import Plateau, build_optimizer
 
+# With fewer validation galaxies, the moment of stopping says little.
+FEW = 20
 # The files that a training writes.
 OUTPUT = ("model", "about", "history")
 
@@ -39,6 +41,21 @@ class Job:
     def folder(self):
         """The folder of the model."""
         return Path(self.output.model).parent
+
+
+def warn_of_few(count, key):
+    """Warn if few galaxies decide when a training stops.
+
+    Args:
+        count: their number.
+        key: of the configuration that sets their share.
+    """
+    if count < FEW:
+        log.warning(
+            "Only %d galaxies decide when the training stops, so it may stop too early or too late, and"
+            " another training may end differently: %d or more are a good beginning (%s)",
+            *(count, FEW, key),
+        )
 
 
 def run_training(job, identity, learn):

@@ -20,6 +20,7 @@ from zoolib.posteriors.parts import (
     is_sealed,
     part_of,
     reading_part,
+    seal,
     set_attributes,
     stamp,
     text,
@@ -27,13 +28,17 @@ from zoolib.posteriors.parts import (
     writing,
 )
 from zoolib.posteriors.unfamiliar import count_unlike, message, read_unfamiliar
+from zoolib.posteriors.unseen import NAME as LEARNED
+from zoolib.posteriors.writer import CHUNK
 
+# Galaxies that are copied together.
+COPIED = 1024
 # The files of a part, and the temporary ones of a job that was killed.
 OWN = re.compile(r"(\.\d+\..+\.)?(?P<chunk>0|[1-9]\d*)\.(hdf5|parquet|rejected\.csv)")
 
 
-def collect_predictions(parts, rejected_parts, max_rejected, output, galaxies=None):
-    """Write one virtual HDF5 over all chunks; it refers to the numbers in their files and copies none.
+def collect_predictions(parts, rejected_parts, max_rejected, output, galaxies=None, copied=False):
+    """Write one HDF5 over all chunks: it refers to the numbers in their files, or has copies of them.
 
     The files of chunks that the target no longer has are deleted, in `chunks/` and in `catalog/`.
 
@@ -45,6 +50,7 @@ def collect_predictions(parts, rejected_parts, max_rejected, output, galaxies=No
             unfamiliar (CSV: galaxies, known, unlike, share; how many look unlike the training set, and of how
             many it is known).
         galaxies: the list of galaxies of a folder; None for all other targets.
+        copied: True for a file with all numbers, which may be moved alone.
 
     Raises:
         UserError: a part is damaged, the parts do not belong together, or too many images are unreadable.
@@ -62,7 +68,8 @@ def collect_predictions(parts, rejected_parts, max_rejected, output, galaxies=No
     rejected = pd.concat([pd.read_csv(part, dtype=str) for part in rejected_parts], ignore_index=True)
     _check_rejected(rejected, sum(sizes) + len(rejected), max_rejected, Path(parts[0]).parent)
     about = {name: value for name, value in about.items() if name not in POSITION}
-    _write_joined(found, sizes, max(lengths), about, output.predictions)
+    write = _write_copies if copied else _write_joined
+    write(found, sizes, max(lengths), about, output.predictions)
     with whole(output.rejected) as partial:
         rejected.to_csv(partial, index=False)
     known, unlike = np.sum(counts, axis=0)
@@ -105,34 +112,69 @@ def _longest(names):
 
 
 def _write_joined(found, sizes, length, about, output):
-    first, ends = next(iter(found.values())), np.cumsum(sizes)
-    answers = first["answers"]
-    shapes = {"predictions": (len(answers), first["samples"])}
-    shapes |= {name: tuple(first[name]) for name in ("weights", DISTANCE) if name in first}
+    """Write the virtual file: names and checksums, and where in the parts the numbers are."""
     # Relative, so that the folder can be moved or copied to another machine.
     names = {part: str(Path(part).relative_to(Path(output).parent)) for part in found}
     with whole(output) as partial:
         with writing(partial, userblock_size=STAMP) as (file, _):
-            for dataset, shape in shapes.items():
-                layout = h5py.VirtualLayout((int(ends[-1]), *shape), dtype="float32")
-                for part, size, end in zip(found, sizes, ends, strict=True):
-                    if size:
-                        source = h5py.VirtualSource(names[part], dataset, shape=(size, *shape))
-                        layout[end - size : end] = source
+            for dataset, shape in _shapes(found).items():
+                layout = h5py.VirtualLayout((sum(sizes), *shape), dtype="float32")
+                for part, rows in _rows(found, sizes):
+                    if rows.stop > rows.start:
+                        shape_of_part = (rows.stop - rows.start, *shape)
+                        layout[rows] = h5py.VirtualSource(names[part], dataset, shape=shape_of_part)
                 # Zeros would be taken for numbers by who reads without `open_predictions`.
                 file.create_virtual_dataset(dataset, layout, fillvalue=np.nan)
-            ids = write_checked(file, "id_str", shape=ends[-1:], dtype=h5py.string_dtype("utf-8", length))
-            write_checked(file, "label_cols", data=text(answers))
             listed = [each for part, of in found.items() for each in (names[part], hash_of(of))]
             write_checked(file, "parts", data=text(listed).reshape(-1, 2))
             set_attributes(file, about)
-            for part, size, end in zip(found, sizes, ends, strict=True):
-                with reading_part(part, output) as opened:
-                    some = text(opened["id_str"].asstr()[:])
-                    if DISTANCE in opened and VALIDATION not in file:
-                        write_checked(file, VALIDATION, data=opened[VALIDATION][:])
-                ids[end - size : end] = some
+            for _ in _with_names(file, found, sizes, length, output):
+                pass
         stamp(partial)
+
+
+def _write_copies(found, sizes, length, about, output):
+    """Write a file with the numbers of all parts, which is sealed as a part is."""
+    with whole(output) as partial, writing(partial) as (file, check):
+        for dataset, shape in _shapes(found).items():
+            write_checked(file, dataset, CHUNK, shape=(sum(sizes), *shape), dtype=np.float32)
+        for part, rows in _with_names(file, found, sizes, length, output):
+            if LEARNED in part and LEARNED not in file:
+                shape = (sum(sizes), *part[LEARNED].shape[1:])
+                write_checked(file, LEARNED, shape=shape, dtype=part[LEARNED].dtype)
+                set_attributes(file[LEARNED], attributes(part[LEARNED]))
+            for dataset in {*_shapes(found), LEARNED} & set(part):
+                for first in range(rows.start, rows.stop, COPIED):
+                    last = min(first + COPIED, rows.stop)
+                    file[dataset][first:last] = part[dataset][first - rows.start : last - rows.start]
+            # Not only at the end.
+            check()
+        seal(file, about, file["id_str"].asstr()[:])
+
+
+def _shapes(found):
+    """{dataset of numbers: its shape for one galaxy}."""
+    first = next(iter(found.values()))
+    shapes = {"predictions": (len(first["answers"]), first["samples"])}
+    return shapes | {name: tuple(first[name]) for name in ("weights", DISTANCE) if name in first}
+
+
+def _rows(found, sizes):
+    """(part, its rows in the joined file) of each part."""
+    ends = np.cumsum(sizes).tolist()
+    return [(part, slice(end - size, end)) for part, size, end in zip(found, sizes, ends, strict=True)]
+
+
+def _with_names(file, found, sizes, length, output):
+    """Write what each part has in memory at once, its names above all, and yield (open part, its rows)."""
+    write_checked(file, "label_cols", data=text(next(iter(found.values()))["answers"]))
+    ids = write_checked(file, "id_str", shape=(sum(sizes),), dtype=h5py.string_dtype("utf-8", length))
+    for part, rows in _rows(found, sizes):
+        with reading_part(part, output) as opened:
+            ids[rows] = text(opened["id_str"].asstr()[:])
+            if DISTANCE in opened and VALIDATION not in file:
+                write_checked(file, VALIDATION, data=opened[VALIDATION][:])
+            yield opened, rows
 
 
 def _remove_stale(folders, count):

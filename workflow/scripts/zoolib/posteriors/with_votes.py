@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from zoolib.data.learned import NEITHER, UNKNOWN
-from zoolib.data.tables import IDS, LOCATIONS, find_column, read_batches, read_names, read_numbers
+from zoolib.data.tables import IDS, LOCATIONS, find_column, place_of, read_batches, read_names, read_numbers
 from zoolib.job.logs import UserError, log
 from zoolib.posteriors.intervals import credible_intervals
 from zoolib.posteriors.summary import log_predictive, mean_fractions
@@ -133,7 +133,7 @@ def _read_votes(tables, tree, names):
             rows = index.get_indexer(ids)
             # A blank row is a galaxy without votes.
             here = (rows >= 0) & table[tree.columns].notna().any(axis=1).to_numpy()
-            places = [f"{path}, row {row + 1}" for row in table.index[here]]
+            places = [place_of(path, row + 1) for row in table.index[here]]
             numbers, wrong = read_numbers(table[here], {name: name for name in tree.columns}, places)
             if (wrong != "").any():
                 raise UserError(wrong[wrong != ""].iloc[0])
