@@ -34,6 +34,7 @@ localrules:
 
 
 rule all:
+    "everything that the configuration asks for; what a call without a target makes"
     default_target: True
     input:
         rules.predict.input,
@@ -41,3 +42,8 @@ rule all:
         rules.search.input,
         rules.evaluate.input,
         rules.report.input,
+
+
+onsuccess:
+    # Only the call itself says where things are, not its jobs.
+    print("", *closing_lines(RUN, workflow.overwrite_configfiles), sep="\n", flush=True)

@@ -38,6 +38,7 @@ rule build_catalog:
 
 
 rule catalog:
+    "one table of galaxies with votes and the place of their image, divided into train, val and test"
     input:
         expand("results/{run}/catalog/{split}.parquet", run=RUN, split=SPLITS),
     localrule: True

@@ -7,6 +7,7 @@ from functools import cache
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "scripts"))
 
+from zoolib.config.closing import closing_lines
 from zoolib.config.files import Files
 from zoolib.config.run import read_run
 from zoolib.data.image_folder import listed_revisions, revisions

@@ -117,6 +117,7 @@ if any(task["url"] for task in TASKS.values()):
 
 
 rule download:
+    "the record: its table of votes and its zips of images, with checked sizes and md5 sums"
     input:
         FILES.published_table("volunteers_1_and_2"),
         FILES.published_table("auto_posteriors"),

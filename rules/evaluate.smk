@@ -354,6 +354,7 @@ if SIMULATED:
 
 
 rule evaluate:
+    "scores, calibration and galleries of the evaluated target"
     input:
         f"results/{RUN}/evaluate/scores.csv" if EVALUATED else [],
         f"results/{RUN}/evaluate/learning.csv" if EVALUATED and SIMULATED else [],

@@ -93,6 +93,7 @@ rule probe_task:
 
 
 rule finetune:
+    "finetune, score and predict each task"
     input:
         expand("results/{run}/finetune/{fit}/model.keras", run=RUN, fit=THIS.fits),
         [FILES.chunks(fit, "catalog/{chunk}.parquet") for fit in THIS.fits],

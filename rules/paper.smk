@@ -170,6 +170,8 @@ if COMPARED:
 
 
 rule check_record:
+    "count the galaxies of the record and compare with the published numbers, without the zips"
+
     # The table that says which counts are wrong is no output: Snakemake deletes outputs of a failed job.
     input:
         tables=list(FILES.checked_tables().values()),
@@ -191,6 +193,7 @@ rule check_record:
 
 
 rule paper:
+    "the tables and figures of the paper, beside the published numbers"
     input:
         expand("results/{run}/paper/tree_{name}.svg", run=RUN, name=DRAWN_TREES if ENSEMBLES else []),
         expand(

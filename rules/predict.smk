@@ -1,8 +1,9 @@
 # Stage predict: posteriors for a split, a catalogue, a folder, the archives, or shards from elsewhere.
 
 
-rule list_galaxies:
+checkpoint list_galaxies:
     # One list for all chunks; each chunk reads only its own galaxies from it. The list of a folder is continued.
+    # A checkpoint, so that Snakemake looks again at the chunks when the list is written: their revisions decide.
     input:
         sources=by("target", FILES.listed),
     output:
@@ -159,6 +160,7 @@ rule rank_galaxies:
 
 
 rule predict:
+    "posteriors of each target: predictions.hdf5, the flat catalogue, and what to label next"
     input:
         expand("results/{run}/predict/{target}/predictions.hdf5", run=RUN, target=TARGETS),
         expand("results/{run}/predict/{target}/label_next.csv", run=RUN, target=TARGETS),
@@ -170,6 +172,7 @@ rule predict:
 
 
 rule represent:
+    "how the model sees the galaxies of each target, in one file"
     input:
         expand("results/{run}/predict/{target}/representations.hdf5", run=RUN, target=TARGETS),
     localrule: True

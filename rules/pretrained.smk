@@ -30,6 +30,7 @@ rule import_backbone:
 
 
 rule pretrained:
+    "import the pretrained backbones that the configuration names"
     input:
         expand("results/{run}/pretrained/{encoder}/model.keras", run=RUN, encoder=ENCODERS),
     localrule: True

@@ -91,6 +91,7 @@ rule recalibrate_task:
 
 
 rule recalibrate:
+    "correct the posteriors by the votes of the validation galaxies"
     input:
         [FILES.recalibrations_of(name) for name in THIS.ensembles if THIS.recalibrates],
         [path for fit in THIS.fits for path in FILES.recalibrations(fit)],

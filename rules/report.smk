@@ -86,6 +86,7 @@ rule show_tables:
 
 
 rule report:
+    "the tables and figures that the report shows; make report CONFIG=… writes the page"
     input:
         rules.evaluate.input,
         rules.paper.input,

@@ -86,24 +86,28 @@ rule draw_map:
 
 
 rule similar:
+    "the galaxies that look most like given ones"
     input:
         FILES.searched("similar", "gallery.png"),
     localrule: True
 
 
 rule more:
+    "more galaxies like some examples, in rounds of yes and no"
     input:
         FILES.searched("more", "gallery.png"),
     localrule: True
 
 
 rule odd:
+    "the galaxies that look least like all others"
     input:
         FILES.searched("odd", "gallery.png"),
     localrule: True
 
 
 rule search:
+    "all searches, and a map"
     input:
         [FILES.searched(how, "gallery.png") for how in ("similar", "more", "odd")],
         FILES.searched("map", "map.png"),

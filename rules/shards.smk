@@ -56,6 +56,7 @@ rule check_rejected:
 
 
 rule shards:
+    "the images at the size of the training, packed with their votes"
     input:
         FILES.shards(FILES.shard_suffix, *SPLITS),
         f"results/{RUN}/shards/rejected.csv",

@@ -68,6 +68,7 @@ rule draw_augmentations:
 
 
 rule train:
+    "train all members of the ensembles that are used"
     input:
         [each(FILES.members(name), "model.keras") for name in THIS.ensembles],
     localrule: True

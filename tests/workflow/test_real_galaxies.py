@@ -1,5 +1,6 @@
 """The complete pipeline on real galaxies, downloaded from an HTTP server with Zenodo's API."""
 
+import os
 import shutil
 
 import h5py
@@ -201,6 +202,18 @@ def test_a_trained_model_predicts_a_folder_and_what_comes_later(repo_copy, real_
         then = dict(zip(after.id_str, after.values[()], strict=True))
     assert set(then) == {*first, "again"}
     assert all((then[name] == first[name]).all() for name in first)
+    # Only its own chunk is predicted again.
+    os.utime(folder / "later" / "again.fits", (1, 1))
+    chunks = [path.parent / "chunks" / f"{chunk}.hdf5" for chunk in range(3)]
+    times = [chunk.stat().st_mtime_ns for chunk in chunks]
+    _, shown = snakemake(repo_copy, "predict", "--configfile", configuration)
+    assert "0 new images, 1 changed, 0 gone" in shown
+    assert [chunk.stat().st_mtime_ns > time for chunk, time in zip(chunks, times, strict=True)] == [
+        False,
+        False,
+        True,
+    ]
+    assert "Posteriors: results/survey/predict/cutouts/catalog" in shown
 
 
 def test_a_missing_record_is_one_message(repo_copy, server, tmp_path):
