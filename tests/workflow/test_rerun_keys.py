@@ -125,7 +125,8 @@ FIRST = {
     "draw_learning_curves predict_chunk recalibrate_ensemble recalibrate_member train_member": {
         "train.ensembles[].members": 2,
     },
-    "draw_learning_curves predict_chunk recalibrate_member train_member": {
+    "draw_learning_curves recalibrate_member train_member": {
+        # `predict_chunk` follows: its models are trained first.
         "train.ensembles[].name": {
             "train.ensembles[1].name": "third",
             "predict.targets[3].ensemble": "third",
