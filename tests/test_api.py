@@ -211,6 +211,8 @@ def test_the_same_call_trains_once_and_another_one_says_that_it_trains_again(
         second = api.finetune(**given)
         # Jobs of other tests may have left the log's level at INFO.
         own = [record for record in caplog.records if record.name == "zoolib"]
+        # Few galaxies decide here when a training stops, which is said.
+        own = [record for record in own if "decide when the training stops" not in record.msg]
         assert trained == ["ring"] and not [record for record in own if record.levelno > logging.INFO]
         assert (tmp_path / "out/model.keras").read_bytes() == model
         pd.testing.assert_frame_equal(first.scores, second.scores)
