@@ -9,6 +9,7 @@ from zoolib.config.folders import walk
 from zoolib.data import image_folder, layout
 from zoolib.data.image_folder import list_folder, listed_revisions, revisions
 from zoolib.data.layout import read_layout
+from zoolib.data.listing import read_images
 from zoolib.job.logs import UserError
 
 CHUNKS = 2
@@ -156,3 +157,19 @@ def test_a_damaged_list_is_a_sentence(folder):
     assert revisions("list.parquet", "sky", "name", CHUNKS) == [0, 0]
     with pytest.raises(UserError, match="list.parquet: is not a list of galaxies .*; remove it and predict"):
         list_folder("sky", "name", CHUNKS, "list.parquet")
+
+
+def test_each_byte_of_a_list_is_checked(folder):
+    planned()
+    good, path = Path("list.parquet").read_bytes(), Path("damaged.parquet")
+    right = read_layout("list.parquet"), read_images(["list.parquet"], 0, 10)
+    refused = 0
+    for place in range(4, len(good) - 8):
+        path.write_bytes(good[:place] + bytes([good[place] ^ 0x41]) + good[place + 1 :])
+        try:
+            assert read_layout(path) == right[0]
+            pd.testing.assert_frame_equal(read_images([path], 0, 10), right[1])
+        except UserError as error:
+            refused += 1
+            assert "\n" not in str(error)
+    assert refused > len(good) / 4

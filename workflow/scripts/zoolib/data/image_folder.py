@@ -5,7 +5,6 @@ of which an image has changed or gone gets a higher revision and is predicted ag
 """
 
 import itertools
-import json
 import math
 import os
 import time
@@ -17,7 +16,15 @@ import pyarrow.parquet as pq
 
 from zoolib.config.folders import check_text, shown, walk
 from zoolib.data.disk_sort import in_order
-from zoolib.data.layout import Chunk, Layout, bounds_of_chunk, damaged, read_layout, rounded
+from zoolib.data.layout import (
+    Chunk,
+    Layout,
+    bounds_of_chunk,
+    damaged,
+    metadata_of,
+    read_layout,
+    rounded,
+)
 from zoolib.data.locations import stem
 from zoolib.job.logs import UserError, check_machine, log, progress, whole
 from zoolib.zenodo import archives
@@ -103,7 +110,7 @@ def list_folder(folder, names, chunks, output):
         raise UserError(f"{folder}: no image found; expected {', '.join(archives.SUFFIXES)}.")
     layout = found.layout(chunks)
     found.report(len(layout.chunks))
-    schema = SCHEMA.with_metadata({"layout": json.dumps(layout._asdict())})
+    schema = SCHEMA.with_metadata(metadata_of(layout))
     with whole(output) as partial:
         return _write(itertools.chain([first], rows), layout, schema, partial)
 
@@ -165,7 +172,7 @@ def _listed(path):
         for batch in file.iter_batches(GROUP, columns=COLUMNS):
             batch.validate(full=True)
             yield from zip(*(batch[name].to_pylist() for name in COLUMNS), strict=True)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise damaged(path, error) from None
 
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zoolib.job.logs import UserError, check_machine
+from zoolib.job.provenance import hash_of
 
 # Chunks are cut between blocks of this many galaxies. Dropout has one seed per block, so the number of chunks
 # does not change results.
@@ -74,11 +75,30 @@ def read_layout(path):
     if not os.path.exists(path):
         return None
     try:
-        about = (pq.read_schema(path).metadata or {}).get(b"layout")
-        found = None if about is None else json.loads(about)
+        schema = pq.read_schema(path)
+        about = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+        if not {"layout", "checksum"} & set(about) and "chunk" not in schema.names:
+            return None
+        # Parquet has no checksum of its metadata.
+        if about.get("checksum") != hash_of(about.get("layout")):
+            raise ValueError("its layout is not the one that was written")
     except (OSError, ValueError, pa.ArrowException) as error:
         raise damaged(path, error) from None
-    return found and Layout(**{**found, "chunks": [Chunk(*chunk) for chunk in found["chunks"]]})
+    found = json.loads(about["layout"])
+    return Layout(**{**found, "chunks": [Chunk(*chunk) for chunk in found["chunks"]]})
+
+
+def metadata_of(layout):
+    """The metadata of a list that `read_layout` reads.
+
+    Args:
+        layout: a `Layout`.
+
+    Returns:
+        {name: text}.
+    """
+    text = json.dumps(layout._asdict())
+    return {"layout": text, "checksum": hash_of(text)}
 
 
 def damaged(path, error):

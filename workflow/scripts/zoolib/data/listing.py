@@ -142,9 +142,13 @@ def _read_group(path, file, group):
 def _opened(path):
     try:
         file = pq.ParquetFile(path, page_checksum_verification=True)
-    except (OSError, pa.ArrowException) as error:
+        names, about = file.schema_arrow.names, file.metadata
+        # Parquet has no checksum of these numbers.
+        if sum(about.row_group(group).num_rows for group in range(about.num_row_groups)) != about.num_rows:
+            raise ValueError("its rows are not as many as it says")
+    # A ValueError: a name that is not UTF-8.
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise damaged(path, error) from None
-    names = file.schema_arrow.names
     if not set(COLUMNS) <= set(names) and names != ["sidecar", "count"]:
         raise UserError(
             f"{path}: is not a list of galaxies, it has the columns {', '.join(names[:6])}; expected"
