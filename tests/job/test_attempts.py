@@ -351,6 +351,7 @@ def test_sigterm_ends_a_job_with_a_message_whatever_it_is_doing(tmp_path, repo):
     body += (
         "    partial.write_text('whole')\n    try:\n      if path in seen: open('in', 'w'); time.sleep(60)\n"
     )
+    # As a library may do it: the end of a job must not be an exception that somebody drops.
     body += "    except Exception: pass\n  seen.add(path)"
     job = start(tmp_path, repo, "seen = set()\n" + body)
     until((tmp_path / "in").exists)
