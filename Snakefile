@@ -46,4 +46,5 @@ rule all:
 
 onsuccess:
     # Only the call itself says where things are, not its jobs.
-    print("", *closing_lines(RUN, workflow.overwrite_configfiles), sep="\n", flush=True)
+    typed = workflow.overwrite_configfiles, workflow.config_settings.config
+    print("", *closing_lines(RUN, *typed), sep="\n", flush=True)

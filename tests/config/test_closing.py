@@ -26,13 +26,16 @@ def test_a_run_says_where_things_are(folder, tmp_path):
     add(folder / "catalog/rejected.csv", 'id_str,reason\nJ1,"two\nlines"\nJ2,x\n')
     add(folder / "shards/rejected.csv", "id_str,reason\n")
     metrics = "results/a/train/metrics"
-    assert closing_lines("a", [tmp_path / "mine/a.yaml", "/elsewhere/b.yaml"]) == [
+    add(folder / "predict/ring/fold0/rejected.csv", "id_str,reason\nJ3,x\n")
+    typed = [tmp_path / "mine/a.yaml", "/elsewhere/my b.yaml"], {"run": "a", "seed": 3}
+    assert closing_lines("a", *typed) == [
         "Results of the run 'a': results/a/ (docs/outputs.md lists all files), logs: logs/a/",
         f"Models: {metrics}/0, {metrics}/1, {metrics}/2 and 2 more",
         "Posteriors: results/a/predict/ring/fold0/catalog, results/a/predict/test/catalog",
-        "Rejected rows and images, with reasons: results/a/catalog/rejected.csv (2)",
-        "A page with everything: snakemake --configfile mine/a.yaml /elsewhere/b.yaml --report"
-        " results/a/report.html",
+        "Rejected rows and images, with reasons: results/a/catalog/rejected.csv (2),"
+        " results/a/predict/ring/fold0/rejected.csv (1)",
+        "A page with everything: snakemake --configfile mine/a.yaml '/elsewhere/my b.yaml' --config run=a"
+        " seed=3 --report results/a/report.html",
     ]
 
 

@@ -66,6 +66,15 @@ def test_new_images_get_chunks_of_their_own(folder):
     assert chunks[3:] == [(15, 3, 0), (18, 4, 0)]
 
 
+def test_many_new_images_get_as_many_chunks_as_a_first_list(folder):
+    # Who tries ten images and then adds three hundred does not want fifty jobs.
+    planned()
+    for number in range(300):
+        add(folder / "later" / f"n{number}.png")
+    chunks, _ = planned()
+    assert [chunk.count for chunk in chunks] == [6, 4, 150, 150]
+
+
 def test_only_chunks_with_gone_or_changed_images_are_predicted_again(folder):
     planned()
     (folder / "a" / "2.png").unlink()

@@ -2,24 +2,26 @@
 
 import csv
 import os
+import shlex
 from pathlib import Path
 
 # Where a stage lists what it could not use.
 REJECTED = (
     "catalog/rejected.csv",
     "shards/rejected.csv",
-    "predict/*/rejected.csv",
+    "predict/**/rejected.csv",
     "finetune/*/rejected.csv",
 )
 SHOWN = 3
 
 
-def closing_lines(run, configfiles):
+def closing_lines(run, configfiles, changed=None):
     """Where the results of a run are, what could not be used, and how to see everything on one page.
 
     Args:
         run: its name.
         configfiles: the paths that were given with `--configfile`.
+        changed: the keys that were given with `--config`, and their values.
 
     Returns:
         A list of at most five lines of text.
@@ -27,14 +29,17 @@ def closing_lines(run, configfiles):
     folder = Path("results") / run
     models = sorted(path.parent for path in folder.glob("*/**/model.keras") if "kept" not in path.parts)
     posteriors = sorted({path.parent for path in folder.glob("predict/**/catalog/*.parquet")})
-    given = "".join(f" {_shortest(path)}" for path in configfiles)
-    typed = f"snakemake{f' --configfile{given}' if given else ''} --report {folder}/report.html"
+    typed = ["snakemake"]
+    if configfiles:
+        typed += ["--configfile", *map(_shortest, configfiles)]
+    if changed:
+        typed += ["--config", *(f"{key}={value}" for key, value in changed.items())]
     return [
         f"Results of the run '{run}': {folder}/ (docs/outputs.md lists all files), logs: logs/{run}/",
         *([f"Models: {_some(models)}"] if models else []),
         *([f"Posteriors: {_some(posteriors)}"] if posteriors else []),
         _rejected(folder),
-        f"A page with everything: {typed}",
+        f"A page with everything: {shlex.join([*typed, '--report', f'{folder}/report.html'])}",
     ]
 
 

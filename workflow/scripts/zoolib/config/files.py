@@ -172,7 +172,8 @@ class Files:
         if "images" not in entry:
             return []
         chunks = self.config["predict"]["chunks"]
-        return self.revisions_of(self.list_of(target), entry["images"], entry["id"] or "name", chunks)
+        folder = self.run.listed_images(target)
+        return self.revisions_of(self.list_of(target), folder, entry["id"] or "name", chunks)
 
     def list_of(self, target):
         """The list of a target's galaxies, which `list_galaxies` writes."""

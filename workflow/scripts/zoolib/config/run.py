@@ -1,5 +1,6 @@
 """What a run makes: its tasks, trainings, encoders and targets, as they follow from its configuration."""
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -214,8 +215,9 @@ class Run:
         return next(kind for kind in kinds if kind in self.targets[target])
 
     def listed_images(self, target):
-        """The folder of images that a target names; None where it names something else."""
-        return self.targets[target].get("images")
+        """The folder of images that a target names, without a slash at its end; None without a folder."""
+        images = self.targets[target].get("images")
+        return images and os.path.normpath(images)
 
     def listing(self, target):
         """How a target is listed: with its `id` and `location`, and a folder in how many chunks."""

@@ -282,9 +282,10 @@ class _Compared:
             Chunk(chunk.position, self.kept[number], chunk.revision + (number in self.touched))
             for number, chunk in enumerate(self.before.chunks)
         ]
-        # New images come in chunks that are as large as the others.
+        # New images come in chunks that are as large as the others, but in no more of them than a first list
+        # has: who tries five images and then adds ten thousand does not want eighty jobs.
         room = max(rounded(max(chunk.count for chunk in self.before.chunks)), rounded(1))
-        pieces = math.ceil(self.new / room)
+        pieces = min(math.ceil(self.new / room), chunks)
         for piece in range(pieces):
             first, last = bounds_of_chunk(self.new, piece, pieces)
             revision = max(chunk.revision for chunk in self.before.chunks)
