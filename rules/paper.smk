@@ -5,9 +5,10 @@ EVERYTHING = next((name for name, target in TARGETS.items() if "archives" in tar
 EARLIER = FILES.published_table("volunteers_1_and_2")
 POSTERIORS = FILES.published_table("auto_posteriors")
 # Figures, and their names in the report.
+# Snakemake sorts the names as text.
 FROM_TABLES = {
-    "figure_02": "2: votes of each galaxy",
-    "figure_03": "3: what active learning chose",
+    "figure_02": "02: votes of each galaxy",
+    "figure_03": "03: what active learning chose",
     "figure_10": "10: debiasing",
     "figure_20": "20: bulges and winding",
 }

@@ -60,28 +60,58 @@ def test_tables_become_pages(tmp_path):
     assert "None." in rejected
 
 
-@pytest.mark.parametrize("simulate", [None, {"galaxies": 100}])
-def test_every_caption_is_there_and_is_valid(repo, simulate):
-    folder = repo / "workflow" / "report"
-    wanted = {"workflow.rst"}
-    for rules in (repo / "rules").glob("*.smk"):
-        wanted |= set(re.findall(r"report/(\w+\.rst)", rules.read_text()))
-        tables = re.findall(r'\("(\w+)", "(?:Run|Data|Scores|Finetuning)"', rules.read_text())
-        wanted |= {f"{caption}.rst" for caption in tables}
-    assert {"scores.rst", "gallery.rst"} <= wanted
-    assert wanted <= {path.name for path in folder.glob("*.rst")}
+# Runs that train, that only finetune, and that only predict.
+TRAINS = {"targets": [{"name": "test", "ensemble": "metrics"}]}, {"tasks": []}
+FINETUNES = {"targets": []}, {"tasks": [{"name": "ring", "pretrained": "mine/model"}]}
+PREDICTS = {"targets": [{"name": "sky", "ensemble": None}]}, {"tasks": []}
+
+
+def told(repo, path, simulate, predict, finetune, **wildcards):
+    """The text of a caption as HTML; what Snakemake would mark as wrong is an error."""
     about = SimpleNamespace(
         config={
             "run": "demo",
             "zenodo": {"record": 4573248, "simulate": simulate, "sample": None},
-            "evaluate": {"min_votes": 34, "confident": 0.8, "relevant": "product"},
+            "evaluate": {
+                "min_votes": 34,
+                "confident": 0.8,
+                "relevant": "product",
+                "target": "test" if predict is TRAINS[0] else None,
+            },
             "search": [{"name": "strange"}] if simulate else [],
+            "predict": predict,
+            "finetune": finetune,
         },
-        wildcards=SimpleNamespace(task="rings", subset="all", run="demo"),
+        wildcards=SimpleNamespace(subset="all", run="demo", **wildcards),
     )
+    template = jinja2.Template(path.read_text(), undefined=jinja2.StrictUndefined)
+    settings = {"halt_level": 2, "report_level": 2}
+    text = template.render(snakemake=about)
+    return docutils.core.publish_parts(text, writer="html5", settings_overrides=settings)["body"]
+
+
+@pytest.mark.parametrize("simulate", [None, {"galaxies": 100}])
+def test_every_caption_is_there_and_is_valid(repo, simulate):
+    folder = repo / "workflow" / "report"
+    wanted, of_tables = {"workflow.rst"}, set()
+    for rules in (repo / "rules").glob("*.smk"):
+        wanted |= set(re.findall(r"report/(\w+\.rst)", rules.read_text()))
+        tables = re.findall(r'\("(\w+)", "(?:Run|Data|Scores|Finetuning)"', rules.read_text())
+        of_tables |= {f"{caption}.rst" for caption in tables}
+    assert {"scores.rst", "gallery.rst", "task_scores.rst"} <= wanted | of_tables
+    assert wanted | of_tables <= {path.name for path in folder.glob("*.rst")}
     for path in folder.glob("*.rst"):
-        template = jinja2.Template(path.read_text(), undefined=jinja2.StrictUndefined)
-        text = template.render(snakemake=about)
-        settings = {"halt_level": 2, "report_level": 2}
-        html = docutils.core.publish_parts(text, writer="html5", settings_overrides=settings)["body"]
+        # The rule that shows tables has no task among its wildcards.
+        wildcards = {} if path.name in of_tables else {"task": "rings"}
+        html = told(repo, path, simulate, *TRAINS, **wildcards)
         assert len(re.findall(r"[.:](?:\s|<)", html)) >= 2, f"{path} says too little"
+
+
+def test_the_first_page_says_only_what_the_run_has(repo):
+    path = repo / "workflow/report/workflow.rst"
+    trains, finetunes, predicts = (told(repo, path, None, *run) for run in (TRAINS, FINETUNES, PREDICTS))
+    assert "Zenodo record 4573248" in trains and "<em>Scores</em>" in trains
+    for text in (finetunes, predicts):
+        assert not re.search("Zenodo|<em>(Data|Training|Scores|Calibration|Paper|Galleries)</em>", text)
+    assert "finetuned for ring" in finetunes and "<em>Finetuning</em>" in finetunes
+    assert "posteriors of finished models for sky" in predicts and "<em>Predictions</em>" in predicts

@@ -171,3 +171,5 @@ def test_the_report_opens_in_a_browser(completed, tmp_path):
     for category in ("Data", "Training", "Scores", "Calibration", "Paper", "Galleries", "Finetuning", "Run"):
         assert f">{category}<" in shown
     assert "Walmsley" in shown
+    # What docutils writes where a caption is no valid text.
+    assert "System Message" not in page.read_text()
