@@ -14,7 +14,7 @@ GPU_ENV := .venv/made-from-the-gpu-lock
 DEV_ENV := .venv/made-from-the-dev-lock
 PARITY_ENV := .venv/made-from-the-parity-lock
 
-.PHONY: help env env-gpu env-dev env-parity demo build-and-check-demo finetune test lint-and-test test-preemption test-faults test-slurm test-slurm-accounting lint format report contact-sheet resources estimate lock clean
+.PHONY: help env env-gpu env-dev env-parity demo build-and-check-demo finetune predict test lint-and-test test-preemption test-faults test-slurm test-slurm-accounting lint format report contact-sheet resources estimate lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-22s %s\n", $$1, $$2 }' Makefile
@@ -61,7 +61,10 @@ build-and-check-demo: report
 TYPED = $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 
 finetune: $(USER_ENV) ## a classifier from LABELS=labels.csv IMAGES=folder, or from LABELS=folder with a folder for each class
-	@PYTHONPATH=workflow/scripts python -m zoolib.quick_finetune $(TYPED)
+	@PYTHONPATH=workflow/scripts python -m zoolib.quick.finetune $(TYPED)
+
+predict: $(USER_ENV) ## posteriors for IMAGES=folder by MODEL=folder; after new images type it again
+	@PYTHONPATH=workflow/scripts python -m zoolib.quick.predict $(TYPED)
 
 test: ## lint and tests
 	$(TIMED) $@ $(MAKE) --no-print-directory lint-and-test

@@ -14,12 +14,13 @@ from PIL import Image
 from pipeline import copy_of_the_repository, overlay, planned, snakemake
 from safetensors.numpy import save
 from stored import IMAGE, SETTINGS, TREE, train_member
-from zoolib import predict, pretrained, quick_finetune, train
+from zoolib import predict, pretrained, train
 from zoolib.config.schema import check_configuration
 from zoolib.config.sources import origin_of
 from zoolib.job.logs import UserError
 from zoolib.learning import models
 from zoolib.learning.backbones import ZOO, build_backbone
+from zoolib.quick import finetune as quick_finetune
 from zoolib.weights.timm import set_timm_weights
 
 RUN_IMAGE = {"size": 40, "crop": 0.8, "final_size": 32, "color": True, "encoding": "png"}

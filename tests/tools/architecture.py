@@ -25,7 +25,7 @@ LAYERS = (
     ("scores", "weights", "likeness"),
     ("figures", "simulation"),
     STAGES,
-    ("api", "quick_finetune"),
+    ("api", "quick"),
 )
 LIMITS = {
     "layers": 8,

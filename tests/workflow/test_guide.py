@@ -12,13 +12,14 @@ import pytest
 import yaml
 from PIL import Image
 from pipeline import dry_run
-from zoolib import api, quick_finetune
+from zoolib import api
 from zoolib.config.strategies import find_strategy
 from zoolib.config.tasks import fit_names
 from zoolib.data.fits import read_fit
 from zoolib.data.tasks import build_task
 from zoolib.learning import models
 from zoolib.learning.blocks import blocks_of
+from zoolib.quick import finetune as quick_finetune
 
 GALAXIES = 300
 

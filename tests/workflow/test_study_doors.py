@@ -67,7 +67,7 @@ def test_yaml_is_typed_as_the_guide_does(here):
 
 
 def test_make_finetune_gets_words_that_it_knows(here, monkeypatch):
-    from zoolib import quick_finetune
+    from zoolib.quick import finetune as quick_finetune
 
     folders = study.open_make("doors", study.DATA / "rings.csv", study.REAL)
     (words,) = here.typed

@@ -6,7 +6,6 @@ Python users: `zoolib.api.load("results/demo/train/metrics/0").predict("one.jpg"
 import hashlib
 import itertools
 import json
-import re
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from zoolib.config.labels import Label
+from zoolib.config.starts import models_in
 from zoolib.data import given, layout
 from zoolib.data.decoders import BadImage
 from zoolib.job.gpus import check_gpus
@@ -325,13 +325,6 @@ def load(*folders):
         UserError: no folder is given, one is not a model folder, or the models do not fit together.
     """
     each = [[one] if isinstance(one, (str, Path)) else one for one in folders]
-    return Predictor([model for one in itertools.chain(*each) for model in _models_in(Path(one))])
-
-
-def _models_in(folder):
-    """The folder itself if it is a model folder, else those of folds or members in it."""
-    if (folder / "model.keras").is_file():
-        return [folder]
-    inside = {path.parent.name: path.parent for path in folder.glob("*/model.keras")}
-    numbers = {name: int(name.removeprefix("fold")) for name in inside if re.fullmatch(r"(fold)?\d+", name)}
-    return [inside[name] for name in sorted(numbers, key=numbers.get)] or [folder]
+    return Predictor(
+        [model for one in itertools.chain(*each) for model in models_in(Path(one)) or [Path(one)]]
+    )

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 from pathlib import Path
 
 from zoolib.config.agreement import wrong
@@ -231,3 +232,19 @@ def _check_order(tasks, run):
                 f" each other in a circle ({circle}), so none can be the first; choose another model for one"
                 " of them."
             )
+
+
+def models_in(folder):
+    """The models that a folder stands for.
+
+    Args:
+        folder: pathlib.Path of a model folder, or of the folders of folds (`fold0`) or members (`0`).
+
+    Returns:
+        The folder itself if it is a model folder, else those of folds or members in it, in their order.
+    """
+    if (folder / "model.keras").is_file():
+        return [folder]
+    inside = {path.parent.name: path.parent for path in folder.glob("*/model.keras")}
+    numbers = {name: int(name.removeprefix("fold")) for name in inside if re.fullmatch(r"(fold)?\d+", name)}
+    return [inside[name] for name in sorted(numbers, key=numbers.get)]

@@ -15,10 +15,11 @@ import yaml
 from PIL import Image
 from pipeline import copy_of_the_repository, dry_run
 from snakemake.utils import update_config
-from zoolib import api, predict, quick_finetune
+from zoolib import api, predict
 from zoolib.config.run import read_run
 from zoolib.job.logs import UserError
-from zoolib.quick_finetune import plan
+from zoolib.quick import finetune as quick_finetune
+from zoolib.quick.finetune import plan
 
 
 @pytest.fixture
@@ -94,6 +95,19 @@ def test_the_columns_of_names_and_files_may_have_any_name(folder):
     overlay, _ = plan({"LABELS": "own.csv", "ID": "who", "LOCATION": "where"})
     quick_finetune.write_target(overlay, folder / "predict.yaml")
     assert yaml.safe_load((folder / "predict.yaml").read_text())["predict"]["targets"][0]["images"]
+
+
+def test_training_is_as_typed_and_else_the_default(folder):
+    given = {"LABELS": "by_class", "FOLDS": "3", "STRATEGY": "two_stage", "SEED": "7", "VIEWS": "2"}
+    overlay, _ = plan(given)
+    (task,) = overlay["finetune"]["tasks"]
+    assert (task["folds"], task["strategy"]) == (3, {"name": "two_stage"})
+    assert (overlay["seed"], overlay["predict"]["views"]) == (7, 2)
+    quick_finetune.write_target(overlay, folder / "predict.yaml")
+    (target,) = yaml.safe_load((folder / "predict.yaml").read_text())["predict"]["targets"]
+    assert target["models"] == [f"results/by_class/finetune/by_class/fold{fold}" for fold in range(3)]
+    overlay, _ = plan({"LABELS": "by_class"})
+    assert not {"folds", "strategy"} & set(overlay["finetune"]["tasks"][0]) and "seed" not in overlay
 
 
 def test_a_second_round_does_not_overwrite_the_model_it_starts_from(folder):
@@ -402,6 +416,9 @@ def test_the_end_says_what_was_used_and_how_to_go_on(folder):
             "rings.csv: has no column 'who', which ID names; it has id_str, ring.",
         ),
         ({"LABELS": "by_class", "LOCATION": "where"}, "LOCATION is for labels in a table"),
+        ({"LABELS": "by_class", "FOLDS": "2"}, "FOLDS is '2', expected a whole number of 3 or more"),
+        ({"LABELS": "by_class", "SEED": "-1"}, "SEED is '-1', expected a whole number of 0 or more"),
+        ({"LABELS": "by_class", "STRATEGY": "melt"}, "STRATEGY is 'melt', expected one of freeze, no_freeze"),
         (
             {"LABELS": "rings.csv", "IMAGES": "by_class", "LABEL": "id_str"},
             "LABEL is 'id_str', but this column name is reserved",
@@ -429,7 +446,7 @@ def test_make_passes_on_what_was_typed_and_nothing_else(repo):
         command, cwd=repo, env={**os.environ, "MODEL": "mine"}, capture_output=True, text=True
     )
     words = shown.stdout.split()
-    assert set(words[words.index("zoolib.quick_finetune") + 1 :]) == {"LABELS", "NAME"}
+    assert set(words[words.index("zoolib.quick.finetune") + 1 :]) == {"LABELS", "NAME"}
 
 
 def test_an_edited_task_is_kept(folder):
@@ -453,7 +470,7 @@ def test_the_demo_s_model_is_made_where_there_is_none(folder, monkeypatch, capsy
 
 
 def run(repo, **given):
-    command = [sys.executable, "-m", "zoolib.quick_finetune", *given]
+    command = [sys.executable, "-m", "zoolib.quick.finetune", *given]
     environment = {**os.environ, **given, "PYTHONPATH": "workflow/scripts"}
     done = subprocess.run(
         command, cwd=repo, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -4,25 +4,33 @@ It writes the YAML, runs Snakemake, and prints how good the classifier is and ho
 """
 
 import os
-import re
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
 from zoolib.config.labels import KINDS, WORDS, as_word
 from zoolib.config.sources import kind_of_source
+from zoolib.config.strategies import STRATEGIES
 from zoolib.config.tasks import RESERVED, TABLES
 from zoolib.data.class_folders import list_labelled
 from zoolib.data.partition import read_split
 from zoolib.data.tables import IDS, LOCATIONS, find_column, place_of, read_table
-from zoolib.job.logs import UserError, whole
+from zoolib.job.logs import UserError
+from zoolib.quick.terminal import (
+    check_folder,
+    ended,
+    name_of,
+    read_number,
+    read_settings,
+    run_snakemake,
+    say,
+    write_yaml,
+)
 from zoolib.scores.final_message import final_message
 
 KEYS = ("LABELS", "IMAGES", "LABEL", "ID", "LOCATION", "KIND", "NAME", "MODEL")
+KEYS += ("FOLDS", "STRATEGY", "SEED", "VIEWS")
 DEMO = "results/demo/train/metrics/0"
 DEMO_MINUTES = 5
 # A column with more different numbers than this is a regression, not a classification.
@@ -43,10 +51,7 @@ def plan(given):
     Raises:
         UserError: a value is wrong or missing, or the label is not clear.
     """
-    strange = sorted(set(given) - set(KEYS))
-    if strange:
-        raise UserError(f"{strange[0]} is not a setting of make finetune, expected one of {', '.join(KEYS)}.")
-    given = {key: os.path.expanduser(given.get(key, "").strip()) for key in KEYS}
+    given = read_settings(given, KEYS, "make finetune")
     source = given["LABELS"]
     if not source:
         raise UserError(
@@ -58,11 +63,6 @@ def plan(given):
     model = given["MODEL"] or DEMO
     if given["MODEL"]:
         kind_of_source(model, "MODEL")
-    if not re.fullmatch("([A-Za-z0-9][A-Za-z0-9_-]*)?", given["NAME"]):
-        raise UserError(
-            f"NAME is '{given['NAME']}', expected letters, digits, - and _, with a letter or digit first;"
-            " choose another name."
-        )
     if given["KIND"] and given["KIND"] not in KINDS[:3]:
         raise UserError(
             f"KIND is '{given['KIND']}', expected one of {', '.join(KINDS[:3])}; for votes write a YAML file"
@@ -70,33 +70,44 @@ def plan(given):
         )
     find = _of_table if source.lower().endswith(TABLES) else _of_folders
     task, messages = find(given)
-    name = given["NAME"] or re.sub(r"[^A-Za-z0-9_-]+", "_", str(task["label"])).strip("_-") or "task"
-    _check_name(name, model)
+    name = given["NAME"] or name_of(str(task["label"])) or "task"
+    check_folder(name, "task*.yaml")
+    _check_start(name, model)
     # No recipe of its own: the same labels give the same model by whatever door they come in.
-    task = {"name": name, **task, "pretrained": model}
+    task = {"name": name, **task, **_training(given), "pretrained": model}
+    seed = read_number(given, "SEED", 0)
+    views = read_number(given, "VIEWS", 0) or 0
     overlay = {
         "run": name,
-        "predict": {"samples": 30, "views": 0, "chunks": 1, "targets": []},
+        **({} if seed is None else {"seed": seed}),
+        "predict": {"samples": 30, "views": views, "chunks": 1, "targets": []},
         "evaluate": {"target": None},
         "finetune": {"tasks": [task]},
     }
     return overlay, messages
 
 
-def _check_name(name, model):
-    """Stop where a task of this name would write into another run, or over the model that it starts from."""
-    if name == "demo":
-        raise UserError("NAME is 'demo', but this is the name of the demo's own run; choose another name.")
+def _training(given):
+    """The keys of the task that say how it is trained; without them it has the defaults."""
+    training, folds = {}, read_number(given, "FOLDS", 3)
+    if folds is not None:
+        training["folds"] = folds
+    if given["STRATEGY"]:
+        if given["STRATEGY"] not in STRATEGIES:
+            raise UserError(
+                f"STRATEGY is '{given['STRATEGY']}', expected one of {', '.join(STRATEGIES)}; for its"
+                " arguments, or one of your own, write a YAML file (docs/finetuning.md)."
+            )
+        training["strategy"] = {"name": given["STRATEGY"]}
+    return training
+
+
+def _check_start(name, model):
+    """Stop where a task of this name would write over the model that it starts from."""
     if Path(model).resolve().is_relative_to(Path("results", name, "finetune", name).resolve()):
         raise UserError(
             f"MODEL is '{model}', but the task '{name}' would overwrite this model; choose another name for"
             f" the task, such as NAME={name}2."
-        )
-    here = Path("results", name)
-    if here.is_dir() and any(here.iterdir()) and not list(here.glob("task*.yaml")):
-        raise UserError(
-            f"NAME is '{name}', but {here} has the results of another run, which this task could replace;"
-            " choose another name with NAME=."
         )
 
 
@@ -248,39 +259,12 @@ def write_overlay(overlay):
         The path.
     """
     path = Path("results") / overlay["run"] / "task.yaml"
-    text = (
+    heading = (
         "# Written by make finetune; config/README.md explains all keys. Edit a copy of it and run it with\n"
-        f"#   snakemake --configfile {path}\n"
-        f"{_yaml(overlay)}"
+        f"#   snakemake --configfile {path}"
     )
-    if path.is_file() and path.read_text() != text:
-        path.replace(path.with_name("task.before.yaml"))
-        say(f"The earlier {path} was renamed to {path.with_name('task.before.yaml')}.")
-    with whole(path) as partial:
-        partial.write_text(text)
+    write_yaml(path, heading, overlay)
     return path
-
-
-def run_snakemake(target, overlay):
-    """Run Snakemake for one target; its output goes to the terminal.
-
-    Args:
-        target: a rule or file.
-        overlay: path of the configuration.
-
-    Raises:
-        UserError: it failed; the message is the failed job's, if there is one.
-    """
-    begun = time.time()
-    command = [sys.executable, "-m", "snakemake", str(target)]
-    if subprocess.run([*command, "--quiet", "rules", "--configfile", str(overlay)]).returncode == 0:
-        return
-    run = yaml.safe_load(Path(overlay).read_text())["run"]
-    traces = [path for path in Path("logs", run).rglob("*.traceback") if path.stat().st_mtime >= begun]
-    if traces:
-        lines = traces[0].with_suffix("").read_text().strip().splitlines()
-        raise UserError(lines[-1].partition(" ")[2])
-    raise UserError(f"Snakemake failed while it ran {overlay}; read its messages above, and fix the cause.")
 
 
 def write_target(overlay, path):
@@ -300,13 +284,13 @@ def write_target(overlay, path):
     if not images:
         return
     model = f"results/{overlay['run']}/finetune/{task['name']}"
-    target = {"name": "mine", "models": [model], "images": images}
+    models = [f"{model}/fold{fold}" for fold in range(task.get("folds", 0))] or [model]
+    target = {"name": "mine", "models": models, "images": images}
     run = f"{overlay['run']}_predictions"
     content = {"run": run, **{key: overlay[key] for key in ("predict", "evaluate")}}
     content["predict"] = {**overlay["predict"], "targets": [target]}
     heading = f"# Predictions for the images of a folder go to results/{run}/predict/mine/"
-    with whole(path) as partial:
-        partial.write_text(f"{heading}\n{_yaml(content)}")
+    write_yaml(path, heading, content)
 
 
 def _common_folder(path, location):
@@ -322,15 +306,6 @@ def _common_folder(path, location):
     return str(common.relative_to(here)) if here in common.parents else None
 
 
-def _yaml(content):
-    return yaml.safe_dump(content, sort_keys=False, default_flow_style=None)
-
-
-def say(text):
-    """Print a message at once, so that it comes before the output of the programs called later."""
-    print(text, flush=True)
-
-
 def main(names):
     """Run `make finetune`.
 
@@ -340,30 +315,29 @@ def main(names):
     Returns:
         Exit status: 0, or 1 after an error message.
     """
-    try:
-        overlay, messages = plan({name: os.environ[name] for name in names})
-        (task,) = overlay["finetune"]["tasks"]
-        for message in messages:
-            say(message)
-        if task["pretrained"] == DEMO:
-            say(
-                "MODEL is missing, so the training starts from the demo's model, which has seen only"
-                " simulated galaxies. This is good for a first try. For science, give a model that was"
-                " trained on real galaxies, such as"
-                " MODEL=hf://mwalmsley/zoobot-encoder-convnext_nano@refs/pr/1 (docs/pretrained.md)."
-            )
-            if not Path(DEMO, "model.keras").is_file():
-                say(f"The demo's model is trained first, in about {DEMO_MINUTES} minutes on two cores.")
-                run_snakemake(f"{DEMO}/model.keras", "config/demo.yaml")
-        path = write_overlay(overlay)
-        say(f"The task was written to {path}.")
-        run_snakemake("finetune", path)
-        write_target(overlay, path.with_name("predict.yaml"))
-        say("\n" + final_message(overlay, path))
-    except UserError as error:
-        say(str(error))
-        return 1
-    return 0
+    return ended(lambda: _finetune({name: os.environ[name] for name in names}))
+
+
+def _finetune(given):
+    overlay, messages = plan(given)
+    (task,) = overlay["finetune"]["tasks"]
+    for message in messages:
+        say(message)
+    if task["pretrained"] == DEMO:
+        say(
+            "MODEL is missing, so the training starts from the demo's model, which has seen only"
+            " simulated galaxies. This is good for a first try. For science, give a model that was"
+            " trained on real galaxies, such as"
+            " MODEL=hf://mwalmsley/zoobot-encoder-convnext_nano@refs/pr/1 (docs/pretrained.md)."
+        )
+        if not Path(DEMO, "model.keras").is_file():
+            say(f"The demo's model is trained first, in about {DEMO_MINUTES} minutes on two cores.")
+            run_snakemake(f"{DEMO}/model.keras", "config/demo.yaml")
+    path = write_overlay(overlay)
+    say(f"The task was written to {path}.")
+    run_snakemake("finetune", path)
+    write_target(overlay, path.with_name("predict.yaml"))
+    say("\n" + final_message(overlay, path))
 
 
 if __name__ == "__main__":

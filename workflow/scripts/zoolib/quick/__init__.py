@@ -1,0 +1,1 @@
+"""Commands that write the YAML themselves: `make finetune` and `make predict`."""
