@@ -71,8 +71,8 @@ def plan(given):
     find = _of_table if source.lower().endswith(TABLES) else _of_folders
     task, messages = find(given)
     name = given["NAME"] or name_of(str(task["label"])) or "task"
-    check_folder(name, "task*.yaml")
     _check_start(name, model)
+    check_folder(name, "task*.yaml")
     # No recipe of its own: the same labels give the same model by whatever door they come in.
     task = {"name": name, **task, **_training(given), "pretrained": model}
     seed = read_number(given, "SEED", 0)
