@@ -114,6 +114,32 @@ rule collect_predictions:
         "../workflow/scripts/collect_predictions.py"
 
 
+rule write_catalog:
+    # The flat catalogue as one file, for TOPCAT and others.
+    input:
+        parts=of_chunks("catalog/{chunk}.parquet"),
+        places=by("target", FILES.target_places),
+        tables=by("target", FILES.target_tables),
+    output:
+        catalog="results/{run}/predict/{target}/catalog.{form}",
+    log:
+        "logs/{run}/write_catalog/{target}-{form}.log",
+    benchmark:
+        "benchmarks/{run}/write_catalog/{target}-{form}.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=doubled(4000),
+        runtime=120,
+    params:
+        code=fingerprint("write_catalog", "posteriors.export"),
+        keep=config["predict"]["catalog"]["keep"],
+        name=by("target", THIS.name_column),
+    script:
+        "../workflow/scripts/write_catalog.py"
+
+
 rule collect_representations:
     input:
         parts=of_chunks("chunks/{chunk}.hdf5"),
@@ -164,6 +190,12 @@ rule predict:
     input:
         expand("results/{run}/predict/{target}/predictions.hdf5", run=RUN, target=TARGETS),
         expand("results/{run}/predict/{target}/label_next.csv", run=RUN, target=TARGETS),
+        expand(
+            "results/{run}/predict/{target}/catalog.{form}",
+            run=RUN,
+            target=TARGETS,
+            form=THIS.catalog_suffixes,
+        ),
         # A function: folders are looked at only if somebody asks for predictions.
         lambda wildcards: [
             path for target in TARGETS for path in FILES.chunks(target, "catalog/{chunk}.parquet")

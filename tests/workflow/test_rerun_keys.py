@@ -19,6 +19,7 @@ shards: {count: {train: 1, val: 1, test: 1}}
 train: {head: dirichlet_mixture, ensembles: [{name: metrics}, {name: other, splits: [train, test]}]}
 predict:
   chunks: 1
+  catalog: {format: [fits]}
   samples: 5
   targets:
     - {name: test, ensemble: metrics, split: test}
@@ -148,6 +149,10 @@ FIRST = {
     },
     "describe_posteriors list_galaxies predict_chunk": {"predict.chunks": 2},
     "collect_predictions": {"predict.collect": "copy"},
+    "write_catalog": {
+        "predict.catalog.format": ["fits", "csv"],
+        "predict.catalog.keep": {"predict.catalog": {"format": ["fits"], "keep": ["redshift"]}},
+    },
     "describe_posteriors": {"predict.posterior_with_votes": True, "predict.credible_level": 0.5},
     "rank_galaxies": {"predict.acquisition": "paper"},
     "calibrate describe_posteriors evaluate_predictions evaluate_task rank_galaxies": {

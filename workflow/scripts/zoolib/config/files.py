@@ -276,11 +276,23 @@ class Files:
 
     def places(self, search):
         """The tables that say where the images of the galaxies of a search's target are."""
-        target = self.run.searches[search]["target"]
-        split = self.run.targets[target].get("split")
-        if split and self.config["shards"]["enabled"]:
-            return [f"{self.results}/catalog/{split}.parquet"]
+        return self.target_places(self.run.searches[search]["target"])
+
+    def target_places(self, target):
+        """The tables that say where the images of a target are; none for shards from elsewhere."""
+        entry = self.run.targets[target]
+        if "shards" in entry:
+            return []
+        if entry.get("split") and self.config["shards"]["enabled"]:
+            return [f"{self.results}/catalog/{entry['split']}.parquet"]
         return self.galaxies(target)
+
+    def target_tables(self, target):
+        """The tables that a target's galaxies come from, with all their columns; none for files alone."""
+        entry = self.run.targets[target]
+        if "catalog" in entry:
+            return self.listed(target)
+        return self.catalog_tables() if "archives" in entry or entry.get("split") else []
 
     def examples(self, search):
         """The table of a search's examples; none where the configuration has their names."""

@@ -225,6 +225,16 @@ class Run:
         listing = {"columns": [entry["id"], entry["location"]]}
         return listing | ({"chunks": self.config["predict"]["chunks"]} if "images" in entry else {})
 
+    @property
+    def catalog_suffixes(self):
+        """Suffixes of the files that have the complete flat catalogue of a target."""
+        return ["vot" if form == "votable" else form for form in self.config["predict"]["catalog"]["format"]]
+
+    def name_column(self, target):
+        """The column of the galaxies' names in the tables of a target, where the configuration says it."""
+        entry = self.targets[target]
+        return entry["id"] if "catalog" in entry else self.config["catalogs"][0]["id"]
+
     def kept(self, target):
         """What the predictions of a target keep of how the model sees each galaxy; of a task's, nothing."""
         return self.targets[target]["representations"] if target in self.targets else "none"
