@@ -133,7 +133,7 @@ rule write_catalog:
         mem_mb=doubled(4000),
         runtime=120,
     params:
-        code=fingerprint("write_catalog", "posteriors.export"),
+        code=fingerprint("write_catalog", "posteriors.formats"),
         keep=config["predict"]["catalog"]["keep"],
         name=by("target", THIS.name_column),
     script:

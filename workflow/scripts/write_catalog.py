@@ -1,7 +1,7 @@
 """Write the flat catalogue of a target as one table."""
 
 from zoolib.job.logs import log_to
-from zoolib.posteriors.export import write_table
+from zoolib.posteriors.formats import write_table
 
 with log_to(snakemake.log[0]):
     write_table(

@@ -12,7 +12,7 @@ from astropy.io.votable.ucd import parse_ucd
 from astropy.table import Table
 from drawn import SMALL, some_concentrations
 from zoolib.job.logs import UserError
-from zoolib.posteriors import export
+from zoolib.posteriors import formats
 from zoolib.posteriors.columns import meanings
 from zoolib.posteriors.files import describe_posteriors
 from zoolib.posteriors.writer import predictions_file
@@ -51,7 +51,7 @@ def written(described):
     files = {form: folder / f"catalog.{form}" for form in FORMS}
     for file in files.values():
         keep = ["type", "count", "bright"]
-        export.write_table(parts, [folder / "list.parquet"], [folder / "own.csv"], keep, file, "objid")
+        formats.write_table(parts, [folder / "list.parquet"], [folder / "own.csv"], keep, file, "objid")
     return files
 
 
@@ -129,17 +129,17 @@ def test_what_cannot_be_written_is_one_sentence(described, tmp_path, monkeypatch
     with pytest.raises(
         UserError, match="keep: no table of the galaxies has the column 'size'; found bright, count"
     ):
-        export.write_table(parts, [], [folder / "own.csv"], ["size"], tmp_path / "catalog.fits", "objid")
-    monkeypatch.setattr(export, "MOST_OF_VOTABLE", 5)
+        formats.write_table(parts, [], [folder / "own.csv"], ["size"], tmp_path / "catalog.fits", "objid")
+    monkeypatch.setattr(formats, "MOST_OF_VOTABLE", 5)
     with pytest.raises(
         UserError, match="a VOTable of 7 galaxies does not fit into memory, expected 5 or fewer; take"
     ):
-        export.write_table(parts, [], [], [], tmp_path / "catalog.vot")
+        formats.write_table(parts, [], [], [], tmp_path / "catalog.vot")
     assert not list(tmp_path.iterdir())
 
 
 def test_images_alone_are_enough(described, tmp_path):
     _, parts, names = described
-    export.write_table(parts, [], [], [], tmp_path / "catalog.fits")
+    formats.write_table(parts, [], [], [], tmp_path / "catalog.fits")
     table = Table.read(tmp_path / "catalog.fits")
     assert list(table["id_str"]) == list(names) and "file_loc" not in table.colnames
