@@ -140,6 +140,36 @@ rule write_catalog:
         "../workflow/scripts/write_catalog.py"
 
 
+rule draw_survey:
+    input:
+        descriptions=of_chunks("catalog/{chunk}.parquet"),
+        places=by("target", FILES.target_places),
+        pixels=by("target", FILES.pixels),
+    output:
+        figure=report(
+            "results/{run}/predict/{target}/gallery.png",
+            caption="../workflow/report/survey.rst",
+            category="Predictions",
+            subcategory="{target}",
+            labels={"figure": "gallery"},
+        ),
+    log:
+        "logs/{run}/draw_survey/{target}.log",
+    benchmark:
+        "benchmarks/{run}/draw_survey/{target}.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=doubled(2000),
+        runtime=60,
+    params:
+        code=fingerprint("draw_survey", "figures.survey"),
+        title="{target}",
+    script:
+        "../workflow/scripts/draw_survey.py"
+
+
 rule collect_representations:
     input:
         parts=of_chunks("chunks/{chunk}.hdf5"),

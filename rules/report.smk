@@ -25,6 +25,20 @@ for task in TASKS:
     TABLES[f"finetune/{task}/summary"] = summary
     TABLES[f"evaluate/{task}/scores"] = ("task_scores", "Finetuning", task, "scores")
     TABLES[f"evaluate/{task}/advice"] = ("task_advice", "Finetuning", task, "no better than what is simpler")
+# Targets with pictures that no gallery of the evaluation shows.
+SURVEYED = [name for name, target in TARGETS.items() if name != EVALUATED and "shards" not in target]
+# What could not be used, and the figures of the first page, the most important first.
+NOT_USED = ["results/{run}/catalog/rejected.csv", "results/{run}/shards/rejected.csv"] if ENSEMBLES else []
+NOT_USED += expand("results/{{run}}/finetune/{task}/rejected.csv", task=TASKS)
+NOT_USED += expand("results/{{run}}/predict/{target}/rejected.csv", target=TARGETS)
+FIRST_FIGURES = []
+if EVALUATED:
+    FIRST_FIGURES += [f"results/{{run}}/evaluate/gallery/{QUESTIONS[0]}.png"]
+    FIRST_FIGURES += ["results/{run}/evaluate/calibration.png"]
+FIRST_FIGURES += expand(
+    "results/{{run}}/evaluate/{task}/{figure}.png", task=TASKS, figure=["curves", "gallery"]
+)
+FIRST_FIGURES += expand("results/{{run}}/predict/{target}/gallery.png", target=SURVEYED)
 
 
 rule describe_run:
@@ -85,6 +99,44 @@ rule show_tables:
         "../workflow/scripts/show_tables.py"
 
 
+rule write_first_page:
+    # The description of the workflow shows this piece of HTML: workflow/report/workflow.rst.
+    input:
+        models=[each(FILES.members(name), "model.json") for name in ENSEMBLES],
+        fits=expand("results/{{run}}/finetune/{fit}/model.json", fit=THIS.fits),
+        summary="results/{run}/catalog/summary.csv" if ENSEMBLES else [],
+        task_summaries=expand("results/{{run}}/finetune/{task}/summary.csv", task=TASKS),
+        scores="results/{run}/evaluate/scores.csv" if EVALUATED else [],
+        losses="results/{run}/evaluate/losses.csv" if EVALUATED else [],
+        confusion="results/{run}/evaluate/confusion.csv" if EVALUATED else [],
+        coverage="results/{run}/evaluate/coverage.csv" if EVALUATED else [],
+        table_1="results/{run}/paper/table_1.csv" if COMPARED else [],
+        task_scores=expand("results/{{run}}/evaluate/{task}/scores.csv", task=TASKS),
+        advice=expand("results/{{run}}/evaluate/{task}/advice.csv", task=TASKS),
+        unfamiliar=expand("results/{{run}}/predict/{target}/unfamiliar.csv", target=TARGETS),
+        not_used=NOT_USED,
+        figures=FIRST_FIGURES,
+    output:
+        page="results/{run}/report/first_page.html",
+    log:
+        "logs/{run}/write_first_page.log",
+    benchmark:
+        "benchmarks/{run}/write_first_page.tsv"
+    localrule: True
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=doubled(1000),
+        runtime=10,
+    params:
+        code=fingerprint("write_first_page", "figures.first_page"),
+        tasks=list(TASKS),
+        targets=list(TARGETS),
+    script:
+        "../workflow/scripts/write_first_page.py"
+
+
 rule report:
     "the tables and figures that the report shows; make report CONFIG=… writes the page"
     input:
@@ -104,5 +156,7 @@ rule report:
             question=QUESTIONS if EVALUATED else [],
         ),
         expand("results/{run}/evaluate/{task}/gallery.png", run=RUN, task=TASKS),
+        expand("results/{run}/predict/{target}/gallery.png", run=RUN, target=SURVEYED),
         f"results/{RUN}/report/report/configuration.html",
+        f"results/{RUN}/report/first_page.html",
     localrule: True

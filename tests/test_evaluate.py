@@ -116,6 +116,11 @@ def test_scores_are_scikit_learns_on_the_papers_galaxies(survey, subset, rule):
         assert row["count_product"] < row["count_asked"] or question.name == "shape"
         assert row["accuracy"] == pytest.approx(metrics.accuracy_score(truth, predicted), abs=1e-5)
         assert 0.3 < row["accuracy"] <= 1
+        # Wilson's ends are the shares from which the accuracy is 1.96 of their own standard errors away.
+        low, high = ends = row[["accuracy_low_95", "accuracy_high_95"]].to_numpy(float)
+        assert low < row["accuracy"] < high
+        away = np.abs(ends - row["accuracy"]) / np.sqrt(ends * (1 - ends) / len(chosen))
+        assert away == pytest.approx([1.96, 1.96], abs=1e-3)
         expected = metrics.precision_recall_fscore_support(
             truth, predicted, average="weighted", zero_division=0
         )
@@ -131,7 +136,8 @@ def test_a_question_that_nobody_was_asked_has_no_scores(survey):
     found = run(survey)
     rare = found.scores.query("question == 'rare'")
     assert list(rare["count"]) == [0, 0]
-    assert rare[["accuracy", "precision", "recall", "f1"]].isna().all(axis=None)
+    ends = ["accuracy_low_95", "accuracy_high_95"]
+    assert rare[["accuracy", "precision", "recall", "f1", *ends]].isna().all(axis=None)
     assert found.losses.set_index("question").loc["rare", ["galaxies", "model", "constant"]].eq(0).all()
     assert found.metrics["all"]["rare"] == {"count": 0, "accuracy": None}
 

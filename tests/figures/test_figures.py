@@ -9,6 +9,8 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from zoolib.config.trees import DecisionTree
@@ -17,6 +19,7 @@ from zoolib.figures.confusion import draw_confusion
 from zoolib.figures.contact_sheet import draw_contact_sheet
 from zoolib.figures.learning_curves import draw_learning_curves
 from zoolib.figures.search import positions
+from zoolib.figures.survey import draw_survey
 from zoolib.job.logs import UserError
 from zoolib.job.words import in_words
 from zoolib.likeness.rankings import directions
@@ -53,6 +56,7 @@ def test_confusion_says_counts_and_agreement(tmp_path, confusion):
     draw_confusion(confusion, "all", [tmp_path / "a.svg", tmp_path / "a.png"])
     texts = svg_text(tmp_path / "a.svg")
     assert {"7", "2", "0", "1,234", "Yes", "No", "Bar", "99.8% of 1,243 agree"} <= set(texts)
+    assert "Colour: share of the galaxies of its row" in texts
     with Image.open(tmp_path / "a.png") as image:
         assert min(image.size) > 400
 
@@ -179,6 +183,23 @@ def test_a_gallery_of_no_question(survey):
     output = survey.folder / "colour.png"
     with pytest.raises(UserError, match="'colour' is no question .* shape, edge-on"):
         gallery.draw_galleries([survey.folder / "flat.parquet"], survey.folder / "test.parquet", [output])
+
+
+def test_a_survey_shows_the_highest_values_of_all_its_parts(survey):
+    parts = [survey.folder / f"part{number}.parquet" for number in range(2)]
+    flat = pq.read_table(survey.folder / "flat.parquet")
+    unfamiliar = np.linspace(0.5, 0.999, 40).astype("float32")
+    flat = flat.set_column(flat.schema.get_field_index("unfamiliar"), "unfamiliar", pa.array(unfamiliar))
+    for number, part in enumerate(parts):
+        pq.write_table(flat.slice(20 * number, 20), part)
+    output = survey.folder / "survey.png"
+    draw_survey(parts, [survey.folder / "test.parquet"], "mine", output, across=3)
+    found = colors_of_tiles(output, 3, 3)
+    for row, column in zip(found, TREE.questions[0].columns, strict=False):
+        best = survey.described.nlargest(3, f"{column}_fraction")["id_str"]
+        assert row == [color(name) for name in best]
+    # Of the last row only one galaxy is above 0.99; the other places are empty.
+    assert found[2] == [color("g39"), (255, 255, 255), (255, 255, 255)]
 
 
 def test_contact_sheet_holds_every_figure(survey, confusion):

@@ -6,12 +6,13 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import pyplot as plt
 from PIL import Image
 from task_fits import KIND, RING, SIZE, VOTES, write_fits
 from zoolib.figures.gallery import HEADER, MARGIN, TILE
 from zoolib.figures.label_counts import draw_label_counts
 from zoolib.figures.task_gallery import choose, draw_task_gallery
-from zoolib.figures.task_results import draw_task_confusion, draw_task_curves
+from zoolib.figures.task_results import _draw_ranks, draw_task_confusion, draw_task_curves
 from zoolib.scores.outcomes import outcomes, read_galaxies, write_galaxies
 from zoolib.scores.tasks import evaluate_task
 
@@ -55,7 +56,9 @@ def test_every_class_and_every_number_has_its_panel(tmp_path):
         assert any(text.startswith(f"{name}, area ") for text in found.curves)
     assert {"Type", "Size"} <= set(found.confusion)
     assert any(text.startswith("40 galaxies, scatter ") for text in found.confusion)
-    assert {"Size, label", "share of labels inside"} <= set(found.curves)
+    assert {"Size, label", "share of labels inside", "share of the posterior below the label"} <= set(
+        found.curves
+    )
 
 
 def test_votes_and_other_labels_have_their_panels(tmp_path):
@@ -106,6 +109,18 @@ def test_the_gallery_of_a_number_ranks_by_spread_and_error(tmp_path):
     assert list(rows["Least sure"]) == list(found.table["size_spread"].nlargest(4).index)
     error = (found.table["size_predicted"] - found.table["size"]).abs()
     assert list(rows["Worst mistakes"]) == list(error.nlargest(4).index)
+
+
+def test_posteriors_that_are_right_hold_labels_evenly():
+    """Each label counts for the bins of its piece: the bars' sum is the number of galaxies."""
+    begin = np.random.default_rng(3).integers(0, 7, 400) / 7
+    figure, panel = plt.subplots()
+    _draw_ranks(panel, SimpleNamespace(ranks=np.stack([begin, begin + 1 / 7], axis=1)))
+    heights = np.array([bar.get_height() for bar in panel.patches if bar.get_width() < 0.5])
+    plt.close(figure)
+    assert heights.sum() == pytest.approx(400)
+    # Seven pieces in ten bins: bins that were counted by the middle of a piece would have 0 or 57 galaxies.
+    assert len(heights) == 10 and np.all(np.abs(heights - 40) < 25)
 
 
 def test_a_model_without_mistakes_has_none_to_show(tmp_path):

@@ -335,7 +335,7 @@ def test_a_simulated_surveys_files_are_measured_and_drawn(survey, files):
     # Galaxies that were confused with one another would hold far less.
     np.testing.assert_allclose(truth["actual"], LEVELS, atol=0.02)
     texts = drawn_text(files, outputs)
-    assert {"Shape (4,500)", "Ring, 3 &lt; N &lt; 5", "True probabilities", "95%"} <= set(texts)
+    assert {"Shape (4,500)", "Ring", "3 &lt; N &lt; 5", "True probabilities", "95%"} <= set(texts)
 
 
 def test_a_real_survey_has_votes_alone(files):
@@ -361,6 +361,23 @@ def test_many_questions_of_two_answers_are_drawn_apart(tmp_path):
     ]
     figure, panel = plt.subplots()
     figure_19(panel, pd.DataFrame(rows))
-    drawn = [(line.get_color(), line.get_marker()) for line in panel.get_lines()[1:]]
+    curves = [line for line in panel.get_lines()[1:] if len(line.get_xdata())]
     plt.close(figure)
-    assert len(set(drawn)) == 9
+    assert len({(line.get_color(), line.get_marker()) for line in curves}) == len(curves) == 9
+
+
+def test_the_legend_says_which_line_is_for_how_many_votes():
+    groups = {"3 < N < 5": "-", "N > 5": "--"}
+    rows = [
+        {"question": name, "votes": votes, "expected": 0.5, "actual": 0.4, "intervals": 200}
+        for name in ("bar", "disk")
+        for votes in groups
+    ]
+    figure, panel = plt.subplots()
+    figure_19(panel, pd.DataFrame(rows))
+    handles, names = panel.get_legend_handles_labels()
+    styles = dict(zip(names, handles, strict=True))
+    plt.close(figure)
+    assert list(styles) == ["Bar", "Disk", *groups]
+    assert {votes: styles[votes].get_linestyle() for votes in groups} == groups
+    assert {styles[name].get_linestyle() for name in ("Bar", "Disk")} == {"None"}

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from zoolib.config.published import RELEVANCE, SUBSETS
 from zoolib.job.logs import UserError, log, progress, whole
@@ -26,8 +27,9 @@ def evaluate(predictions, test, train, min_votes, confident, output, rule=RELEVA
         min_votes: fewest votes on the first question of a campaign for a galaxy to be scored.
         confident: volunteers are confident where one answer has more than this share of the votes.
         output: attributes with the paths of the files to write.
-            scores: CSV of question, subset (all, confident), count, accuracy, precision, recall, f1, and
-            the count by each rule of `RELEVANCE` (count_product, count_asked).
+            scores: CSV of question, subset (all, confident), count, accuracy with the ends of its 95 %
+            interval (accuracy_low_95, accuracy_high_95), precision, recall, f1, and the count by each rule of
+            `RELEVANCE` (count_product, count_asked).
             losses: CSV of question, galaxies that were asked it, and the mean loss over all galaxies in
             nats, of the model, of the same before its recalibration (as_trained, if it has one), and of the
             best single Dirichlet (constant); the last row is `total`.
@@ -129,13 +131,23 @@ def _compare(tree, votes, fractions, scored, rule):
             of_question, chosen = votes[:, question.slice], scored[subset, question.name, rule]
             truth = of_question[chosen].argmax(axis=1)
             predicted = fractions[chosen][:, question.slice].argmax(axis=1)
+            found = weighted_scores(truth, predicted)
             about = {"question": question.name, "subset": subset, "count": int(chosen.sum())}
             counts = {
                 f"count_{other}": int(scored[subset, question.name, other].sum()) for other in RELEVANCE
             }
-            scores.append({**about, **weighted_scores(truth, predicted), **counts})
+            ends = _wilson(found["accuracy"], len(truth))
+            scores.append({**about, "accuracy": found["accuracy"], **ends, **found, **counts})
             confusions += confusion_rows(question.name, subset, question.answers, truth, predicted)
     return pd.DataFrame(scores), pd.DataFrame(confusions)
+
+
+def _wilson(accuracy, count):
+    """The 95 % interval of an accuracy (Wilson 1927), NaN without galaxies."""
+    ends = (np.nan, np.nan)
+    if count:
+        ends = stats.binomtest(round(accuracy * count), count).proportion_ci(0.95, method="wilson")
+    return dict(zip(("accuracy_low_95", "accuracy_high_95"), ends, strict=True))
 
 
 def _summary(losses, scores, galaxies):

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import yaml
 
@@ -83,13 +84,32 @@ def _write(rows, columns, output):
 def show_tables(tables, pages):
     """Write CSV tables as HTML pages: Snakemake's report shows HTML, but offers CSV only for download.
 
+    A score of few galaxies gets few digits: one more than its standard error allows.
+
     Args:
         tables: CSV files.
         pages: HTML files to write, in the same order.
     """
     for table, page in zip(tables, pages, strict=True):
-        content = pd.read_csv(table).rename(columns=lambda name: name.replace("_", " "))
-        shown = content.to_html(
-            index=False, na_rep="", float_format="{:.4g}".format, border=0, justify="left"
-        )
+        content = pd.read_csv(table)
+        counts = next((content[name] for name in ("count", "galaxies") if name in content), None)
+        for name in content.select_dtypes("floating"):
+            digits = 4 if counts is None else counts.map(_digits)
+            content[name] = _rounded(content[name], digits)
+        shown = content.rename(columns=lambda name: name.replace("_", " "))
+        shown = shown.to_html(index=False, na_rep="", border=0, justify="left")
         write_page(page, "<p>None.</p>" if content.empty else shown)
+
+
+def _digits(galaxies):
+    """Significant digits of a score of so many galaxies; a share's standard error is 0.5 / √galaxies."""
+    return int(np.clip(np.ceil(np.log10(2 * np.sqrt(galaxies or 1))), 2, 4))
+
+
+def _rounded(values, digits):
+    """Numbers as text with so many significant digits, one number for all or one for each row."""
+    digits = pd.Series(digits, index=values.index)
+    return [
+        "" if np.isnan(value) else f"{value:.{of_value}g}"
+        for value, of_value in zip(values, digits, strict=True)
+    ]

@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.ticker import PercentFormatter
 
-from zoolib.figures.style import COLORS, FAINT, drawing
+from zoolib.figures.style import COLORS, FAINT, INK, drawing
 from zoolib.job.words import in_words
 from zoolib.scores.calibration import ENOUGH, MEASUREMENTS, judged
 
@@ -121,22 +121,23 @@ def figure_19(panel, intervals):
     panel.plot([0, 1], [0, 1], color=FAINT, lw=1)
     shown = intervals[intervals["intervals"] >= MEASUREMENTS]
     questions = list(intervals["question"].unique())
-    for (question, votes), rows in shown.groupby(["question", "votes"], sort=False):
-        panel.plot(
-            rows["expected"],
-            rows["actual"],
-            MARKERS[questions.index(question) // len(COLORS) % len(MARKERS)]
-            + ("-" if votes.startswith("3 ") else "--"),
-            color=COLORS[questions.index(question) % len(COLORS)],
-            lw=2.5,
-            label=f"{in_words(question)}, {votes}",
-        )
+    lines = dict(zip(shown["votes"].unique(), ("-", "--"), strict=False))
+    for question, rows in shown.groupby("question", sort=False):
+        place = questions.index(question)
+        marker = MARKERS[place // len(COLORS) % len(MARKERS)]
+        style = {"color": COLORS[place % len(COLORS)], "marker": marker}
+        for votes, of_votes in rows.groupby("votes", sort=False):
+            panel.plot(of_votes["expected"], of_votes["actual"], ls=lines[votes], lw=2, **style)
+        panel.plot([], [], ls="", label=in_words(question), **style)
+    for votes, line in lines.items():
+        panel.plot([], [], ls=line, lw=2, color=INK, label=votes)
     if shown.empty:
         message = f"No bin has {MEASUREMENTS} intervals:\ntoo few galaxies for this figure."
         panel.text(0.55, 0.2, message, ha="center", color=FAINT)
     else:
         # Below the axes, because the curves may be anywhere.
-        panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize=10, columnspacing=1)
+        below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "ncols": 2}
+        panel.legend(fontsize=11, columnspacing=1, handlelength=3, **below)
     for axis in (panel.xaxis, panel.yaxis):
         axis.set_major_formatter(PercentFormatter(1))
     panel.set(xlim=(0, 1.02), ylim=(0, 1.02), aspect="equal")

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import PercentFormatter
 
 from zoolib.config.published import SUBSETS
 from zoolib.figures.style import FAINT, INK, SEQUENTIAL, drawing, write_message
@@ -41,8 +42,22 @@ def draw_confusion(confusion, subset, outputs, truth="Volunteers say"):
             draw_matrix(panel, question, table[table["question"] == question])
         for panel in panels[len(questions) :]:
             panel.remove()
+        explain_colors(figure)
         figure.supxlabel("Model says", fontsize=16)
         figure.supylabel(truth, fontsize=16)
+
+
+def explain_colors(figure):
+    """Draw a bar beside the matrices of a figure that says what their colours are.
+
+    Args:
+        figure: matplotlib figure with panels of `draw_matrix`, or without any.
+    """
+    images = [image for panel in figure.axes for image in panel.images]
+    if images:
+        bar = figure.colorbar(images[0], ax=figure.axes, format=PercentFormatter(1), shrink=0.8, pad=0.02)
+        bar.set_label("Colour: share of the galaxies of its row", fontsize=12)
+        bar.outline.set_visible(False)
 
 
 def draw_matrix(panel, question, rows):

@@ -12,8 +12,6 @@ MOST = 20
 # Fewer galaxies than the first number are too few. Where a survey has too few galaxies with many votes, so
 # many of its galaxies with most votes are used.
 FEWEST, STAND_IN = 20, 100
-# A white box behind numbers that a line would cross.
-BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
 
 
 def fraction_deviations(held):
@@ -61,8 +59,9 @@ def draw_deviations(held, published, outputs):
                 place += 1
                 panel.barh(place, value, color=COLORS[number % 2], height=0.75)
                 label = "–" if np.isnan(value) else f"{value:.3f}"
-                at = 0 if np.isnan(value) else value
-                panel.text(at + 0.001, place, label, va="center", fontsize=11, color=FAINT, bbox=BEHIND)
+                # In a column of its own, where no line crosses it.
+                beside = {"transform": panel.get_yaxis_transform(), "va": "center", "fontsize": 11}
+                panel.text(1.01, place, label, color=INK, **beside)
                 ticks.append(place)
                 names.append(in_words(answer))
             place += 1.4

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from zoolib.data.tables import read_table
-from zoolib.figures.style import COLORS, FAINT, INK, SEQUENTIAL, drawing, write_message
+from zoolib.figures.style import COLORS, FAINT, SEQUENTIAL, drawing, write_message
 from zoolib.posteriors.summary import probability_asked
 
 # Fewest galaxies for a histogram.
@@ -293,8 +293,8 @@ def draw_bulges(sources, outputs):
             beside = f" (paper: {published:,})" if published else ""
             panel.set_title(f"{name}\n{len(bulge):,} galaxies{beside}", loc="left")
             panel.set_xlabel("Bulge size B")
-            panel.set_xlim(0, 1)
-            panel.set_ylim(0, 1)
+            # Galaxies at 0 and 1 are shown whole.
+            panel.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
             if known.sum() < 2 * FEWEST:
                 panel.text(0.5, 0.5, "too few galaxies", transform=panel.transAxes, ha="center", color=FAINT)
                 continue
@@ -316,9 +316,8 @@ def _draw_density(panel, bulge, winding):
     panel.fill_between(centres, low, high, color=COLORS[1], alpha=0.2, lw=0)
     slope = pd.Series(bulge).corr(pd.Series(winding), method="spearman")
     correlation = f"rank correlation {slope:+.2f}".replace("-", "−")
-    behind = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 2}
-    panel.text(0.97, 0.03, correlation, transform=panel.transAxes, ha="right", color=INK, bbox=behind)
-    panel.legend(loc="upper left", frameon=True, facecolor="white", edgecolor="none", framealpha=0.8)
+    # Below the panel, because the galaxies may be anywhere in it.
+    panel.legend(title=correlation, loc="upper center", bbox_to_anchor=(0.5, -0.16))
 
 
 def _too_few(found, needed):

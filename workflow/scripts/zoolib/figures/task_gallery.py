@@ -32,7 +32,10 @@ def draw_task_gallery(galaxies, title, output, across=6):
             tiles = [(tested.loc[outcome.rows[place]].to_dict(), *_lines(outcome, place)) for place in places]
             name = name if len(shown) == 1 else f"{in_words(outcome.name)}:\n{name.lower()}"
             rows.append((name, tiles))
-    subtitle = f"First line: prediction of the model. Second line: label. Test galaxies: {len(tested):,}"
+    subtitle = (
+        "First line: mean and standard deviation (±) of the model's samples. Second line: label."
+        f" Test galaxies: {len(tested):,}"
+    )
     draw_tiles(rows, in_words(title), subtitle, output, across)
 
 

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from scipy.stats import binom
 from sklearn.metrics import precision_recall_curve, roc_auc_score, roc_curve
 
-from zoolib.figures.confusion import draw_matrix
+from zoolib.figures.confusion import draw_matrix, explain_colors
 from zoolib.figures.style import COLORS, FAINT, drawing, write_message
 from zoolib.job.words import in_words
 from zoolib.scores.metrics import calibration_curve, coverage
@@ -43,6 +44,7 @@ def draw_task_confusion(galaxies, confusion, outputs):
                 _draw_numbers(panel, outcome)
         for panel in panels[len(shown) :]:
             panel.remove()
+        explain_colors(figure)
         figure.supxlabel("Model says", fontsize=16)
         figure.supylabel(
             "Volunteers say" if {outcome.kind for outcome in shown} == {"votes"} else "Label", fontsize=16
@@ -53,8 +55,8 @@ def draw_task_curves(galaxies, outputs):
     """Draw curves that explain the scores, one row of panels for each label.
 
     For classes: receiver operating characteristic, precision against recall, and calibration. For numbers:
-    error against label, and the share of labels inside the intervals of the samples. For votes: expected
-    fractions against those of the volunteers.
+    error against label, the share of labels inside the intervals, and where in its posterior each label lies.
+    For votes: expected fractions against those of the volunteers.
 
     Args:
         galaxies: Parquet of `evaluate_task`.
@@ -75,7 +77,7 @@ def draw_task_curves(galaxies, outputs):
             if outcome.kind == "regression":
                 _draw_errors(row[0], outcome)
                 _draw_coverage(row[1], outcome)
-                row[2].remove()
+                _draw_ranks(row[2], outcome)
             else:
                 _draw_characteristic(row[0], outcome)
                 _draw_precision(row[1], outcome)
@@ -209,6 +211,26 @@ def _draw_coverage(panel, outcome):
     for axis in (panel.xaxis, panel.yaxis):
         axis.set_major_formatter(PercentFormatter(1))
     _squared(panel, "mass of the interval of the samples", "share of labels inside")
+
+
+def _draw_ranks(panel, outcome):
+    """Draw where in its posterior each label lies: all places are equally frequent if it is right."""
+    known = outcome.ranks[np.isfinite(outcome.ranks).all(axis=1)]
+    if not len(known):
+        panel.text(0.5, 0.5, "a single sample has no interval", ha="center", color=FAINT)
+        return
+    count = int(np.clip(len(known) // 10, 2, 10))
+    edges = np.linspace(0, 1, count + 1)
+    # A label lies anywhere between two samples, so it counts for each bin by its share of this range.
+    begin, end = known.T[:, :, None]
+    shares = np.clip(np.minimum(end, edges[1:]) - np.maximum(begin, edges[:-1]), 0, None) / (end - begin)
+    panel.bar(edges[:-1], shares.sum(axis=0), width=0.95 / count, align="edge", color=COLORS[0])
+    expected = binom(len(known), 1 / count)
+    panel.axhspan(*expected.interval(0.95), color=FAINT, alpha=0.25, lw=0, label="95 % if right")
+    panel.axhline(expected.mean(), color=FAINT, lw=1)
+    panel.set(xlim=(0, 1), xlabel="share of the posterior below the label", ylabel="galaxies")
+    panel.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    panel.legend(loc="lower center")
 
 
 def _draw_fractions(panel, outcome):
