@@ -1,5 +1,8 @@
 # Stage predict: posteriors for a split, a catalogue, a folder, the archives, or shards from elsewhere.
 
+# Targets with labels of the user, which their predictions are scored with.
+LABELLED = [name for name, target in TARGETS.items() if target["labels"]]
+
 
 checkpoint list_galaxies:
     # One list for all chunks; each chunk reads only its own galaxies from it. The list of a folder is continued.
@@ -140,6 +143,48 @@ rule write_catalog:
         "../workflow/scripts/write_catalog.py"
 
 
+rule score_target:
+    # The user's own labels of some galaxies of a target: one job scores and draws, both take only seconds.
+    input:
+        predictions="results/{run}/predict/{target}/predictions.hdf5",
+        parts=of_chunks("chunks/{chunk}.hdf5"),
+        labels=by("target", FILES.target_labels),
+        recalibrations=by("target", FILES.recalibrations),
+    output:
+        scores="results/{run}/predict/{target}/scores.csv",
+        confusion="results/{run}/predict/{target}/confusion.csv",
+        advice="results/{run}/predict/{target}/advice.csv",
+        galaxies="results/{run}/predict/{target}/scored.parquet",
+        rejected="results/{run}/predict/{target}/not_scored.csv",
+        figures=[
+            report(
+                f"results/{{run}}/predict/{{target}}/{figure}.png",
+                caption="../workflow/report/target_scores.rst",
+                category="Predictions",
+                subcategory="{target}",
+                labels={"figure": what},
+            )
+            for figure, what in {"confusion": "confusion matrix", "curves": "curves and calibration"}.items()
+        ],
+    log:
+        "logs/{run}/score_target/{target}.log",
+    benchmark:
+        "benchmarks/{run}/score_target/{target}.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=doubled(4000),
+        runtime=60,
+    params:
+        code=fingerprint("score_target", "scores.given_labels", "figures.task_results"),
+        where=by("target", lambda target: f"predict.targets.{target}.labels"),
+        name=by("target", THIS.name_column),
+        seed=config["seed"],
+    script:
+        "../workflow/scripts/score_target.py"
+
+
 rule draw_survey:
     input:
         descriptions=of_chunks("catalog/{chunk}.parquet"),
@@ -220,6 +265,7 @@ rule predict:
     input:
         expand("results/{run}/predict/{target}/predictions.hdf5", run=RUN, target=TARGETS),
         expand("results/{run}/predict/{target}/label_next.csv", run=RUN, target=TARGETS),
+        expand("results/{run}/predict/{target}/scores.csv", run=RUN, target=LABELLED),
         expand(
             "results/{run}/predict/{target}/catalog.{form}",
             run=RUN,

@@ -19,6 +19,8 @@ if EVALUATED and SIMULATED:
     TABLES["evaluate/learning"] = ("learning", "Scores", None, "what was learned, between trivial and true")
 for target in TARGETS:
     unlike = ("unfamiliar", "Predictions", target, "galaxies unlike the training set")
+    if target in LABELLED:
+        TABLES[f"predict/{target}/scores"] = ("task_scores", "Predictions", target, "scores")
     TABLES[f"predict/{target}/unfamiliar"] = unlike
 for task in TASKS:
     summary = ("catalog_summary", "Finetuning", task, "galaxies left after each cut")
@@ -112,6 +114,7 @@ rule write_first_page:
         coverage="results/{run}/evaluate/coverage.csv" if EVALUATED else [],
         table_1="results/{run}/paper/table_1.csv" if COMPARED else [],
         task_scores=expand("results/{{run}}/evaluate/{task}/scores.csv", task=TASKS),
+        target_scores=expand("results/{{run}}/predict/{target}/scores.csv", target=LABELLED),
         advice=expand("results/{{run}}/evaluate/{task}/advice.csv", task=TASKS),
         unfamiliar=expand("results/{{run}}/predict/{target}/unfamiliar.csv", target=TARGETS),
         not_used=NOT_USED,
@@ -133,6 +136,7 @@ rule write_first_page:
         code=fingerprint("write_first_page", "figures.first_page"),
         tasks=list(TASKS),
         targets=list(TARGETS),
+        labelled=LABELLED,
     script:
         "../workflow/scripts/write_first_page.py"
 

@@ -93,7 +93,7 @@ def found(tmp_path):
     (tmp_path / "model.json").write_text(json.dumps(about))
     files = {name: [tmp_path / f"{name}.csv"] for name in tables}
     pictures = {"models": [tmp_path / "model.json"], "figures": [tmp_path / "gallery.png"]}
-    return SimpleNamespace(**files, **pictures, fits=[], table_1=[])
+    return SimpleNamespace(**files, **pictures, fits=[], table_1=[], target_scores=[])
 
 
 def cells_of(page):
@@ -102,7 +102,7 @@ def cells_of(page):
 
 
 def test_the_first_page_has_the_numbers_beside_the_constant_ones(tmp_path, found):
-    write_first_page(found, ["rings"], ["test"], tmp_path / "first.html")
+    write_first_page(found, ["rings"], ["test"], [], tmp_path / "first.html")
     page = (tmp_path / "first.html").read_text()
     assert cells_of(page) == [
         ["Bar: accuracy", "0.75", "0.65 to 0.83", "one answer for all: 0.62", "80"],
@@ -116,7 +116,7 @@ def test_the_first_page_has_the_numbers_beside_the_constant_ones(tmp_path, found
         ["Test loss (nats a galaxy; less is better)", "1.500", "", "one answer for all: 1.400", "90"],
         ["Votes inside their 90 % intervals, all questions", "85.0%", "", "if right: 93.0%", "90"],
         [
-            "Ring: accuracy (task rings)",
+            "Ring: accuracy (rings)",
             "0.81",
             "0.69 to 0.94",
             "one answer for all: 0.53; linear probe: 0.78",
@@ -137,7 +137,7 @@ def test_the_first_page_has_the_numbers_beside_the_constant_ones(tmp_path, found
 def test_the_first_page_of_a_survey_alone(tmp_path, found):
     lists = {name: [] for name in vars(found)}
     survey = SimpleNamespace(**{**lists, "unfamiliar": found.unfamiliar, "not_used": found.not_used})
-    write_first_page(survey, [], ["sky"], tmp_path / "first.html")
+    write_first_page(survey, [], ["sky"], [], tmp_path / "first.html")
     page = (tmp_path / "first.html").read_text()
     assert [row[0] for row in cells_of(page)] == ["sky: galaxies unlike the training set"]
     assert "Posteriors for sky: 90 galaxies." in page and "learned" not in page

@@ -139,6 +139,28 @@ def test_images_that_are_missing_or_broken_are_lines_of_rejected(task):
         task.build([Label("ring")], table.assign(id_str="x" + table["id_str"]))
 
 
+def test_a_table_of_its_own_for_the_test(task):
+    ring = (np.arange(60) % 2).astype(int)
+    table = task.galaxies.assign(ring=ring)
+    # The test's images lie beside its table, in another folder, and one galaxy is in both tables.
+    other = task.folder / "other"
+    other.mkdir()
+    for name in table["id_str"][40:]:
+        (task.folder / "images" / f"{name}.png").rename(other / f"{name}.png")
+    tested = table[40:].assign(file_loc=table["id_str"][40:] + ".png")
+    tested.loc[100] = ["J000", 0, ""]
+    tested.to_csv(other / "test.csv", index=False)
+    task.build([Label("ring")], table[:40], test=str(other / "test.csv"))
+    assert set(task["test"]["id_str"]) == set(table["id_str"][40:])
+    # The shares of train and val are those of a task without a test of its own: 70 and 10.
+    assert [len(task[split]) for split in SPLITS] == [34, 5, 20]
+    assert list(task.rejected["id_str"]) == ["J000", "J000"]
+    assert task.steps["rows of test.csv"] == 21
+    with pytest.raises(UserError, match="test.csv, line 2: the label 'ring' is '7', expected 0 or 1"):
+        tested.assign(ring=7).to_csv(other / "test.csv", index=False)
+        task.build([Label("ring")], table[:40], test=str(other / "test.csv"))
+
+
 def test_a_split_of_the_table(task):
     table = task.galaxies.assign(ring=[0, 1] * 30, part=["Train"] * 40 + ["valid"] * 10 + ["TEST"] * 10)
     task.build([Label("ring")], table, split="part")

@@ -63,6 +63,12 @@ def test_a_table_and_other_settings_are_taken(folder):
     assert target_of(IMAGES="sky", MODEL="model", ID="path")["id"] == "path"
 
 
+def test_labels_to_score_the_predictions_with(folder):
+    assert target_of(IMAGES="sky", MODEL="model", TEST="mine.csv")["labels"] == "mine.csv"
+    with pytest.raises(UserError, match="TEST is 'no.csv', expected an existing table of labels"):
+        plan({"IMAGES": "sky", "MODEL": "model", "TEST": "no.csv"})
+
+
 def test_the_number_of_chunks_stays_what_it_was(folder, monkeypatch):
     monkeypatch.setattr(predict, "CHUNK", 3)
     overlay = plan({"IMAGES": "sky", "MODEL": "model"})

@@ -14,6 +14,7 @@ TASK = {
     "name": "mine",
     "table": None,
     "folders": None,
+    "test": None,
     "archives": [],
     "images": None,
     "id": None,

@@ -24,7 +24,7 @@ predict:
   targets:
     - {name: test, ensemble: metrics, split: test}
     - {name: listed, ensemble: metrics, catalog: mine/a.csv}
-    - {name: folder, ensemble: metrics, images: mine/a}
+    - {name: folder, ensemble: metrics, images: mine/a, labels: mine/a.csv}
     - {name: all, ensemble: other, archives: all}
     - {name: foreign, models: [mine/a], shards: mine/a}
 search:
@@ -176,11 +176,13 @@ FIRST = {
             "predict.targets[2]": {"name": "folder", "ensemble": "metrics", "archives": "all"}
         },
     },
-    "collect_predictions describe_posteriors list_galaxies predict_chunk rank_galaxies": {
+    "score_target": {"predict.targets[].labels": {"predict.targets[2].labels": "mine/b.csv"}},
+    "collect_predictions describe_posteriors draw_survey list_galaxies predict_chunk rank_galaxies": {
         "predict.targets[].name": {"predict.targets[1].name": "renamed"}
     },
     "build_task_catalog_ring": {
         "finetune.tasks[].table": "mine/b.csv",
+        "finetune.tasks[].test": "mine/b.csv",
         "finetune.tasks[].images": "mine/b",
         "finetune.tasks[].archives": {f"{RING}.images": None, f"{RING}.archives": [FILES[-1]]},
         "finetune.tasks[].id": "x",

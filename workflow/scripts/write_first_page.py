@@ -11,5 +11,6 @@ with log_to(snakemake.log[0]):
         found=SimpleNamespace(**found),
         tasks=snakemake.params.tasks,
         targets=snakemake.params.targets,
+        labelled=snakemake.params.labelled,
         output=snakemake.output.page,
     )

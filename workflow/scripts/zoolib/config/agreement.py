@@ -228,6 +228,7 @@ def _check_places(config):
     images = "an existing folder of images"
     for key, entry in _entries(config):
         check(f"{key}.table", entry["table"] if is_path(entry["table"] or "") else "", Path.is_file, table)
+        check(f"{key}.test", entry.get("test") or "", Path.is_file, table)
         folders = "an existing folder, or a zip, with one folder of images per class"
         check(f"{key}.folders", entry.get("folders"), Path.exists, folders)
         for name in entry["archives"]:
@@ -239,6 +240,7 @@ def _check_places(config):
         key = f"predict.targets[{number}]"
         check(f"{key}.images", entry.get("images"), Path.exists, images)
         check(f"{key}.catalog", entry.get("catalog"), Path.is_file, "an existing Parquet catalogue")
+        check(f"{key}.labels", entry["labels"], Path.is_file, "an existing table of labels (CSV or Parquet)")
         if "shards" in entry and own_path(entry["shards"], config["run"]):
             raise wrong(
                 f"{key}.shards is '{entry['shards']}', a folder of this run itself, expected a folder of"

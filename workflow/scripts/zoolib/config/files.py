@@ -129,7 +129,7 @@ class Files:
         """The files that hold a task's labels: a table, a zip, or folders, whose times change with them."""
         entry = self.run.tasks[task]
         if entry["table"]:
-            return [self.of_record(entry["table"])]
+            return [self.of_record(table) for table in (entry["table"], entry["test"]) if table]
         folder = entry["folders"]
         found = walk(folder) if Path(folder).is_dir() else []
         return [str(Path(folder)), *sorted(path for path, kind in found if kind == "folder")]
@@ -137,7 +137,8 @@ class Files:
     def task_source(self, task):
         """Those settings of a task that say which galaxies and labels it has, with paths instead of names."""
         entry = self.run.tasks[task]
-        return {"name": task, **self.resolved(entry), **{key: entry[key] for key in GALAXIES}}
+        test = entry["test"] and self.of_record(entry["test"])
+        return {"name": task, **self.resolved(entry), **{key: entry[key] for key in GALAXIES}, "test": test}
 
     def task_archives(self, fit):
         """The image archives of a task, also by the name of one of its finetunings."""
@@ -293,6 +294,10 @@ class Files:
         if "catalog" in entry:
             return self.listed(target)
         return self.catalog_tables() if "archives" in entry or entry.get("split") else []
+
+    def target_labels(self, target):
+        """The table of labels that the predictions of a target are scored with; none without one."""
+        return [self.as_made(path) for path in [self.run.targets[target]["labels"]] if path]
 
     def examples(self, search):
         """The table of a search's examples; none where the configuration has their names."""

@@ -206,6 +206,15 @@ def _check_division(task, key):
             f"{key} has both folds and label_counts, but all trainings of label_counts need the same test"
             " split; set folds to null, or add a second task."
         )
+    other = next(
+        (name for name in ("folds", "split") if task[name] and not isinstance(task[name], dict)), None
+    )
+    if task["test"] and (other or labelled_by_folders(task)):
+        found = f"also {other}" if other else "its labels in folders"
+        raise wrong(
+            f"{key} has test, a table whose galaxies are all scored, and {found}; remove test, or give the"
+            " labels in a table without folds and without a split of their own."
+        )
     if isinstance(task["split"], str) and labelled_by_folders(task):
         raise wrong(
             f"{key}.split is '{task['split']}', the name of a column, but the labels are in folders, not in a"

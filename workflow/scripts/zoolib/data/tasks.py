@@ -1,5 +1,6 @@
 """The galaxies of a finetuning task: from labels in a table or in folders to one catalogue."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -39,9 +40,9 @@ def build_task(task, fits, seed, output, max_rejected):
     counted. A galaxy that cannot be used is also a row of `rejected` with the reason.
 
     Args:
-        task: {"name", "labels" (of `Label.to_dict`), "table" or "folders", "archives" or "images",
-            "id", "location", "query", "group", "missing", "balance", "split", "folds"}, of the configuration
-            and with paths in place of names.
+        task: {"name", "labels" (of `Label.to_dict`), "table" or "folders", "test" (another table, whose
+            galaxies are all test), "archives" or "images", "id", "location", "query", "group", "missing",
+            "balance", "split", "folds"}, of the configuration and with paths in place of names.
         fits: names of its finetunings, as `config.tasks.fit_names` gives them; each must have what it needs.
         seed: whole number.
         output: attributes galaxies (Parquet: a catalogue with the columns `pixels`, the digest of each image,
@@ -58,7 +59,11 @@ def build_task(task, fits, seed, output, max_rejected):
     where = f"finetune.tasks.{task['name']}"
     cuts = Cuts(where)
     labels = [Label.from_dict(content) for content in task["labels"]]
-    table, labels = (_from_folders if task["folders"] else _from_table)(task, labels, cuts)
+    table, labels = (_from_folders if task["folders"] else read_labelled)(task, labels, cuts)
+    if task["test"]:
+        tested, labels = read_labelled({**task, "table": task["test"]}, labels, cuts)
+        tested = _seen_from(task["table"], tested, task["test"]).assign(split="test")
+        table = pd.concat([table.assign(split="train"), tested], ignore_index=True)
     # Only now all classes are known.
     check_names(labels, where)
     table = _with_images(table, labels, task, cuts, max_rejected)
@@ -108,8 +113,21 @@ def _put_together(table, images):
     return table.assign(group=sides(table["id_str"], table["group"], images))
 
 
-def _from_table(task, labels, cuts):
-    """The labelled galaxies of a table, with where each stands in it."""
+def read_labelled(task, labels, cuts):
+    """Read the labelled galaxies of a table.
+
+    Args:
+        task: {"table", "id", "location", "query", "group", "missing", "split"} as `build_task` takes them.
+        labels: a list of `Label`.
+        cuts: a `Cuts`, which counts what is left out.
+
+    Returns:
+        (data frame of id_str, location, place, the labels' targets, and split and group if the task names
+        columns for them; the labels, with all classes).
+
+    Raises:
+        UserError: as `build_task`.
+    """
     path, where, naming = task["table"], cuts.key, {}
     own = isinstance(task["split"], str)
     beside = {key: task[key] for key, given in (("split", own), ("group", task["group"])) if given}
@@ -153,6 +171,14 @@ def _from_table(task, labels, cuts):
     read = {label.name: label for label in plain}
     labels = [read.get(label.name, label) for label in labels]
     return _with_labels(rows, plain, left.loc[sentences == ""].reset_index(drop=True), task, cuts), labels
+
+
+def _seen_from(table, rows, other):
+    """Rows of another table, with the images beside it as they are seen from the task's own table."""
+    beside = rows["location"].map(lambda file: os.path.join(os.path.dirname(other), file))
+    there = (rows["location"] != "") & beside.map(os.path.isfile)
+    seen = beside.map(lambda file: os.path.relpath(file, os.path.dirname(table) or "."))
+    return rows.assign(location=rows["location"].where(~there, seen))
 
 
 def _from_folders(task, labels, cuts):

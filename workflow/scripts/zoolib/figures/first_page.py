@@ -40,7 +40,7 @@ FIGURES, REASONS, LABELS = 3, 3, 5
 MANY_UNLIKE = 0.05
 
 
-def write_first_page(found, tasks, targets, output):
+def write_first_page(found, tasks, targets, labelled, output):
     """Write the first page as a piece of HTML, which the description of the workflow shows.
 
     Args:
@@ -51,9 +51,15 @@ def write_first_page(found, tasks, targets, output):
             rows and images) and figures (PNG files, the most important first).
         tasks: names of the tasks.
         targets: names of the targets.
+        labelled: names of those with labels of the user, which have target_scores.
         output: HTML file to write.
     """
-    numbers = [*_of_votes(found), *_of_tasks(found, tasks), *_of_targets(found, targets)]
+    numbers = [
+        *_of_votes(found),
+        *_of_labels(found.task_scores, tasks),
+        *_of_labels(found.target_scores, labelled),
+        *_of_targets(found, targets),
+    ]
     parts = [
         f"<style>{STYLE}</style><div class='first'>",
         "<h2>What was run</h2>",
@@ -129,18 +135,18 @@ def _of_votes(found):
         yield what, f"{actual:.1%}", "", [f"if right: {expected:.1%}"], covered["galaxies"].max()
 
 
-def _of_tasks(found, tasks):
-    for task, path in zip(tasks, found.task_scores, strict=True):
+def _of_labels(tables, names):
+    for name, path in zip(names, tables, strict=True):
         scores = pd.read_csv(path)
         test = scores[(scores["split"] == "test") & scores["score"].isin(MAIN)]
         for row in test.drop_duplicates("label").head(LABELS).to_dict("records"):
             beside = [
-                f"{word}: {_short(row[name])}"
-                for name, word in (("constant", "one answer for all"), ("probe", "linear probe"))
-                if not pd.isna(row.get(name, np.nan))
+                f"{word}: {_short(row[other])}"
+                for other, word in (("constant", "one answer for all"), ("probe", "linear probe"))
+                if not pd.isna(row.get(other, np.nan))
             ]
             what = f"{in_words(row['label'])}: {row['score'].replace('_', ' ')}"
-            what += "" if row["label"] == task else f" (task {task})"
+            what += "" if row["label"] == name else f" ({name})"
             yield (
                 what,
                 _short(row["value"]),

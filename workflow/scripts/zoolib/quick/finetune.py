@@ -30,7 +30,7 @@ from zoolib.quick.terminal import (
 from zoolib.scores.final_message import final_message
 
 KEYS = ("LABELS", "IMAGES", "LABEL", "ID", "LOCATION", "KIND", "NAME", "MODEL")
-KEYS += ("FOLDS", "STRATEGY", "SEED", "VIEWS")
+KEYS += ("FOLDS", "STRATEGY", "SEED", "VIEWS", "TEST")
 DEMO = "results/demo/train/metrics/0"
 DEMO_MINUTES = 5
 # A column with more different numbers than this is a regression, not a classification.
@@ -161,13 +161,33 @@ def _of_table(given):
         places = [place_of(source, row) for row in range(1, len(table) + 1)]
         messages.insert(1, f"Split from the table: {_counted(read_split(table['split'], places))}")
         task["split"] = "split"
+    if given["TEST"]:
+        task["test"] = _test_of(given, label, task)
+        messages.append(f"Scored are all galaxies of {given['TEST']}; those of {source} are learned from.")
     return task, messages
+
+
+def _test_of(given, label, task):
+    """The path of the table whose galaxies are scored."""
+    path = given["TEST"]
+    if not Path(path).is_file() or not path.lower().endswith(TABLES):
+        raise UserError(f"TEST is '{path}', expected an existing table ({', '.join(TABLES)}); fix the path.")
+    if "split" in task:
+        raise UserError(
+            f"TEST is '{path}', but {given['LABELS']} has a column split, which says what is scored; remove"
+            " one of the two."
+        )
+    if label not in read_table(path).columns:
+        raise UserError(
+            f"{path}: has no column '{label}', the label of {given['LABELS']}; add it to the table."
+        )
+    return _path(path)
 
 
 def _of_folders(given):
     """The task's source, label and kind, for labels that are the names of folders."""
     source = given["LABELS"]
-    extra = next((key for key in ("IMAGES", "LABEL", "ID", "LOCATION") if given[key]), None)
+    extra = next((key for key in ("IMAGES", "LABEL", "ID", "LOCATION", "TEST") if given[key]), None)
     if extra:
         raise UserError(
             f"{extra} is for labels in a table, but '{source}' has the images in one folder per class; remove"

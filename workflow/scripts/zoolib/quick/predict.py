@@ -22,9 +22,10 @@ from zoolib.quick.terminal import (
     say,
     write_yaml,
 )
+from zoolib.scores.final_message import scored
 from zoolib.zenodo.archives import SUFFIXES
 
-KEYS = ("IMAGES", "MODEL", "NAME", "ID", "LOCATION", "SAMPLES", "VIEWS", "SEED")
+KEYS = ("IMAGES", "MODEL", "NAME", "ID", "LOCATION", "SAMPLES", "VIEWS", "SEED", "TEST")
 # Galaxies of a chunk: the start of a job costs 15 seconds, and a lost job of this size an hour at most.
 CHUNK = 10_000
 # Columns of the flat catalogue that are no answers.
@@ -64,6 +65,13 @@ def plan(given):
     target = {"name": "galaxies", "models": _models(given["MODEL"])}
     target |= {"images" if is_folder else "catalog": source}
     target |= {key.lower(): given[key] for key in ("ID", "LOCATION") if given[key]}
+    if given["TEST"]:
+        if not Path(given["TEST"]).is_file() or not given["TEST"].lower().endswith(TABLES):
+            raise UserError(
+                f"TEST is '{given['TEST']}', expected an existing table of labels ({', '.join(TABLES)}); fix"
+                " the path."
+            )
+        target["labels"] = given["TEST"]
     numbers = {
         key: read_number(given, key, least) for key, least in (("SAMPLES", 1), ("VIEWS", 0), ("SEED", 0))
     }
@@ -141,6 +149,9 @@ def final_message(overlay, path):
             f"{found['unlike']:,.0f} of {found['known']:,.0f} galaxies look unlike the training set (about"
             " 1 % is normal; docs/unfamiliar.md): do not trust their posteriors."
         )
+    if target.get("labels"):
+        scores = pd.read_csv(folder / "scores.csv")
+        lines += ["", *scored(scores), f"{folder}/confusion.png and curves.png show them.", ""]
     lines += [
         "To read the table in Python:",
         f'  import pandas as pd; pd.read_parquet("{folder}/catalog")',

@@ -32,7 +32,7 @@ def final_message(overlay, path):
     lines = [
         *_used(model),
         "",
-        *_scored(test),
+        *scored(test),
         *_unlike(run, name),
         *(f"WARNING: {sentence}" for sentence in advice["advice"]),
         "",
@@ -57,13 +57,23 @@ def final_message(overlay, path):
     return "\n".join(lines)
 
 
-def _scored(test):
-    """The scores on test galaxies; those of several labels, or of the questions of a tree, one by one."""
+def scored(test):
+    """The scores on test galaxies as lines of text, label by label, beside those of what is simpler.
+
+    Args:
+        test: rows of a table of scores, of the split test.
+
+    Returns:
+        A list of lines.
+    """
     count, labels = test["galaxies"].max(), test["label"].unique()
+    probed = "probe" in test
+    beside = " and of a linear probe (a regression on the frozen features)" if probed else ""
+    head = f"  {'score':<20}{'value':>8}   {'68 % interval':<16}{'one answer':>12}"
     lines = [
-        f"Scores on {count} galaxies that the model has not seen, beside those of one answer for all and of a"
-        " linear probe (a regression on the frozen features):",
-        f"  {'score':<20}{'value':>8}   {'68 % interval':<16}{'one answer':>12}{'linear probe':>14}",
+        f"Scores on {count} galaxies that the model has not seen, beside those of one answer for all"
+        f"{beside}:",
+        head + (f"{'linear probe':>14}" if probed else ""),
     ]
     for label in labels:
         rows = test[test["label"] == label]
@@ -76,10 +86,8 @@ def _scored(test):
                 if key not in ABOUT and not isinstance(value, str)
             }
             interval = found["low_68"] and f"{found['low_68']} to {found['high_68']}"
-            lines.append(
-                f"  {row['score']:<20}{found['value']:>8}   {interval:<16}{found['constant']:>12}"
-                f"{found['probe']:>14}"
-            )
+            line = f"  {row['score']:<20}{found['value']:>8}   {interval:<16}{found['constant']:>12}"
+            lines.append(line + (f"{found['probe']:>14}" if probed else ""))
     return lines
 
 

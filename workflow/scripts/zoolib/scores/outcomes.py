@@ -146,16 +146,16 @@ def read_fits(galaxies, predictions, splits=SPLITS, beside=None):
             targets = list(dict.fromkeys(column for label in labels for column in label.targets))
             table = table[["id_str", *PLACES, "split", "fit", *targets]]
             here = rows[rows >= 0]
-            predicted = _predicted(labels, table, _some(values, weights, here), opened.kind, bounds)
+            predicted = predicted_columns(labels, table, _some(values, weights, here), opened.kind, bounds)
             tables.append(pd.concat([table, predicted], axis=1))
-            compared = {"constant": (_constants(labels, cut["train"].table, len(table)), None)}
+            compared = {"constant": (constant_predictions(labels, cut["train"].table, len(table)), None)}
             if "probe" in given:
                 compared["probe"] = read_probe(*given["probe"], labels, table["id_str"]), None
             compared |= {other: _some(*numbers, here) for other, numbers in drawn.items()}
             for other, numbers in compared.items():
                 # The constant predictor and the probe give concentrations, whatever the head of the model.
                 kind = opened.kind if other in drawn else "concentrations"
-                columns = _predicted(labels, table, numbers, kind)
+                columns = predicted_columns(labels, table, numbers, kind)
                 others.setdefault(other, []).append(pd.concat([table, columns], axis=1))
     table = pd.concat(tables, ignore_index=True)
     if table.empty:
@@ -274,8 +274,20 @@ def _check_labels(table, labels, path):
             )
 
 
-def _predicted(labels, catalog, numbers, kind, bounds=None):
-    """Columns for a table: mean and spread of the components, and what else the scores of a label need."""
+def predicted_columns(labels, catalog, numbers, kind, bounds=None):
+    """What the scores of labels need of some numbers.
+
+    Args:
+        labels: a list of `Label`.
+        catalog: (galaxies,) data frame with the labels' targets.
+        numbers: ((galaxies, outputs, components) values, (galaxies, questions, components) weights or None).
+        kind: what the values are, as the predictions say it.
+        bounds: (lowest, highest) of each output, or None.
+
+    Returns:
+        Data frame of `{output}_predicted` and `{output}_spread`, `{label}_rank_low` and `_high` of
+        regressions, `{question}_nats` and `all_nats` of votes.
+    """
     (values, weights), found, begin = numbers, {}, 0
     for label in labels:
         here = values[:, begin : begin + len(label.outputs)]
@@ -336,7 +348,7 @@ def read_probe(path, fit, labels, names):
     return found.to_numpy(float)[:, :, None]
 
 
-def _constants(labels, known, galaxies):
+def constant_predictions(labels, known, galaxies):
     """Predictions of the constant predictor, (galaxies, outputs, 1): the average of the training galaxies."""
     found = []
     for label in labels:

@@ -1,7 +1,5 @@
 """Scores of a finetuned task, for each split and each fold."""
 
-import itertools
-
 import numpy as np
 import pandas as pd
 
@@ -67,15 +65,26 @@ def evaluate_task(galaxies, predictions, seed, output, probe=None, recalibration
                 if split == "test" or name != "probe"
             }
             of_split = table[chosen].reset_index(drop=True)
-            found = _score_split(outcomes(labels, of_split), of_split, compared, names, random)
-            scores += [{"split": split, **row} for row in found[0]]
-            confusions += [confusion_rows(name, split, *one) for name, *one in found[1]]
+            found = score_split(split, outcomes(labels, of_split), of_split, compared, names, random)
+            scores, confusions = scores + found[0], confusions + found[1]
     write_galaxies(table, labels, output.galaxies)
-    _write_scores(scores, list(itertools.chain(*confusions)), output)
+    write_scores(scores, confusions, output)
 
 
-def _score_split(of_labels, table, compared, names, random):
-    """Rows of scores of one split; and of each label with classes its name, classes, truth and answers."""
+def score_split(split, of_labels, table, compared, names, random):
+    """Score one split, with bootstrap intervals.
+
+    Args:
+        split: its name.
+        of_labels: a list of `Outcome`.
+        table: the galaxies of the outcomes, with id_str and fit.
+        compared: {"constant", and perhaps "as_trained" and "probe": the outcomes of other predictions}.
+        names: of the fits.
+        random: `numpy.random.Generator`.
+
+    Returns:
+        Two lists of dicts: the rows of scores, and those of confusions.
+    """
     scores, confusions = [], []
     for number, outcome in enumerate(of_labels):
         of_outcome = table.iloc[outcome.rows]
@@ -83,15 +92,22 @@ def _score_split(of_labels, table, compared, names, random):
         rows = _score_rows(outcome, {key: found[number] for key, found in compared.items()}, numbers, random)
         if len(names) > 1:
             _add_folds(rows, outcome, of_outcome["fit"].to_numpy(), names)
-        scores += [{"label": outcome.name, **row} for row in rows]
+        scores += [{"split": split, "label": outcome.name, **row} for row in rows]
         if outcome.classes:
             answers = outcome.probabilities.argmax(axis=1)
-            confusions.append((outcome.name, outcome.classes, outcome.truth.astype(int), answers))
+            truth = outcome.truth.astype(int)
+            confusions += confusion_rows(outcome.name, split, outcome.classes, truth, answers)
     return scores, confusions
 
 
-def _write_scores(scores, confusions, output):
-    """Write the tables of `evaluate_task`, and say in the log how good the model is."""
+def write_scores(scores, confusions, output):
+    """Write the tables of `evaluate_task`, and say in the log how good the model is.
+
+    Args:
+        scores: rows of scores of all splits.
+        confusions: rows of confusions.
+        output: attributes scores, confusion and advice, CSV files to write.
+    """
     advice = list(advise(scores))
     rows = pd.DataFrame(scores)
     first = [name for name in COLUMNS if name in rows]
