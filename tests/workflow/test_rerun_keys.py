@@ -55,7 +55,6 @@ def of_ring(**keys):
 # Rules: keys and another value of each, or {path: value} where more than the key has to change.
 FIRST = {
     "build_catalog": {
-        "catalogs[].id": "x",
         "catalogs[].location": "x",
         "catalogs[].min_votes": 4,
         "catalogs[].query": "redshift < 0.1",
@@ -155,9 +154,10 @@ FIRST = {
     },
     "describe_posteriors": {"predict.posterior_with_votes": True, "predict.credible_level": 0.5},
     "rank_galaxies": {"predict.acquisition": "paper"},
-    "calibrate describe_posteriors evaluate_predictions evaluate_task rank_galaxies": {
+    "calibrate describe_posteriors evaluate_predictions evaluate_task rank_galaxies score_target": {
         "predict.recalibrate": False,
     },
+    "build_catalog write_catalog": {"catalogs[].id": "x"},
     "search_galaxies": {
         "search[].examples": "mine/b.csv",
         "search[].answers": "mine/b.csv",

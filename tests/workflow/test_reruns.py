@@ -38,7 +38,11 @@ RECORD = {
     "run": "record",
     "shards": {"count": {"train": 1, "val": 1, "test": 1}},
     "train": {"ensembles": [{"name": "metrics", "members": 1}]},
-    "predict": {"chunks": 1, "targets": [{"name": "test", "ensemble": "metrics", "split": "test"}]},
+    "predict": {
+        "chunks": 1,
+        "catalog": {"format": ["fits"]},
+        "targets": [{"name": "test", "ensemble": "metrics", "split": "test"}],
+    },
 }
 RUN = yaml.safe_load((REPO / "config/test.yaml").read_text())
 (TARGET,), (TASK,) = RUN["predict"]["targets"], RUN["finetune"]["tasks"]

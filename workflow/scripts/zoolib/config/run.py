@@ -233,7 +233,9 @@ class Run:
     def name_column(self, target):
         """The column of the galaxies' names in the tables of a target, where the configuration says it."""
         entry = self.targets[target]
-        return entry["id"] if "catalog" in entry else self.config["catalogs"][0]["id"]
+        if "catalog" in entry:
+            return entry["id"]
+        return self.config["catalogs"][0]["id"] if entry.get("split") or "archives" in entry else None
 
     def kept(self, target):
         """What the predictions of a target keep of how the model sees each galaxy; of a task's, nothing."""

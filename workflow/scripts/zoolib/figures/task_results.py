@@ -226,11 +226,11 @@ def _draw_ranks(panel, outcome):
     shares = np.clip(np.minimum(end, edges[1:]) - np.maximum(begin, edges[:-1]), 0, None) / (end - begin)
     panel.bar(edges[:-1], shares.sum(axis=0), width=0.95 / count, align="edge", color=COLORS[0])
     expected = binom(len(known), 1 / count)
-    panel.axhspan(*expected.interval(0.95), color=FAINT, alpha=0.25, lw=0, label="95 % if right")
+    panel.axhspan(*expected.interval(0.95), color=FAINT, alpha=0.25, lw=0)
     panel.axhline(expected.mean(), color=FAINT, lw=1)
     panel.set(xlim=(0, 1), xlabel="share of the posterior below the label", ylabel="galaxies")
     panel.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-    panel.legend(loc="lower center")
+    panel.set_title("grey: 95 % of the bars, if posteriors are right", loc="left", fontsize=12)
 
 
 def _draw_fractions(panel, outcome):
