@@ -107,7 +107,10 @@ class Estimate:
         train = self.config["train"]
         self.network, self.mixed = (self.config["image"], train["backbone"]), train["mixed_precision"]
         used = run.used_ensembles or any(not entry["models"] for entry in run.targets.values())
-        tables = [entry["table"] for entry in self.config["catalogs"]] if used else []
+        tables = [
+            self.files.table_of(entry) if entry["zooniverse"] else entry["table"]
+            for entry in (self.config["catalogs"] if used else [])
+        ]
         self.labelled = sum(self.rows(table) for table in tables)
         self.targets = {name: self.galaxies(entry) for name, entry in run.targets.items()}
 

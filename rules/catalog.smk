@@ -1,6 +1,34 @@
 # Stage catalog: a table of votes and the images become one catalogue, cut into splits.
 
 
+if THIS.exports:
+
+    rule count_votes:
+        # The votes in an export of a Zooniverse project.
+        input:
+            export=by("catalog", FILES.export),
+        output:
+            votes="results/{run}/catalog/{catalog}/votes.csv",
+            rejected="results/{run}/catalog/{catalog}/rejected.csv",
+            summary="results/{run}/catalog/{catalog}/summary.csv",
+        log:
+            "logs/{run}/count_votes/{catalog}.log",
+        benchmark:
+            "benchmarks/{run}/count_votes/{catalog}.tsv"
+        conda:
+            "../envs/cpu.yaml"
+        threads: 1
+        resources:
+            mem_mb=doubled(2000),
+            runtime=120,
+        params:
+            code=fingerprint("count_votes", "zooniverse.votes"),
+            counting=by("catalog", THIS.counting),
+            tree=by("catalog", THIS.counted_tree),
+        script:
+            "../workflow/scripts/count_votes.py"
+
+
 rule build_catalog:
     input:
         tables=FILES.catalog_tables(),

@@ -46,6 +46,7 @@ wildcard_constraints:
     fit=r"[A-Za-z0-9_-]+(/(fold|labels|all-)[a-z0-9-]+)?",
     task="[A-Za-z0-9_-]+",
     chunk=r"\d+",
+    catalog="[A-Za-z0-9_-]+",
     form="fits|vot|csv|parquet",
     search="[A-Za-z0-9_-]+",
 

@@ -260,12 +260,44 @@ rule rank_galaxies:
         "../workflow/scripts/rank_galaxies.py"
 
 
+rule write_manifest:
+    # The images are beside the manifest, in one folder to upload.
+    input:
+        ranked="results/{run}/predict/{target}/label_next.csv",
+        places=by("target", FILES.target_places),
+        voted=by("target", FILES.voted),
+    output:
+        manifest="results/{run}/predict/{target}/manifest/manifest.csv",
+        rejected="results/{run}/predict/{target}/manifest.rejected.csv",
+    log:
+        "logs/{run}/write_manifest/{target}.log",
+    benchmark:
+        "benchmarks/{run}/write_manifest/{target}.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=doubled(2000),
+        runtime=60,
+    params:
+        code=fingerprint("write_manifest", "zooniverse.manifest"),
+        count=config["predict"]["manifest"],
+        decoding={"max_pixels": config["shards"]["max_pixels"]},
+    script:
+        "../workflow/scripts/write_manifest.py"
+
+
 rule predict:
     "posteriors of each target: predictions.hdf5, the flat catalogue, and what to label next"
     input:
         expand("results/{run}/predict/{target}/predictions.hdf5", run=RUN, target=TARGETS),
         expand("results/{run}/predict/{target}/label_next.csv", run=RUN, target=TARGETS),
         expand("results/{run}/predict/{target}/scores.csv", run=RUN, target=LABELLED),
+        expand(
+            "results/{run}/predict/{target}/manifest/manifest.csv",
+            run=RUN,
+            target=THIS.manifests,
+        ),
         expand(
             "results/{run}/predict/{target}/catalog.{form}",
             run=RUN,

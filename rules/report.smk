@@ -7,6 +7,9 @@ TABLES = {
 }
 if ENSEMBLES:
     TABLES["catalog/summary"] = ("catalog_summary", "Data", None, "galaxies left after each cut")
+    for catalog in THIS.exports:
+        counted = ("classifications", "Data", catalog, "classifications left after each step")
+        TABLES[f"catalog/{catalog}/summary"] = counted
     TABLES["shards/rejected"] = ("rejected", "Data", None, "images that could not be read")
 if EVALUATED:
     TABLES["evaluate/scores"] = ("scores", "Scores", None, "scores of each question")

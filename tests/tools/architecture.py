@@ -21,7 +21,7 @@ LAYERS = (
     ("job",),
     ("config", "zenodo"),
     ("data",),
-    ("posteriors", "learning"),
+    ("posteriors", "learning", "zooniverse"),
     ("scores", "weights", "likeness"),
     ("figures", "simulation"),
     STAGES,

@@ -105,6 +105,7 @@ def check_agreement(config, trees_folder):
     trees = _load_trees(config, trees_folder)
     _check_shares(config)
     _check_source(config["zenodo"], config)
+    _check_exports(config)
     _check_places(config)
     _check_ensembles(config)
     _check_training(config["train"])
@@ -216,6 +217,22 @@ def _check_local(folder, of_record):
             )
 
 
+def _check_exports(config):
+    """Check the catalogues whose votes are counted in an export of a Zooniverse project."""
+    for number, entry in enumerate(config["catalogs"]):
+        export, key = entry["zooniverse"], f"catalogs[{number}]"
+        if export and not is_path(entry["table"]):
+            raise wrong(
+                f"{key}.table is '{entry['table']}', expected the path of an export of your Zooniverse"
+                f" project; write it with a slash ('./{entry['table']}')."
+            )
+        if export and export["versions"] and export["versions"][0] > export["versions"][1]:
+            raise wrong(
+                f"{key}.zooniverse.versions is {export['versions']}, expected the lowest version first; swap"
+                " the two numbers."
+            )
+
+
 def _check_places(config):
     """Check that the paths of the configuration exist, except for those that this run will make."""
 
@@ -233,6 +250,8 @@ def _check_places(config):
         check(f"{key}.folders", entry.get("folders"), Path.exists, folders)
         for name in entry["archives"]:
             check(f"{key}.archives", name if is_path(name) else "", Path.is_file, archive)
+        subjects = (entry.get("zooniverse") or {}).get("subjects")
+        check(f"{key}.zooniverse.subjects", subjects, Path.is_file, "an existing subject export (CSV)")
         if entry["archives"] and entry["images"]:
             raise wrong(f"{key} has both archives and images, expected only one; set images to null.")
         check(f"{key}.images", entry["images"], Path.is_dir, images)

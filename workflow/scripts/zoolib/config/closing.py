@@ -8,6 +8,7 @@ from pathlib import Path
 # Where a stage lists what it could not use.
 REJECTED = (
     "catalog/rejected.csv",
+    "catalog/*/rejected.csv",
     "shards/rejected.csv",
     "predict/**/rejected.csv",
     "finetune/*/rejected.csv",

@@ -60,12 +60,23 @@ class Files:
     def resolved(self, entry):
         """Those keys of a catalogue or a task that say which galaxies, with paths instead of names."""
         source = {key: entry[key] for key in ("images", "id", "location", "query")}
-        source["table"] = entry["table"] and self.of_record(entry["table"])
+        source["table"] = entry["table"] and self.table_of(entry)
         return {**source, "archives": self.archives(entry)}
+
+    def table_of(self, entry):
+        """The table of a catalogue or a task; for an export of a Zooniverse project, the counted votes."""
+        if entry.get("zooniverse"):
+            return f"{self.results}/catalog/{entry['name']}/votes.csv"
+        return self.of_record(entry["table"])
 
     def catalog_tables(self):
         """The tables of votes of all catalogues."""
-        return [self.of_record(entry["table"]) for entry in self.config["catalogs"]]
+        return [self.table_of(entry) for entry in self.config["catalogs"]]
+
+    def export(self, catalog):
+        """The files of a Zooniverse project that the votes of a catalogue are counted in."""
+        entry = self.run.exports[catalog]
+        return [self.as_made(path) for path in (entry["table"], entry["zooniverse"]["subjects"]) if path]
 
     def catalog_archives(self):
         """The image archives of all catalogues, each once."""
@@ -298,6 +309,11 @@ class Files:
     def target_labels(self, target):
         """The table of labels that the predictions of a target are scored with; none without one."""
         return [self.as_made(path) for path in [self.run.targets[target]["labels"]] if path]
+
+    def voted(self, target):
+        """The catalogues of galaxies that have votes; none for a target that needs no catalogue."""
+        splits = ("train", "val", "test") if self.run.targets[target]["ensemble"] else ()
+        return [f"{self.results}/catalog/{split}.parquet" for split in splits]
 
     def examples(self, search):
         """The table of a search's examples; none where the configuration has their names."""

@@ -69,6 +69,32 @@ class Run:
         tree = self.trees[catalog]
         return {**tree.without_title(), "published": tree.published}
 
+    @cached_property
+    def exports(self):
+        """The catalogues whose votes are counted in exports of Zooniverse projects, {name: entry}."""
+        return {entry["name"]: entry for entry in self.config["catalogs"] if entry["zooniverse"]}
+
+    def counting(self, catalog):
+        """The settings by which the votes of a catalogue are counted in an export."""
+        entry = self.exports[catalog]
+        asked = {key: entry["zooniverse"][key] for key in ("workflow", "versions")}
+        return {**asked, "id": entry["id"], "location": entry["location"]}
+
+    def counted_tree(self, catalog):
+        """The tree of a catalogue as far as counting votes needs it."""
+        tree = self.trees[catalog]
+        return {**tree.without_title(), "zooniverse": tree.zooniverse}
+
+    @property
+    def manifests(self):
+        """The targets whose galaxies may be uploaded to a Zooniverse project.
+
+        Those of a split have votes, and shards do not say where the images are.
+        """
+        if not self.config["predict"]["manifest"]:
+            return []
+        return [name for name, entry in self.targets.items() if not {"split", "shards"} & set(entry)]
+
     def known_tree(self, name):
         """A `DecisionTree` of `config/trees/`."""
         return DecisionTree.load(self.folder / "trees" / f"{name}.yaml")

@@ -35,6 +35,12 @@ def _check_kinds(config):
                 f" predict.targets[{number}].images to the folder of images instead."
             )
         _check_columns(f"predict.targets[{number}]", entry)
+    if config["predict"]["manifest"] and all({"split", "shards"} & set(entry) for entry in targets):
+        raise wrong(
+            f"predict.manifest is {config['predict']['manifest']}, but no target has galaxies to label: those"
+            " of a split have votes, and shards do not say where the images are; add a target with images,"
+            " archives or catalog, or set it to null."
+        )
 
 
 def _check_columns(key, entry):

@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from zoolib.config.questions import read_cuts, read_questions
+from zoolib.config.workflows import read_workflow
 from zoolib.job.logs import UserError
 
 
@@ -23,6 +24,7 @@ class DecisionTree:
         published: column names of published tables, {name of a naming: {our column: the table's column}}.
         suffix: what tables of several campaigns append to a question, `{question}-{suffix}_{answer}`.
         cuts: a tuple of `Cut`.
+        zooniverse: how a workflow asks the questions, as `workflows.read_workflow` reads it.
     """
 
     name: str
@@ -32,6 +34,7 @@ class DecisionTree:
     published: dict = field(default_factory=dict, compare=False)
     suffix: str = field(default="", compare=False)
     cuts: tuple = field(default=(), compare=False)
+    zooniverse: dict = field(default_factory=dict, compare=False)
 
     @classmethod
     def load(cls, path):
@@ -69,7 +72,8 @@ class DecisionTree:
 
         Args:
             content: {"name", "title", "source", "suffix", "questions": {name: {"answers", "after",
-                "campaign"}}, "cuts": {name: {"answers", "above" or "below", "votes"}}, "published"}.
+                "campaign"}}, "cuts": {name: {"answers", "above" or "below", "votes"}}, "published",
+                "zooniverse"}.
             origin: the tree's name in error messages.
 
         Returns:
@@ -90,8 +94,11 @@ class DecisionTree:
             published=content.get("published") or {},
             suffix=suffix,
             cuts=read_cuts(content.get("cuts") or {}, questions, origin),
+            zooniverse=content.get("zooniverse") or {},
         )
         _check_published(tree, origin)
+        if tree.zooniverse:
+            read_workflow(tree.zooniverse, questions, origin)
         return tree
 
     def without_title(self, published=False):
@@ -264,7 +271,7 @@ class DecisionTree:
 def _check_keys(content, origin):
     if not isinstance(content, dict) or not isinstance(content.get("questions"), dict):
         raise UserError(f"{origin}: expected a mapping with the key 'questions'; see config/trees/.")
-    known = ("name", "title", "source", "suffix", "questions", "cuts", "published")
+    known = ("name", "title", "source", "suffix", "questions", "cuts", "published", "zooniverse")
     unknown = set(content) - set(known)
     if unknown:
         raise UserError(

@@ -209,6 +209,32 @@ def _from_here(files, folder, listings):
     return files
 
 
+def rows_of(places, names):
+    """Find where the images of some galaxies are.
+
+    Args:
+        places: tables (Parquet) with the columns id_str, archive, member and file_loc.
+        names: id_str of the galaxies.
+
+    Returns:
+        {id_str: the row of a table, a dict}.
+
+    Raises:
+        UserError: a galaxy is in none of the tables.
+    """
+    found = {}
+    for path in places:
+        table = pd.read_parquet(path, columns=["id_str", *PLACES], filters=[("id_str", "in", list(names))])
+        found |= {row["id_str"]: row for row in table.to_dict("records")}
+    missing = set(names) - set(found)
+    if missing:
+        raise UserError(
+            f"{', '.join(map(str, places))}: the galaxy '{min(missing)}' is missing, but is in the ranking;"
+            " list the galaxies again (--forcerun list_galaxies)."
+        )
+    return found
+
+
 def stem(name):
     """The id_str of an image file's galaxy: its base name without the suffix.
 

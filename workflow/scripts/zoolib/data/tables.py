@@ -45,7 +45,7 @@ def read_table(path, choose=None, words=(*IDS, *LOCATIONS), literal=()):
         return pd.read_csv(path, **_of_csv(path, choose, words, literal), low_memory=False)
 
 
-def read_batches(path, choose, words, rows):
+def read_batches(path, choose, words, rows, literal=()):
     """Read a table of galaxies piece by piece, because it may not fit into memory.
 
     Args:
@@ -53,6 +53,7 @@ def read_batches(path, choose, words, rows):
         choose: as for `read_table`.
         words: as for `read_table`.
         rows: number of rows in each piece; the last piece may have fewer.
+        literal: as for `read_table`.
 
     Yields:
         Data frames; the index of each one continues that of the one before. A table without rows gives one
@@ -63,7 +64,7 @@ def read_batches(path, choose, words, rows):
     """
     with _readable(path) as kind:
         if kind == "CSV":
-            yield from pd.read_csv(path, **_of_csv(path, choose, words, ()), chunksize=rows)
+            yield from pd.read_csv(path, **_of_csv(path, choose, words, literal), chunksize=rows)
             return
         file, start = pq.ParquetFile(path, page_checksum_verification=True), 0
         columns = choose(file.schema_arrow.names)

@@ -6,10 +6,10 @@ from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from zoolib.data.images import BadImage, load_row
-from zoolib.data.locations import PLACES
+from zoolib.data.locations import rows_of
 from zoolib.figures.gallery import draw_tiles
 from zoolib.figures.style import FAINT, drawing
-from zoolib.job.logs import UserError, log, whole
+from zoolib.job.logs import log, whole
 from zoolib.likeness.representations import read_representations
 
 ACROSS, DOWN = 8, 4
@@ -43,7 +43,7 @@ def draw_search(ranked, following, places, how, title, output):
         parts = [table.iloc[start : start + ACROSS] for start in range(0, len(table), ACROSS)]
         groups = [(f"{some.index[0] + 1} to {some.index[-1] + 1}", some) for some in parts]
     given = [name for name, _ in groups] if how == "similar" else []
-    images = _rows_of(places, [*given, *(name for _, some in groups for name in some["id_str"])])
+    images = rows_of(places, [*given, *(name for _, some in groups for name in some["id_str"])])
     shown = []
     for name, some in groups:
         tiles = [(images[name], name, "given")] if how == "similar" else []
@@ -53,21 +53,6 @@ def draw_search(ranked, following, places, how, title, output):
         ]
         shown.append(("" if how == "similar" else name, tiles))
     draw_tiles(shown, title, SUBTITLES[how], output, ACROSS)
-
-
-def _rows_of(places, names):
-    """Where the images of some galaxies are: {id_str: the row of a table, a dict}."""
-    found = {}
-    for path in places:
-        table = pd.read_parquet(path, columns=["id_str", *PLACES], filters=[("id_str", "in", list(names))])
-        found |= {row["id_str"]: row for row in table.to_dict("records")}
-    missing = set(names) - set(found)
-    if missing:
-        raise UserError(
-            f"{', '.join(map(str, places))}: the galaxy '{min(missing)}' is missing, but is in the ranking;"
-            " list the galaxies again (--forcerun list_galaxies)."
-        )
-    return found
 
 
 def draw_map(representations, places, seed, title, outputs):
@@ -94,7 +79,7 @@ def draw_map(representations, places, seed, title, outputs):
     away = np.hypot(*(found * CELLS - cells - 0.5).T)
     first = table.assign(cell=cells[:, 0] * CELLS + cells[:, 1], away=away).sort_values("away")
     first = first.groupby("cell").head(1)
-    images = _rows_of(places, first["id_str"])
+    images = rows_of(places, first["id_str"])
     size = CELLS * THUMBNAIL
     canvas = np.full((size, size, 3), 255, np.uint8)
     for cell, name in zip(first["cell"], first["id_str"], strict=True):

@@ -1,0 +1,1 @@
+"""Zooniverse and back: galaxies for volunteers to look at, and the votes that they give."""
