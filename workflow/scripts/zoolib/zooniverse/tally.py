@@ -17,7 +17,7 @@ class Given(NamedTuple):
         name: the galaxy's.
         place: its image file; "" if the metadata do not say it.
         user: who gave the answers, or which row of a reduced export it was.
-        time: when, as text that can be sorted.
+        time: when, as text that can be sorted; "" in a reduced export.
         classification: its number; the row's in a reduced export.
         subject: of the project.
         votes: text such as "3:1 5:1", place of an answer in the tree and votes for it.
@@ -64,7 +64,9 @@ class Tally:
 
     def saw(self, task, label, text):
         """Remember a task of the workflow and one of its answers, for messages."""
-        _, texts = self.tasks.setdefault(task, (plain_text(label or ""), Counter()))
+        if task not in self.tasks:
+            self.tasks[task] = plain_text(label or ""), Counter()
+        _, texts = self.tasks[task]
         if text in texts or len(texts) < 2 * SHOWN:
             texts[text] += 1
 

@@ -42,16 +42,17 @@ def count_votes(source, tree, output):
         rejected.writerow(["classification_id", "subject_id", "id_str", "reason"])
         tally = Tally(rejected.writerow)
         given = read_given(source, tree, workflow, tally)
-        for row in _galaxies(in_order(given, Given._fields, "name, user, time, classification"), tree, tally):
+        given = in_order(given, Given._fields, "name, user, time, classification")
+        for name, place, counts in _galaxies(given, tree, tally, source["table"]):
             if not tally.steps["galaxies"]:
                 _check(tally, tree, workflow, source["table"])
                 location = [source["location"] or LOCATIONS[0]] if tally.places else []
                 votes.writerow([source["id"] or IDS[0], *location, *tree.columns])
             tally.steps["galaxies"] += 1
-            name, place, counts = row
             votes.writerow([name, *([place] if tally.places else []), *counts])
         if not tally.steps["galaxies"]:
-            _check(tally, tree, workflow, source["table"])
+            if tally.tasks:
+                _check(tally, tree, workflow, source["table"])
             raise UserError(f"{source['table']}: nothing in it can be counted, the first: {tally.first}")
         summary.writerows([["step", "count"], *tally.steps.items()])
     for step, count in tally.steps.items():
@@ -72,13 +73,19 @@ def _writer(files, path):
     return csv.writer(files.enter_context(open(partial, "w", newline="")), lineterminator="\n")
 
 
-def _galaxies(given, tree, tally):
+def _galaxies(given, tree, tally, origin):
     """(name, image file, votes for each answer) of each galaxy, from sorted rows."""
     for name, of_galaxy in groupby(given, itemgetter(0)):
         counts, place = [0] * len(tree.columns), ""
         for _, of_user in groupby(map(Given._make, of_galaxy), itemgetter(2)):
             first, *others = of_user
-            tally.steps[FIRST] += 1
+            if first.time:
+                tally.steps[FIRST] += 1
+            elif others:
+                raise UserError(
+                    f"{origin}: subject {first.subject} has two rows of one task (rows {first.classification}"
+                    f" and {others[0].classification}), expected one; remove one of them."
+                )
             place = place or first.place
             for vote in first.votes.split():
                 answer, count = map(int, vote.split(":"))
