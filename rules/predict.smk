@@ -281,7 +281,7 @@ rule write_manifest:
         runtime=60,
     params:
         code=fingerprint("write_manifest", "zooniverse.manifest"),
-        count=config["predict"]["manifest"],
+        galaxies=config["predict"]["manifest"],
         decoding={"max_pixels": config["shards"]["max_pixels"]},
     script:
         "../workflow/scripts/write_manifest.py"

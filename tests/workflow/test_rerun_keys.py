@@ -43,6 +43,7 @@ FILES = [
 ]
 FILES += ["mine/local/gz_decals_volunteers_5.parquet", "mine/local/gz_decals_dr5_png_part1.zip"]
 RING, FOLDERS, FAR, BOTH = (f"finetune.tasks[{number}]" for number in range(4))
+EXPORT = {"catalogs[0].table": "mine/a.csv", "catalogs[0].zooniverse": {"workflow": 1}}
 YES_OR_NO = {"name": "ring", "kind": "binary", "yes_above": 0.7, "no_below": 0.2}
 
 
@@ -69,6 +70,12 @@ FIRST = {
         "split.group": "x",
     },
     "build_catalog describe_posteriors draw_trees": {"catalogs[].tree": "gz_decals_1_2"},
+    "build_catalog count_votes": {
+        "catalogs[].zooniverse.workflow": EXPORT,
+        "catalogs[].zooniverse.versions": EXPORT | {"catalogs[0].zooniverse.versions": [1, 2]},
+        "catalogs[].zooniverse.subjects": EXPORT | {"catalogs[0].zooniverse.subjects": "mine/b.csv"},
+    },
+    "write_manifest": {"predict.manifest": 10},
     "build_catalog download_file": {"catalogs[].table": "b.parquet"},
     "build_catalog download_file list_galaxies": {
         "catalogs[].archives": ["b.zip"],

@@ -33,7 +33,7 @@ def noise(size):
 
 @pytest.fixture(scope="module")
 def survey(tmp_path_factory):
-    """Images of all kinds: PNG and JPEG files, a zip, FITS, one that is too large, and one that is damaged."""
+    """Images of all kinds: PNG, JPEG, in a zip, FITS, one that is too large, and one that is damaged."""
     folder = tmp_path_factory.mktemp("survey")
     for name in ("g1.png", "north/a.png", "south/a.png", "g,2.jpeg", "voted.png"):
         (folder / name).parent.mkdir(exist_ok=True)
@@ -119,7 +119,7 @@ def test_a_shorter_manifest_leaves_no_old_image(written):
 
 
 def test_what_zooniverse_s_program_takes_for_a_file_is_one(written):
-    """Panoptes CLI 1.2.1 uploads each cell that is a path beside the manifest; a blank is the folder itself."""
+    """Panoptes CLI 1.2.1 uploads each cell that is a path beside the manifest; a blank is the folder."""
     rows, _, folder = written(50)
     for row in rows[1:]:
         assert [bool(cell) and (folder / cell).is_file() for cell in row] == [False, True, False, False]

@@ -8,7 +8,7 @@ with log_to(snakemake.log[0]):
         ranked=snakemake.input.ranked,
         places=snakemake.input.places,
         voted=snakemake.input.voted,
-        count=snakemake.params.count,
+        count=snakemake.params.galaxies,
         output=snakemake.output,
         **snakemake.params.decoding,
     )
