@@ -1,7 +1,9 @@
 """Several campaigns in one model, and docs/campaigns.md, whose example is run."""
 
+import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -11,7 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 from PIL import Image
-from pipeline import called, copy_of_the_repository, overlay, snakemake
+from pipeline import called, copy_of_the_repository, jobs_of, overlay, snakemake
 from zoolib.catalog import build_catalog
 from zoolib.config import trees
 from zoolib.data.catalogs import SPLITS, read_catalog
@@ -269,3 +271,82 @@ def test_a_model_of_two_campaigns_from_the_page_alone(followed, page):
     for path in re.findall(r"^\| `([\w/.-]+)`", page, re.MULTILINE):
         path = path.replace("tidal-feature.png", "tidal-feature-tides.png")
         assert (results / path).exists(), path
+
+
+def test_the_loop_with_volunteers_on_zooniverse(followed, repo):
+    """The commands of docs/zooniverse.md: new galaxies to volunteers, and their votes into the catalogue."""
+    page = (repo / "docs/zooniverse.md").read_text()
+    for name, text in blocks(page, "yaml").items():
+        (followed / name).write_text(text)
+    (of_tree,) = re.findall(r"```yaml\n# in the tree's file\n(.*?)```", page, re.DOTALL)
+    tree = followed / "my_survey/tides.yaml"
+    tree.write_text(f"{tree.read_text()}{of_tree}")
+    for number in range(12):
+        shutil.copy(
+            followed / f"my_survey/images/g{number + 1:03d}.png", followed / f"my_survey/images/n{number}.png"
+        )
+    forward, only_count, everything = re.findall(r"^snakemake (.*)$", page, re.MULTILINE)
+    # The run of both campaigns has a model already.
+    arguments = [
+        *shlex.split(forward),
+        "my_survey/both.yaml",
+        followed / "smaller.yaml",
+        "my_survey/next.yaml",
+    ]
+    folder = followed / "results/tides_and_decals/predict/survey/manifest"
+    snakemake(followed, folder.relative_to(followed) / "manifest.csv", *arguments)
+    manifest = pd.read_csv(folder / "manifest.csv", dtype=str)
+    # All other galaxies have votes.
+    assert sorted(manifest["id_str"]) == sorted(f"n{number}" for number in range(12))
+    for row in manifest.itertuples():
+        assert (folder / f"{row.id_str}.png").read_bytes() == (
+            followed / f"my_survey/images/{row.id_str}.png"
+        ).read_bytes()
+    assert manifest.columns.tolist() == re.search(r"^(id_str,#.*)$", page, re.MULTILINE)[1].split(",")
+    an_export(manifest, followed / "my_survey/classifications.csv")
+    snakemake(followed, *shlex.split(only_count))
+    results = followed / "results/tides/catalog"
+    galaxies = pd.concat([read_catalog(results / f"{split}.parquet").table for split in SPLITS])
+    galaxies = galaxies.set_index("id_str")
+    assert len(galaxies) == 70 + 12
+    # Four volunteers: two texts that mean the same, one answer of the next task each.
+    assert (galaxies.loc[manifest["id_str"], ["shape_featured", "shape_problem"]] == [3, 1]).all(axis=None)
+    assert (galaxies.loc[manifest["id_str"], ["tidal-feature_yes", "tidal-feature_no"]] == [1, 2]).all(
+        axis=None
+    )
+    rejected = pd.read_csv(results / "volunteers/rejected.csv")
+    assert len(rejected) == 12 and set(rejected["reason"].str[:50]) == {
+        "the same volunteer has classified this galaxy alre"
+    }
+    status, shown = called(followed, "-n", *shlex.split(everything))
+    assert status == 0 and "count_votes" not in jobs_of(shown) and jobs_of(shown)["train_member"] == 3
+
+
+def an_export(manifest, path):
+    """An export of classifications of a manifest: four volunteers each, of whom the first comes back."""
+    given = [("Features or disk", "Yes"), ("features or disk", "No"), ("Features or Disk", "No")]
+    given += [("Star or artifact", None), ("Smooth", None)]
+    rows = []
+    for subject, about in enumerate(manifest.to_dict("records")):
+        for number, (shape, feature) in enumerate(given):
+            annotations = [{"task": "T0", "task_label": "Which shape?", "value": shape}]
+            annotations += [{"task": "T1", "task_label": "Any tides?", "value": feature}] if feature else []
+            rows.append(
+                {
+                    "classification_id": 5 * subject + number,
+                    "user_name": f"volunteer {number % 4}",
+                    "user_id": number % 4,
+                    "user_ip": "f00d",
+                    "workflow_id": 1234,
+                    "workflow_name": "Tides",
+                    "workflow_version": "7.3",
+                    "created_at": f"2026-11-0{number + 1} 10:00:00 UTC",
+                    "gold_standard": "",
+                    "expert": "",
+                    "metadata": "{}",
+                    "annotations": json.dumps(annotations),
+                    "subject_data": json.dumps({subject: {"retired": None, **about}}),
+                    "subject_ids": subject,
+                }
+            )
+    pd.DataFrame(rows).to_csv(path, index=False)
