@@ -204,6 +204,7 @@ TARGET = "{name: test, ensemble: metrics, split: test}"
 TASK = "name: ring, table: rings.csv, label: ring"
 SIMULATE = "zenodo: {simulate: {size: 64}}"
 CATALOG = "name: a, tree: gz_decals_5, table: gz_decals_volunteers_5.parquet"
+EXPORT = "name: a, tree: gz2, table: mine/votes.csv"
 WRONG = {
     "unknown key": (
         "train: {epocs: 3}",
@@ -282,6 +283,28 @@ WRONG = {
     "two catalogues of one name": (
         f"catalogs: [{{{CATALOG}}}, {{{CATALOG}}}]",
         "two entries of catalogs have the name 'a', expected different names; rename one.",
+    ),
+    "an export without a workflow": (
+        f"catalogs: [{{{CATALOG}, zooniverse: {{versions: [1, 2]}}}}]",
+        "catalogs[0].zooniverse.workflow is missing; add it (see config/README.md).",
+    ),
+    "a file of the record as an export": (
+        f"catalogs: [{{{CATALOG}, zooniverse: {{workflow: 12}}}}]",
+        "catalogs[0].table is 'gz_decals_volunteers_5.parquet', expected the path of an export of your"
+        " Zooniverse project; write it with a slash",
+    ),
+    "versions of a workflow in the wrong order": (
+        f"catalogs: [{{{EXPORT}, zooniverse: {{workflow: 1, versions: [3, 2]}}}}]",
+        "catalogs[0].zooniverse.versions is [3, 2], expected the lowest version first; swap the two numbers.",
+    ),
+    "no subject export": (
+        f"catalogs: [{{{EXPORT}, zooniverse: {{workflow: 1, subjects: mine/x}}}}]",
+        "catalogs[0].zooniverse.subjects is 'mine/x', expected an existing subject export (CSV);"
+        " fix the path.",
+    ),
+    "nothing to upload": (
+        f"predict: {{manifest: 10, targets: [{TARGET}]}}",
+        "predict.manifest is 10, but no target has galaxies to label: those of a split have votes, and",
     ),
     "two targets of one name": (
         f"predict: {{targets: [{TARGET}, {TARGET}]}}",

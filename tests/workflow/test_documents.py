@@ -174,11 +174,8 @@ def test_a_run_has_the_files_of_the_outputs_page(completed):
     rows += section("docs/outputs.md", "Finetuning tasks")[1:]
     paths = [path for row in rows for path in paths_of(quoted(row[0]))]
     # What a smaller run does not make.
-    paths = [
-        path
-        for path in paths
-        if not re.search(r"encoder|label_counts|report\.html|representations|^search/|catalogue|manifest", path)
-    ]
+    others = r"encoder|label_counts|report\.html|representations|^search/|catalogue|manifest"
+    paths = [path for path in paths if not re.search(others, path)]
     assert len(paths) > 35
     for name in itertools.chain(*map(filled, paths)):
         assert (completed / "results/test" / name).exists(), name
