@@ -225,6 +225,15 @@ WRONG = {
         "nobody has answered task T0, which asks 'smooth-or-featured' by the key zooniverse of the tree"
         " 'gz_decals_5'; the tasks of the export are T1 'how rounded is it?' ('",
     ),
+    "other versions": (
+        {"workflow_version": lambda row: "3.1"},
+        "nothing in it can be counted, the first: no vote of the workflow 6122 and its versions.",
+    ),
+    "half a letter": (
+        of_json("subject_data", lambda data: [one.update(id_str="\ud800") for one in data.values()])
+        | {"classification_id": lambda row: "9" * 30},
+        "nothing in it can be counted, the first: its classification_id is not a number.",
+    ),
     "numbers": (
         of_json("annotations", lambda tasks: [one.update(value=1) for one in tasks]),
         "nothing in it can be counted, the first: the answer to task T0 is 1, expected its text.",
@@ -236,7 +245,7 @@ WRONG = {
 def test_an_export_that_does_not_fit_is_named(count, edited, tmp_path, case):
     changes, message = WRONG[case]
     with pytest.raises(UserError, match=re.escape(message)):
-        count(edited(**changes))
+        count(edited(**changes), versions=[21, 21])
     # Neither half a table nor its temporary file.
     assert [path.name for path in tmp_path.iterdir()] == ["edited.csv"]
 

@@ -6,6 +6,7 @@ https://aggregation-caesar.zooniverse.org/docs.
 
 import json
 import math
+import re
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,8 @@ TASKS = ("task", "reducer_key")
 # Rows in memory at a time: an export has up to 4 KB a row.
 ROWS = 50_000
 ANSWERED = "with a galaxy and an answer"
+# What SQLite takes for a number.
+NUMBER = re.compile("[0-9]{1,18}")
 # Marks of metadata that volunteers do not see, or not before they have answered.
 MARKS = "#!/% "
 
@@ -59,7 +62,7 @@ def read_given(source, tree, workflow, tally):
             read += 1
             tally.steps[f"rows of {origin}"] += 1
             yield from reader.given(row, read)
-        if workflow is None:
+        if workflow is None and tally.tasks:
             raise UserError(
                 f"{path}: the tree '{tree.name}' has no key zooniverse, which says how the workflow asks its"
                 f" questions; the tasks here are {tally.described()}; add to the tree's file e.g. zooniverse:"
@@ -67,8 +70,7 @@ def read_given(source, tree, workflow, tally):
             )
         if read % (4 * ROWS) == 0:
             log.info("%s: %s rows read", origin, f"{read:,}")
-    step = f"of the workflow {source['workflow']}"
-    if not tally.steps[step]:
+    if not reader.of_workflow:
         others = ", ".join(sorted(reader.others)[:SHOWN]) or "none"
         raise UserError(
             f"{path}: has no row of the workflow {source['workflow']}, it has those of {others}; fix"
@@ -135,7 +137,9 @@ def _galaxy(metadata, source):
 
 
 def _text(value):
-    return "" if value is None or isinstance(value, bool | float | dict | list) else str(value).strip()
+    plain = "" if value is None or isinstance(value, bool | float | dict | list) else str(value).strip()
+    # JSON may have halves of letters, which no file takes.
+    return plain.encode(errors="replace").decode()
 
 
 def _parsed(text, what, kind):
@@ -154,7 +158,7 @@ class _Reader:
 
     def __init__(self, source, workflow, places, known, tally):
         self.source, self.workflow, self.places = source, workflow, places
-        self.known, self.tally, self.others = known, tally, set()
+        self.known, self.tally, self.of_workflow, self.others = known, tally, 0, set()
         # Millions of rows have the same few answers.
         self.column = cache(workflow.column)
 
@@ -164,6 +168,7 @@ class _Reader:
         if found != str(self.source["workflow"]):
             self.others.add(found)
             return False
+        self.of_workflow += 1
         self.tally.steps[f"of the workflow {found}"] += 1
         return True
 
@@ -198,7 +203,7 @@ class _Raw(_Reader):
             about["name"] = name
             if str(row["gold_standard"]).strip().lower() == "true":
                 raise BadClassification("it was made as a gold standard, which is no volunteer's vote")
-            if not str(row["classification_id"]).isdigit():
+            if not NUMBER.fullmatch(str(row["classification_id"])):
                 raise BadClassification("its classification_id is not a number")
             votes, reasons = self._votes(_parsed(row["annotations"], "annotations", list))
         except BadClassification as error:
@@ -264,12 +269,10 @@ def _flat(annotations):
     """(task, its question, value) of each annotation, also of those inside of a combo task."""
     for one in annotations:
         if isinstance(one, dict) and "value" in one:
-            value = one["value"]
-            parts = value if isinstance(value, list) else []
-            if inner := [part for part in parts if isinstance(part, dict) and "task" in part]:
-                yield from _flat(inner)
-            else:
-                yield str(one.get("task")), one.get("task_label"), value
+            parts = one["value"] if isinstance(one["value"], list) else []
+            inner = [part for part in parts if isinstance(part, dict) and "task" in part]
+            for part in inner or [one]:
+                yield str(part.get("task")), part.get("task_label"), part.get("value")
 
 
 class _Reduced(_Reader):
@@ -331,6 +334,7 @@ def _count(cell, task, text):
         number = float(cell)
     except (TypeError, ValueError):
         number = -1.0
-    if number < 0 or number != math.floor(number):
+    # The remainder of what is infinite is no number.
+    if number < 0 or number % 1 != 0:
         raise BadClassification(f"task {task} has {cell!r} votes for '{text}', expected a whole number")
     return int(number)

@@ -35,10 +35,11 @@ def count_votes(source, tree, output):
     """
     tree = DecisionTree.from_dict(tree)
     workflow = read_workflow(tree.zooniverse, tree.questions, tree.name) if tree.zooniverse else None
-    with contextlib.ExitStack() as files:
-        votes, rejected, summary = (
-            _writer(files, path) for path in (output.votes, output.rejected, output.summary)
-        )
+    with (
+        _writer(output.votes) as votes,
+        _writer(output.rejected) as rejected,
+        _writer(output.summary) as summary,
+    ):
         rejected.writerow(["classification_id", "subject_id", "id_str", "reason"])
         tally = Tally(rejected.writerow)
         given = read_given(source, tree, workflow, tally)
@@ -53,7 +54,8 @@ def count_votes(source, tree, output):
         if not tally.steps["galaxies"]:
             if tally.tasks:
                 _check(tally, tree, workflow, source["table"])
-            raise UserError(f"{source['table']}: nothing in it can be counted, the first: {tally.first}")
+            first = tally.first or f"no vote of the workflow {source['workflow']} and its versions."
+            raise UserError(f"{source['table']}: nothing in it can be counted, the first: {first}")
         summary.writerows([["step", "count"], *tally.steps.items()])
     for step, count in tally.steps.items():
         log.info("%s: %s", step, f"{count:,}")
@@ -68,9 +70,11 @@ def count_votes(source, tree, output):
         )
 
 
-def _writer(files, path):
-    partial = files.enter_context(whole(path))
-    return csv.writer(files.enter_context(open(partial, "w", newline="")), lineterminator="\n")
+@contextlib.contextmanager
+def _writer(path):
+    """A writer of CSV to a file that is there when it is complete."""
+    with whole(path) as partial, open(partial, "w", newline="", errors="backslashreplace") as file:
+        yield csv.writer(file, lineterminator="\n")
 
 
 def _galaxies(given, tree, tally, origin):
