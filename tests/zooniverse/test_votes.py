@@ -250,15 +250,19 @@ def test_an_export_that_does_not_fit_is_named(count, edited, tmp_path, case):
     assert [path.name for path in tmp_path.iterdir()] == ["edited.csv"]
 
 
-def test_a_tree_without_tasks_is_told_those_of_the_export(count):
+def test_a_tree_without_tasks_is_told_those_of_the_export(count, edited, data):
     tree = DecisionTree.from_dict({"name": "mine", "questions": {"shape": {"answers": ["smooth", "disk"]}}})
+    # Smooth, with an image and without.
+    plain = edited(annotations=lambda row: re.sub(r'"!\[smooth[^"]*"', '"Smooth"', row["annotations"]))
+    plain.write_text(plain.read_text() + "\n".join((data / "clean.csv").read_text().splitlines()[1:]))
     with pytest.raises(UserError) as error:
-        count("classifications.csv", of=tree)
+        count(plain, of=tree)
     message = str(error.value)
     assert (
         "the tree 'mine' has no key zooniverse" in message and "zooniverse: {tasks: {shape: T0}}" in message
     )
-    assert "T1 'how rounded is it?' ('in between', " in message and "T10 'do you see any of these" in message
+    assert "; T1 'how rounded is it?' ('completely round', 'in between', 'cigar-shaped'); T11 'is" in message
+    assert message.count("'smooth'") == 1
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,7 @@ class Tally:
         """The tasks of the export, as a part of a sentence."""
         told = []
         for task, (label, texts) in sorted(self.tasks.items()):
-            shown = ", ".join(f"'{plain_text(text)}'" for text, _ in texts.most_common(SHOWN))
+            distinct = dict.fromkeys(plain_text(text) for text, _ in texts.most_common())
+            shown = ", ".join(f"'{text}'" for text in list(distinct)[:SHOWN])
             told.append(f"{task} {label!r} ({shown})" if label else f"{task} ({shown})")
         return "; ".join(told) or "none"
