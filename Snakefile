@@ -1,6 +1,8 @@
 # Galaxy Zoo, from a Zenodo record to posteriors: one command runs it, `snakemake`.
 # The configuration is config/config.yaml, the paper's run; --configfile lays another file over it.
 
+import os
+import sys
 from pathlib import Path
 
 from snakemake.utils import min_version
@@ -8,7 +10,20 @@ from snakemake.utils import min_version
 min_version("9.20")
 
 
-configfile: Path(workflow.basedir) / "config" / "config.yaml"
+# Another workflow may import this one as a module (docs/export.md).
+if not isinstance(workflow.current_basedir, os.PathLike):
+    sys.exit(
+        "This workflow needs its files on disk: clone its repository, and name the path of its Snakefile."
+    )
+if workflow.modifier.path_modifier.prefix or workflow.modifier.path_modifier.modifies_prefixes:
+    sys.exit(
+        "prefix and replace_prefix do not work with this workflow, whose configuration has paths too; remove them:"
+        " all results are in results/<run>/, and the key run names it."
+    )
+
+
+# By the folder of this file: workflow.basedir is that of the workflow which imports it.
+configfile: Path(workflow.current_basedir) / "config" / "config.yaml"
 
 
 report: "workflow/report/workflow.rst"
@@ -27,10 +42,7 @@ include: "rules/search.smk"
 include: "rules/evaluate.smk"
 include: "rules/paper.smk"
 include: "rules/report.smk"
-
-
-localrules:
-    all,
+include: "rules/export.smk"
 
 
 rule all:
@@ -42,6 +54,7 @@ rule all:
         rules.search.input,
         rules.evaluate.input,
         rules.report.input,
+    localrule: True
 
 
 onsuccess:

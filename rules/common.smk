@@ -5,7 +5,12 @@ import sys
 import uuid
 from functools import cache
 
-sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "scripts"))
+import yaml
+from snakemake.utils import update_config
+
+# By the folder of this file, as all paths to files of the repository: another workflow may import this one.
+ROOT = Path(workflow.current_basedir).parent
+sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 
 from zoolib.config.closing import closing_lines
 from zoolib.config.files import Files
@@ -19,9 +24,14 @@ from zoolib.job.provenance import fingerprint
 # Jobs inherit this variable, on SLURM too: it says which attempts belong to the same call of Snakemake.
 os.environ.setdefault(CALL, uuid.uuid4().hex)
 
+if Path(workflow.main_snakefile) != ROOT / "Snakefile":
+    # It gives the keys that differ from config/config.yaml, and its own configuration stays as it is.
+    given, config = config, yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
+    update_config(config, given)
+
 try:
     # This fills the defaults into `config` and adds nothing else.
-    THIS = read_run(config, workflow.basedir)
+    THIS = read_run(config, ROOT)
     TASKS, TARGETS, ENCODERS, ENSEMBLES = THIS.tasks, THIS.targets, THIS.encoders, THIS.used_ensembles
 except UserError as error:
     # Snakemake would put the name of its own exception and a line number around the message.
@@ -49,6 +59,8 @@ wildcard_constraints:
     catalog="[A-Za-z0-9_-]+",
     form="fits|vot|csv|parquet",
     search="[A-Za-z0-9_-]+",
+    # A model's folder in the results of the run.
+    model="(train|finetune)/[A-Za-z0-9_/-]+",
 
 
 def by(wildcard, function):
@@ -134,7 +146,8 @@ def environment_of(name):
     """The conda environment of a rule: the one for GPUs if the profile asks for a GPU."""
 
     def environment(wildcards):
-        asked = workflow.get_rule(name).resources
+        # In a workflow that imports this one, the rule may have another name.
+        asked = getattr(rules, name).rule.resources
         return "../envs/gpu.yaml" if "gpu" in asked or "gres" in asked else "../envs/cpu.yaml"
 
     return environment
