@@ -21,6 +21,7 @@ def test_a_run_says_where_things_are(folder, tmp_path):
     for number in range(5):
         add(folder / f"train/metrics/{number}/model.keras")
         add(folder / f"train/metrics/{number}/kept/model.keras")
+        add(folder / f"export/train/metrics/{number}/model.keras")
     add(folder / "predict/test/catalog/0.parquet")
     add(folder / "predict/ring/fold0/catalog/0.parquet")
     add(folder / "catalog/rejected.csv", 'id_str,reason\nJ1,"two\nlines"\nJ2,x\n')

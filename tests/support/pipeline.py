@@ -14,7 +14,7 @@ from zoolib.job.provenance import KEPT
 
 REPO = Path(__file__).resolve().parents[2]
 TEST = ("--configfile", "config/test.yaml")
-PARTS = ("Snakefile", "rules", "workflow", "config", "profiles", "envs")
+PARTS = ("Snakefile", "rules", "workflow", "config", "profiles", "envs", "CITATION.cff")
 
 
 def copy_of_the_repository(folder):
@@ -129,6 +129,7 @@ def jobs_of(shown):
         "finetune",
         "evaluate",
         "report",
+        "export",
     )
     return {rule: int(count) for rule, count in jobs.items() if rule not in targets}
 
@@ -143,6 +144,22 @@ def pretend(repo, *arguments):
             (repo / file).touch()
     status, shown = called(repo, "--touch", "--forceall", *arguments)
     assert status == 0, shown[-8000:]
+
+
+def conda_stub(folder):
+    """Write a conda that answers what Snakemake asks before it lists its environments; returns its folder."""
+    folder.mkdir(exist_ok=True)
+    (folder / "conda").write_text(
+        "#!/bin/sh\n"
+        """case "$1" in
+        info) echo '{"conda_version": "24.9.1", "conda_prefix": "/", "root_prefix": "/", "platform": ""}';;
+        config) echo '{"get": {"channel_priority": "strict"}}';;
+        *) echo 'conda 24.9.1';;
+        esac
+        """
+    )
+    (folder / "conda").chmod(0o755)
+    return folder
 
 
 def overlay(folder, name, content):

@@ -251,16 +251,7 @@ def test_the_cpus_of_the_login_node_limit_no_job(monkeypatch, words, variables, 
 )
 def test_conda_has_an_environment_for_gpus(tmp_path, profiles, profile, environments):
     # conda itself is a stub: Snakemake lists the files that it would give to conda.
-    (tmp_path / "conda").write_text(
-        "#!/bin/sh\n"
-        """case "$1" in
-        info) echo '{"conda_version": "24.9.1", "conda_prefix": "/", "root_prefix": "/", "platform": ""}';;
-        config) echo '{"get": {"channel_priority": "strict"}}';;
-        *) echo 'conda 24.9.1';;
-        esac
-        """
-    )
-    (tmp_path / "conda").chmod(0o755)
+    conda_stub(tmp_path)
     command = [sys.executable, "-m", "snakemake", *TEST, "--directory", tmp_path, "--sdm", "conda"]
     command += ["--list-conda-envs", *(("--profile", profiles[profile]) if profile else ())]
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"

@@ -227,6 +227,8 @@ FIRST = {
     "": {
         # What messages call it.
         "catalogs[].name": "b",
+        # Only `snakemake export` writes cards.
+        "export.licence": "CC-BY-4.0",
         # The same bytes from another server.
         "finetune.tasks[].url.address": {f"{FAR}.url.address": "https://b.org/a.csv"},
     },

@@ -28,7 +28,9 @@ def closing_lines(run, configfiles, changed=None):
         A list of at most five lines of text.
     """
     folder = Path("results") / run
-    models = sorted(path.parent for path in folder.glob("*/**/model.keras") if "kept" not in path.parts)
+    # Copies of models are none of their own.
+    copies = {"kept", "export"}
+    models = sorted(path.parent for path in folder.glob("*/**/model.keras") if not copies & {*path.parts})
     posteriors = sorted({path.parent for path in folder.glob("predict/**/catalog/*.parquet")})
     typed = ["snakemake"]
     if configfiles:
