@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 import yte
-from pipeline import REPO, TEST, copy_of_the_repository, shown_by_each, snakemake
+from pipeline import REPO, TEST, conda_stub, copy_of_the_repository, shown_by_each, snakemake
 from snakemake.cli import get_argument_parser
 
 SOURCES = "".join(path.read_text() for path in (REPO / "rules").glob("*.smk"))
