@@ -131,10 +131,7 @@ reads FITS, this folder is a model folder: `make predict MODEL=this/folder IMAGE
 
 FILES = (
     ("`model.keras`, `model.json`", "the model of Keras, and what is known of it, for zoo-pipeline"),
-    (
-        "`recalibration.json`",
-        "corrects the posteriors of zoo-pipeline; not every folder has it",
-    ),
+    ("`recalibration.json`", "corrects the posteriors of zoo-pipeline; not every folder has it"),
     ("`model.onnx`", "ONNX: `image` in, `outputs` out; it has the names of the outputs as metadata"),
     ("`saved_model/`", "SavedModel of TensorFlow, with the function `serve`"),
     ("`checks.json`", "how far the formats differ, and which packages wrote them"),
