@@ -13,6 +13,7 @@ ROOT = Path(workflow.current_basedir).parent
 sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 
 from zoolib.config.closing import closing_lines
+from zoolib.config.exports import Exports
 from zoolib.config.files import Files
 from zoolib.config.run import read_run
 from zoolib.data.image_folder import listed_revisions, revisions

@@ -1,5 +1,7 @@
 # Stage export: a trained model as others can use it, in other formats and with a card.
 
+EXPORTS = Exports(FILES)
+
 
 rule export_model:
     # Each format is loaded again and compared with the model before any of these files is written.
@@ -61,8 +63,8 @@ rule write_card:
     input:
         about="results/{run}/export/{model}/model.json",
         checks="results/{run}/export/{model}/checks.json",
-        summary=by("model", FILES.summary_of_model),
-        scores=by("model", FILES.scores_of_model),
+        summary=by("model", EXPORTS.summary),
+        scores=by("model", EXPORTS.scores),
     output:
         card="results/{run}/export/{model}/README.md",
     log:
@@ -77,7 +79,7 @@ rule write_card:
         runtime=10,
     params:
         code=fingerprint("write_card", "export"),
-        facts=by("model", FILES.facts_of_model),
+        facts=by("model", EXPORTS.facts),
         licence=config["export"]["licence"],
     script:
         "../workflow/scripts/write_card.py"
@@ -86,5 +88,5 @@ rule write_card:
 rule export:
     "each trained model as Keras, ONNX and SavedModel files, with a card for those who use it"
     input:
-        FILES.exported(),
+        EXPORTS.cards(),
     localrule: True

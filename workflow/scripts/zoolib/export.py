@@ -32,7 +32,7 @@ def write_card(about, checks, tables, facts, licence, output):
         checks: its `checks.json`, see `learning.exchange.export_model`.
         tables: CSV files of the run: the summary of its galaxies, then scores and coverage as far as the run
             has them.
-        facts: what the configuration says, see `config.files.Files.facts_of_model`.
+        facts: what the configuration says, see `config.exports.Exports.facts`.
         licence: of the weights, such as CC-BY-4.0; None if the user has not chosen one.
         output: Markdown to write.
     """

@@ -282,54 +282,6 @@ class Files:
         found = [search for search, entry in self.run.searches.items() if entry["how"] == how]
         return [f"{self.results}/search/{search}/{name}" for search in found]
 
-    def exported(self):
-        """The card of each model that the run exports, and the recalibrations that belong to them."""
-        folders = [folder for name in self.run.used_ensembles for folder in self.members(name)]
-        folders += [f"{self.results}/finetune/{fit}" for fit in self.run.fits]
-        paths = [f"{folder}/README.md" for folder in folders]
-        if self.run.recalibrates:
-            paths += [path for name in self.run.used_ensembles for path in self.recalibrations_of(name)]
-        paths += [path for fit in self.run.fits for path in self.recalibrations(fit)]
-        return [path.replace(self.results, f"{self.results}/export", 1) for path in paths]
-
-    def summary_of_model(self, model):
-        """The table of how many galaxies were left after each cut, of a model such as `finetune/ring`."""
-        kind, name, *_ = model.split("/")
-        return f"{self.results}/{'catalog' if kind == 'train' else f'finetune/{name}'}/summary.csv"
-
-    def scores_of_model(self, model):
-        """The tables of scores that the run makes of a model such as `train/metrics/0`; may be none."""
-        kind, name, *_ = model.split("/")
-        if kind == "finetune":
-            return [f"{self.results}/evaluate/{name}/scores.csv"]
-        target = self.config["evaluate"]["target"]
-        if not target or f"{self.results}/{model}" not in self.models(target):
-            return []
-        return [f"{self.results}/evaluate/{table}.csv" for table in ("scores", "coverage")]
-
-    def facts_of_model(self, model):
-        """What the configuration says of the galaxies of a model such as `train/metrics/0`, for its card.
-
-        Returns:
-            {"run", "model", "zenodo": the section, or None if its tables are not of a record, "catalogs": a
-            list of {"name", "table", "folders", "archives", "query"}, "split", "min_votes" of scores or None,
-            "simulated_start": whether the model to start from has learned from simulated galaxies}.
-        """
-        kind, name, *_ = model.split("/")
-        zenodo, task = self.config["zenodo"], self.run.tasks.get(name) if kind == "finetune" else None
-        entries = [{**task, "archives": self.archives(task)}] if task else self.config["catalogs"]
-        of_record = any(entry["table"] and not is_path(entry["table"]) for entry in entries)
-        keys = ("name", "table", "folders", "archives", "query")
-        return {
-            "run": self.run.name,
-            "model": model,
-            "zenodo": zenodo if of_record else None,
-            "catalogs": [{key: entry.get(key) for key in keys} for entry in entries],
-            "split": (task or self.config)["split"],
-            "min_votes": None if task else self.config["evaluate"]["min_votes"],
-            "simulated_start": bool(task and task["ensemble"] and zenodo["simulate"]),
-        }
-
     def representations(self, search):
         """How the model sees the galaxies of a search's target."""
         return f"{self.results}/predict/{self.run.searches[search]['target']}/representations.hdf5"
