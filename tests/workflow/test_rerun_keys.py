@@ -56,6 +56,7 @@ def of_ring(**keys):
 # Rules: keys and another value of each, or {path: value} where more than the key has to change.
 FIRST = {
     "build_catalog": {
+        "catalogs[].id": "x",
         "catalogs[].location": "x",
         "catalogs[].min_votes": 4,
         "catalogs[].query": "redshift < 0.1",
@@ -139,7 +140,7 @@ FIRST = {
             "predict.targets[3].ensemble": "third",
         },
     },
-    "draw_trees predict_chunk": {
+    "draw_survey draw_trees predict_chunk": {
         # Galaxies that decide when a training stops are not scored.
         "predict.targets[].split": {"predict.targets[0].split": "val", "evaluate.target": None},
     },
@@ -164,7 +165,6 @@ FIRST = {
     "calibrate describe_posteriors evaluate_predictions evaluate_task rank_galaxies score_target": {
         "predict.recalibrate": False,
     },
-    "build_catalog write_catalog": {"catalogs[].id": "x"},
     "search_galaxies": {
         "search[].examples": "mine/b.csv",
         "search[].answers": "mine/b.csv",
@@ -184,9 +184,8 @@ FIRST = {
         },
     },
     "score_target": {"predict.targets[].labels": {"predict.targets[2].labels": "mine/b.csv"}},
-    "collect_predictions describe_posteriors draw_survey list_galaxies predict_chunk rank_galaxies": {
-        "predict.targets[].name": {"predict.targets[1].name": "renamed"}
-    },
+    "collect_predictions describe_posteriors draw_survey list_galaxies predict_chunk rank_galaxies write_catalog"
+    " write_first_page": {"predict.targets[].name": {"predict.targets[1].name": "renamed"}},
     "build_task_catalog_ring": {
         "finetune.tasks[].table": "mine/b.csv",
         "finetune.tasks[].test": "mine/b.csv",
@@ -273,13 +272,14 @@ FIRST = {
         "finetune.tasks[].folds": {f"{BOTH}.folds": 3},
     },
     "build_task_catalog_renamed collect_predictions compare_label_counts describe_posteriors draw_task"
-    " evaluate_task finetune_task predict_chunk probe_task recalibrate_task": {
+    " evaluate_task finetune_task predict_chunk probe_task recalibrate_task write_first_page": {
         "finetune.tasks[].name": "renamed"
     },
     "draw_paper_predictions evaluate_predictions": {"evaluate.min_votes": 3, "evaluate.relevant": "asked"},
     "evaluate_predictions": {"evaluate.confident": 0.5},
     # Without a comparison, the tree that only the paper has is not drawn.
-    "draw_trees": {"evaluate.target": None, "evaluate.published": None},
+    "draw_survey draw_trees write_first_page": {"evaluate.target": None},
+    "draw_trees write_first_page": {"evaluate.published": None},
 }
 ROWS = {key: (rules, value) for rules, keys in FIRST.items() for key, value in keys.items()}
 
