@@ -184,8 +184,8 @@ FIRST = {
         },
     },
     "score_target": {"predict.targets[].labels": {"predict.targets[2].labels": "mine/b.csv"}},
-    "collect_predictions describe_posteriors draw_survey list_galaxies predict_chunk rank_galaxies write_catalog"
-    " write_first_page": {"predict.targets[].name": {"predict.targets[1].name": "renamed"}},
+    "collect_predictions describe_posteriors draw_survey list_galaxies predict_chunk rank_galaxies"
+    " write_catalog write_first_page": {"predict.targets[].name": {"predict.targets[1].name": "renamed"}},
     "build_task_catalog_ring": {
         "finetune.tasks[].table": "mine/b.csv",
         "finetune.tasks[].test": "mine/b.csv",
