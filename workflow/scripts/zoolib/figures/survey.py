@@ -41,7 +41,7 @@ def draw_survey(descriptions, places, title, output, across=6):
         rows.append((in_words(name), tiles))
     subtitle = (
         f"The highest values, with {about['credible_level']:.0%} intervals, and the galaxies most unlike the"
-        f" training set. Galaxies in all: {count:,}"
+        f" training set (unfamiliar above {UNLIKE}). Galaxies in all: {count:,}"
     )
     draw_tiles(rows, title, subtitle, output, across)
 
@@ -63,7 +63,7 @@ def _values(table, tree):
 
 def _lines(row, value, ends):
     """The two lines below a galaxy."""
-    text = f"{row[value]:.3g}" + (f"  ({row[ends[0]]:.3g} to {row[ends[1]]:.3g})" if ends else " unfamiliar")
+    text = f"{row[value]:.3g}" + (f"  ({row[ends[0]]:.3g} to {row[ends[1]]:.3g})" if ends else "")
     return text, row["id_str"]
 
 
