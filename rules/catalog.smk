@@ -30,6 +30,7 @@ if THIS.exports:
 
 
 rule build_catalog:
+    "make the catalogue of each split from the tables of votes"
     input:
         tables=FILES.catalog_tables(),
         archives=FILES.catalog_archives(),

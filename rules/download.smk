@@ -6,6 +6,7 @@ from zoolib.zenodo.checked import no_plain_file
 # The file itself is in `.checked`, and the output is a link to it: Snakemake deletes outputs before and after jobs.
 # The partial file is beside the output, so an interrupted download continues.
 rule download_file:
+    "download one file of the record, or continue a broken download"
     output:
         file="data/zenodo/{record}/{file}",
     log:
@@ -32,6 +33,8 @@ rule download_file:
 if SAMPLED:
 
     rule sample_record:
+        "read a sample of galaxies out of the record's remote zips"
+
         # This reads single images from the remote zips, so it runs where Snakemake runs, with internet access.
         # As above, the outputs are links.
         input:
@@ -65,6 +68,7 @@ if SAMPLED:
 if SIMULATED:
 
     rule simulate_record:
+        "simulate galaxies and votes, as a record"
         output:
             table="results/{run}/download/gz_decals_volunteers_5.parquet",
             table_csv="results/{run}/download/gz_decals_volunteers_5.csv",
@@ -94,6 +98,8 @@ if SIMULATED:
 if any(task["url"] for task in TASKS.values()):
 
     rule download_labels:
+        "download the labels of a task"
+
         # As above, the output is a link, and the partial file is beside it.
         output:
             file="data/labels/{checksum}/{file}",

@@ -7,6 +7,7 @@ QUESTIONS = [question.name for question in THIS.tree.questions]
 
 
 rule evaluate_predictions:
+    "compare the posteriors of the evaluated target with the volunteers"
     input:
         predictions=f"results/{{run}}/predict/{EVALUATED}/predictions.hdf5",
         parts=FILES.chunks(EVALUATED, "chunks/{chunk}.hdf5"),
@@ -37,6 +38,7 @@ rule evaluate_predictions:
 
 
 rule draw_confusion:
+    "draw the confusion matrices of one subset of the scored galaxies"
     input:
         confusion="results/{run}/evaluate/confusion.csv",
     output:
@@ -67,6 +69,7 @@ rule draw_confusion:
 
 
 rule calibrate:
+    "count how often the posterior intervals hold the truth and the votes"
     input:
         predictions=rules.evaluate_predictions.input.predictions,
         parts=rules.evaluate_predictions.input.parts,
@@ -103,6 +106,7 @@ rule calibrate:
 
 
 rule draw_calibration:
+    "draw how often the intervals hold the truth and the votes, and the paper's calibration figure"
     input:
         coverage=rules.calibrate.output.coverage,
         calibration=rules.calibrate.output.calibration,
@@ -132,6 +136,7 @@ rule draw_calibration:
 
 
 rule draw_learning_curves:
+    "draw the losses of each training, epoch by epoch"
     input:
         histories=[each(FILES.members(name), "history.csv") for name in ENSEMBLES],
     output:
@@ -161,6 +166,7 @@ rule draw_learning_curves:
 
 
 rule draw_gallery:
+    "draw the galaxies with the highest posterior for each answer"
     input:
         descriptions=FILES.chunks(EVALUATED, "catalog/{chunk}.parquet"),
         catalog=f"results/{{run}}/catalog/{EVALUATED_SPLIT}.parquet",
@@ -193,6 +199,7 @@ rule draw_gallery:
 
 
 rule evaluate_task:
+    "score the predictions of a task against its labels"
     input:
         predictions=of_fits("predict/{fit}/predictions.hdf5"),
         parts=by("task", FILES.scored_chunks),
@@ -224,6 +231,7 @@ rule evaluate_task:
 
 
 rule draw_task:
+    "draw the figures of a task"
     input:
         galaxies="results/{run}/evaluate/{task}/galaxies.parquet",
         confusion="results/{run}/evaluate/{task}/confusion.csv",
@@ -279,6 +287,8 @@ rule draw_task:
 
 
 rule compare_label_counts:
+    "score and draw what a task learns from fewer labels"
+
     # One job scores and draws: both take only seconds.
     input:
         predictions=of_fits("predict/{fit}/predictions.hdf5", THIS.counted_fits),
@@ -321,6 +331,8 @@ COMPARED_WITH_PIXELS = {
 if SIMULATED:
 
     rule compare_with_truth:
+        "compare the posteriors with the truth of the simulated survey"
+
         # Only a simulated survey knows the probabilities that its votes were drawn from.
         input:
             train="results/{run}/catalog/train.parquet",

@@ -2,6 +2,8 @@
 
 
 rule build_task_catalog:
+    "make the table of a task's galaxies from its labels and images"
+
     # One table for all finetunings of a task; each of them selects its own galaxies from it.
     input:
         labels=by("task", FILES.task_labels),
@@ -32,6 +34,8 @@ rule build_task_catalog:
 
 
 rule finetune_task:
+    "train one finetuning of a task"
+
     # A task is trained once, or once for each of its folds or numbers of labels.
     input:
         galaxies=by("fit", FILES.task_galaxies),
@@ -65,6 +69,8 @@ rule finetune_task:
 
 
 rule probe_task:
+    "fit linear probes on the frozen features that a task starts from"
+
     # What a regression makes of the features that the task starts from. Its pixels are those of the finetunings.
     input:
         galaxies="results/{run}/finetune/{task}/galaxies.parquet",

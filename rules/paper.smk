@@ -32,6 +32,7 @@ if COMPARED:
 
 
 rule draw_trees:
+    "draw the decision trees"
     output:
         svg=[
             report(
@@ -63,6 +64,7 @@ rule draw_trees:
 if COMPARED:
 
     rule compare_with_published:
+        "write the scores beside those of the paper's Table 1"
         input:
             scores="results/{run}/evaluate/scores.csv",
         output:
@@ -91,6 +93,7 @@ if COMPARED:
             "../workflow/scripts/compare_with_published.py"
 
     rule draw_paper_tables:
+        "draw the figures of the paper that need only tables"
         input:
             votes=FILES.catalog_tables(),
             earlier=EARLIER,
@@ -133,6 +136,7 @@ if COMPARED:
             "../workflow/scripts/draw_paper_tables.py"
 
     rule draw_paper_predictions:
+        "draw the figures of the paper that need posteriors or images"
         input:
             predictions=rules.evaluate_predictions.input.predictions,
             parts=rules.evaluate_predictions.input.parts,

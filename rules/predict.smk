@@ -5,6 +5,8 @@ LABELLED = [name for name, target in TARGETS.items() if target["labels"]]
 
 
 checkpoint list_galaxies:
+    "list the galaxies of a target for all of its chunks"
+
     # One list for all chunks; each chunk reads only its own galaxies from it. The list of a folder is continued.
     # A checkpoint, so that Snakemake looks again at the chunks when the list is written: their revisions decide.
     input:
@@ -32,6 +34,7 @@ checkpoint list_galaxies:
 
 
 rule predict_chunk:
+    "predict the posteriors of one chunk of a target"
     input:
         galaxies=listed_galaxies,
         pixels=by("target", FILES.pixels),
@@ -63,6 +66,7 @@ rule predict_chunk:
 
 
 rule describe_posteriors:
+    "describe the posteriors of one chunk in the flat catalogue"
     input:
         predictions="results/{run}/predict/{target}/chunks/{chunk}.hdf5",
         recalibrations=by("target", FILES.recalibrations),
@@ -89,6 +93,7 @@ rule describe_posteriors:
 
 
 rule collect_predictions:
+    "join the chunks of a target in predictions.hdf5"
     input:
         galaxies=by("target", lambda target: [FILES.list_of(target)] if FILES.revisions(target) else []),
         parts=of_chunks("chunks/{chunk}.hdf5"),
@@ -118,6 +123,8 @@ rule collect_predictions:
 
 
 rule write_catalog:
+    "write the flat catalogue of a target as one file"
+
     # The flat catalogue as one file, for TOPCAT and others.
     input:
         parts=of_chunks("catalog/{chunk}.parquet"),
@@ -216,6 +223,7 @@ rule draw_survey:
 
 
 rule collect_representations:
+    "join the representations of a target's chunks in one file"
     input:
         parts=of_chunks("chunks/{chunk}.hdf5"),
     output:
@@ -237,6 +245,7 @@ rule collect_representations:
 
 
 rule rank_galaxies:
+    "rank the galaxies of a target by what a model would learn from votes on them"
     input:
         parts=of_chunks("chunks/{chunk}.hdf5"),
         recalibrations=by("target", FILES.recalibrations),

@@ -2,6 +2,8 @@
 
 
 rule import_backbone:
+    "make a model folder of one pretrained backbone"
+
     # This runs where Snakemake runs, because compute nodes have no internet.
     input:
         source=by("encoder", FILES.encoder_source),

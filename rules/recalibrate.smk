@@ -3,6 +3,8 @@
 
 
 rule recalibrate_member:
+    "fit the recalibration of one member on the votes of the validation galaxies"
+
     # The file lies beside the model, so that other runs that predict with this model find it.
     input:
         model="results/{run}/train/{ensemble}/{member}/model.keras",
@@ -34,6 +36,7 @@ rule recalibrate_member:
 
 
 rule recalibrate_ensemble:
+    "fit one more factor for an ensemble of recalibrated members"
     input:
         models=of_members("model.keras"),
         abouts=of_members("model.json"),
@@ -64,6 +67,8 @@ rule recalibrate_ensemble:
 
 
 rule recalibrate_task:
+    "fit the recalibration of one finetuning on the labels of its validation galaxies"
+
     # The galaxies of a task are predicted anyway, those of validation too.
     input:
         model="results/{run}/finetune/{fit}/model.keras",

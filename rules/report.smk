@@ -47,6 +47,7 @@ FIRST_FIGURES += expand("results/{{run}}/predict/{target}/gallery.png", target=S
 
 
 rule describe_run:
+    "write the report's tables of settings and versions"
     input:
         about=[each(FILES.members(name), "model.json") for name in ENSEMBLES],
         tasks=expand("results/{{run}}/finetune/{fit}/model.json", fit=THIS.fits),
@@ -73,6 +74,8 @@ rule describe_run:
 
 
 rule show_tables:
+    "write the tables of the report as HTML"
+
     # Snakemake's report shows HTML, but it offers CSV only for download.
     input:
         tables=expand("results/{{run}}/{table}.csv", table=TABLES),

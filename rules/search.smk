@@ -2,6 +2,7 @@
 
 
 rule search_galaxies:
+    "rank the galaxies of a target by what they look like"
     input:
         representations=by("search", FILES.representations),
         examples=by("search", FILES.examples),
@@ -28,6 +29,7 @@ rule search_galaxies:
 
 
 rule draw_search:
+    "draw the first galaxies of a search"
     input:
         ranked="results/{run}/search/{search}/ranked.csv",
         following="results/{run}/search/{search}/next.csv",
@@ -57,6 +59,7 @@ rule draw_search:
 
 
 rule draw_map:
+    "draw a map of a target's galaxies by what they look like"
     input:
         representations=by("search", FILES.representations),
         places=by("search", FILES.places),

@@ -2,6 +2,8 @@
 
 
 rule write_shard:
+    "write one shard of a split"
+
     # Images are read directly from the record's zips: nothing is unpacked.
     input:
         catalog="results/{run}/catalog/{split}.parquet",
@@ -31,6 +33,8 @@ rule write_shard:
 
 
 rule check_rejected:
+    "collect the rejected images of all shards, and stop if they are too many"
+
     # The share is judged over all shards together: one bad image in a small shard is no reason to stop.
     input:
         abouts=FILES.shards(".json", *SPLITS),

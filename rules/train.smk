@@ -2,6 +2,7 @@
 
 
 rule train_member:
+    "train one member of an ensemble"
     input:
         shards=by("ensemble", FILES.learning_shards),
         about=by("ensemble", FILES.learning_sidecars),
@@ -38,6 +39,7 @@ rule train_member:
 
 
 rule draw_augmentations:
+    "draw galaxies as the training sees them"
     input:
         shards=FILES.shards(FILES.shard_suffix, "train"),
         about=FILES.shards(".json", "train"),

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from astropy.io import fits
 from PIL import Image
-from pipeline import REPO, copy_of_the_repository, jobs_of, shown_by_each
+from pipeline import REPO, TEST, copy_of_the_repository, jobs_of, shown_by_each
 
 PAGES = [
     path
@@ -98,6 +98,18 @@ def test_the_stages_of_the_readme_are_targets():
     stages = {word.removeprefix("snakemake ") for word in quoted(line)}
     included = re.findall(r'^include: "rules/(\w+).smk"', (REPO / "Snakefile").read_text(), re.M)
     assert stages == set(included) - {"common"}
+
+
+def test_snakemake_lists_every_rule_with_a_line_about_it():
+    (shown,) = shown_by_each([(REPO, ("--list", *TEST))])
+    listed = dict(re.findall(r"^(\w+)(?: \((.+)\))?$", shown, re.M))
+    assert {"all", "predict", "train_member", "compare_with_truth"} <= set(listed)
+    assert all(listed.values()), [name for name, about in listed.items() if not about]
+    # Some rules are only there for a sample, or for labels with an address.
+    text = "".join(path.read_text() for path in (REPO / "rules").glob("*.smk"))
+    rules = re.findall(r"^ *(?:rule|checkpoint) (\w+):\n(.*)$", text, re.M)
+    assert {name for name, first in rules if not re.fullmatch(r' +".{10,100}"', first)} == set()
+    assert set(listed) <= {"all", *(name for name, _ in rules)}
 
 
 @pytest.fixture(scope="module")
