@@ -22,7 +22,16 @@ def pins(lock):
 def wanted(file):
     """The names of the packages that an .in file asks for."""
     lines = file.read_text().splitlines()
-    return {re.split(r"[\[<>=]", line)[0] for line in lines if line and not line.startswith("#")}
+    return {re.split(r"[\[<>= ]", line)[0] for line in lines if line and not line.startswith("#")}
+
+
+def locked_for(lock, **machine):
+    """The packages that pip installs from a lock on a machine, {name: Requirement}."""
+    lines = re.findall(r"^([A-Za-z0-9_.-]+==[^\\\n]+)", lock.read_text(), re.MULTILINE)
+    entries = [
+        entry for entry in map(Requirement, lines) if not entry.marker or entry.marker.evaluate(machine)
+    ]
+    return {entry.name: entry for entry in entries}
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +66,7 @@ def test_the_lock_has_a_hash_for_every_package_and_no_address(repo, name, more_t
 
 def test_the_two_environments_differ_in_tensorflow_and_nvidias_libraries_alone(repo):
     cpu, gpu = (pins(repo / "envs" / f"{name}.lock.txt") for name in ("cpu", "gpu"))
-    assert gpu.pop("tensorflow") == cpu.pop("tensorflow-cpu")
+    assert gpu.pop("tensorflow") == cpu.pop("tensorflow") == cpu.pop("tensorflow-cpu")
     libraries = {name: gpu.pop(name) for name in list(gpu) if name.startswith("nvidia-")}
     assert gpu == cpu
     # From 9.11 on cuDNN no longer runs on a V100, and from CUDA 13 on neither does anything else.
@@ -66,6 +75,27 @@ def test_the_two_environments_differ_in_tensorflow_and_nvidias_libraries_alone(r
     conda = yaml.safe_load((repo / "envs" / "gpu.yaml").read_text())["dependencies"][-1]["pip"]
     assert set(libraries.items()) <= {tuple(package.split("==")) for package in conda}
     assert "snakemake-executor-plugin-slurm==" + cpu["snakemake-executor-plugin-slurm"] in conda
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12"])
+@pytest.mark.parametrize(
+    ("system", "machine", "tensorflow"),
+    [
+        ("linux", "x86_64", "tensorflow-cpu"),
+        ("linux", "aarch64", "tensorflow"),
+        ("darwin", "arm64", "tensorflow"),
+    ],
+)
+def test_every_supported_machine_has_one_tensorflow_and_everything_else(
+    repo, project, system, machine, tensorflow, python
+):
+    here = {"sys_platform": system, "platform_machine": machine, "python_version": python}
+    here |= {"python_full_version": f"{python}.9", "platform_system": system.title(), "os_name": "posix"}
+    found = locked_for(repo / "envs/cpu.lock.txt", **here)
+    assert {name for name in found if name.startswith("tensorflow")} == {tensorflow}
+    extra = [Requirement(text) for text in project["optional-dependencies"]["cpu"]]
+    assert {entry.name for entry in extra if entry.marker.evaluate(here)} == {tensorflow}
+    assert wanted(repo / "envs/cpu.in") - set(found) <= {"tensorflow", "tensorflow-cpu"}
 
 
 def test_a_developer_has_the_versions_of_a_user_and_more(repo):
@@ -103,13 +133,15 @@ def test_pip_asks_for_what_the_lock_has(repo, project):
     locked = pins(repo / "envs/cpu.lock.txt")
     asked = {entry.name: entry for entry in map(Requirement, project["dependencies"])}
     # Which TensorFlow, an extra says. contourpy is there for its version alone.
-    assert set(asked) == wanted(repo / "envs/cpu.in") - {"tensorflow-cpu", "contourpy"}
+    assert set(asked) == wanted(repo / "envs/cpu.in") - {"tensorflow", "tensorflow-cpu", "contourpy"}
     for name, entry in asked.items():
         assert [limit.operator for limit in entry.specifier] == [">="], name
         assert Version(locked[name]) in entry.specifier, name
-    extras = {name: set(map(str, entries)) for name, entries in project["optional-dependencies"].items()}
-    assert wanted(repo / "envs/gpu.in") == {Requirement(entry).name for entry in extras["gpu"]}
-    assert {"tensorflow-cpu>=2.21"} == extras["cpu"]
+    extras = {
+        name: {Requirement(entry).name for entry in entries}
+        for name, entries in project["optional-dependencies"].items()
+    }
+    assert extras == {"cpu": {"tensorflow-cpu", "tensorflow"}, "gpu": wanted(repo / "envs/gpu.in")}
 
 
 def test_the_package_is_zoolib_with_all_that_it_holds(repo):
