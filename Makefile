@@ -94,7 +94,7 @@ format: $(DEV_ENV) ## let ruff and snakefmt rewrite the code
 report: $(USER_ENV) ## run CONFIG=config/….yaml and write its report as one HTML file, if anything in it is newer
 	snakemake --configfile $(CONFIG)
 	@page=results/$(RUN)/report.html; \
-	if [ -f $$page ] && [ -z "$$(find results/$(RUN) -newer $$page -type f -print -quit)" ]; then echo "$$page is up to date"; \
+	if [ -f $$page ] && [ -z "$$(find results/$(RUN) -newer $$page -type f | head -n 1)" ]; then echo "$$page is up to date"; \
 	else snakemake --configfile $(CONFIG) --report $$page; fi
 
 contact-sheet: $(USER_ENV) ## every figure of the run of CONFIG on one PNG

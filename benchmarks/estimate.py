@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import yaml
 from pages import REPO
-from snakemake.utils import update_config
+from snakemake.utils import available_cpu_count, update_config
 from zoolib.config.files import Files
 from zoolib.config.published import read_checks
 from zoolib.config.run import read_run
@@ -51,7 +51,7 @@ class Machine:
             if measured.is_file():
                 self.rates[part] = yaml.safe_load(measured.read_text())
         self.gpus = count_gpus() if gpus is None else gpus
-        self.cores = len(os.sched_getaffinity(0)) if gpus is None else CORES
+        self.cores = available_cpu_count() if gpus is None else CORES
         # profiles/default runs jobs with a network one after another, profiles/slurm one on each GPU.
         self.networks_at_once = max(gpus or 1, 1)
 

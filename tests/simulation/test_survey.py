@@ -3,6 +3,8 @@
 import hashlib
 import io
 import json
+import multiprocessing
+import sys
 import zipfile
 
 import numpy as np
@@ -54,6 +56,14 @@ def test_same_seed_gives_the_same_bytes_with_any_number_of_threads(record, tmp_p
     for name in survey.FILES.values():
         assert (record / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
         assert (record / name).read_bytes() != (tmp_path / "other" / name).read_bytes(), name
+
+
+def test_a_mac_draws_without_forked_processes(population, monkeypatch):
+    table = population.head(6)
+    expected = list(galaxies.render_all(table, 32, 1, threads=2))
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(multiprocessing, "get_context", None)
+    assert list(galaxies.render_all(table, 32, 1, threads=2)) == expected
 
 
 def test_noise_is_a_factor_and_hides_features(record, tmp_path):

@@ -9,9 +9,8 @@ import time
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-def memory_of_descendants(root):
-    """Resident memory in bytes of a process and all its descendants."""
-    parents, resident = {}, {}
+def from_proc():
+    """(process, parent, resident bytes) of every process, as Linux says."""
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             try:
@@ -19,8 +18,25 @@ def memory_of_descendants(root):
                     fields = file.read().rsplit(")", 1)[1].split()
             except OSError:
                 continue
-            parents[int(entry)] = int(fields[1])
-            resident[int(entry)] = int(fields[21]) * PAGE
+            yield int(entry), int(fields[1]), int(fields[21]) * PAGE
+
+
+def from_ps():
+    """The same where there is no /proc, as on a Mac; slower."""
+    shown = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,rss="], capture_output=True, text=True).stdout
+    for line in shown.splitlines():
+        process, parent, kilobytes = map(int, line.split())
+        yield process, parent, kilobytes * 1024
+
+
+PROCESSES = from_proc if os.path.isdir("/proc/self") else from_ps
+
+
+def memory_of_descendants(root, processes=PROCESSES):
+    """Resident memory in bytes of a process and all its descendants."""
+    parents, resident = {}, {}
+    for process, parent, size in processes():
+        parents[process], resident[process] = parent, size
     total = 0
     for process in resident:
         ancestor = process

@@ -5,6 +5,7 @@ Lengths are in units of half the image's edge, surface brightness in units of th
 
 import io
 import multiprocessing
+import sys
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
@@ -324,14 +325,15 @@ def render_all(galaxies, size, seed, threads=1):
         galaxies: the table of `draw_galaxies`.
         size: edge of the images in pixels.
         seed: the survey's seed.
-        threads: number of processes.
+        threads: number of processes; on a Mac there is one.
 
     Yields:
         PNG files as bytes.
     """
     rows = galaxies.to_dict("records")
     tasks = [(row, size, [seed, number]) for number, row in enumerate(rows)]
-    if threads <= 1:
+    # Libraries of macOS may crash in forked processes (Python's documentation of multiprocessing).
+    if threads <= 1 or sys.platform == "darwin":
         yield from progress(map(_encode, tasks), "drawing galaxies", total=len(tasks))
         return
     # Forked, so that a script without a main guard can be the parent.
