@@ -1,15 +1,21 @@
 # A fresh clone needs Python 3.11 or 3.12, make, git and a package index. `make help` lists the commands.
 # Studies, speeds and pictures are measured and drawn by benchmarks/Makefile.
 PYTHON := $(shell for p in python3.12 python3.11 python3; do $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
-export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# make 3.81, which Macs have, looks for commands on the PATH below only if a shell other than its own default runs them.
+SHELL := /bin/bash
 CONFIG ?= config/demo.yaml
 RUN = $$(python -c "import yaml; print(yaml.safe_load(open('$(CONFIG)'))['run'])")
 # Prints the time and the peak memory at the end. It also runs without .venv.
 TIMED = @$(or $(PYTHON),python3) tests/tools/timed.py
 INSTALL := pip install --quiet --disable-pip-version-check --require-hashes
+# Nothing is installed. connection-pool alone has no wheel, on no system.
+INSTALLS_ON_A_MAC := uv pip install --quiet --dry-run --target build/mac --python-platform aarch64-apple-darwin --only-binary :all: --no-binary connection-pool --require-hashes -r envs/cpu.lock.txt
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade
-# Each is an empty file, written when the packages of a lock are in .venv.
+# Each is an empty file, written when the packages of a lock are in .venv. The image of envs/Dockerfile needs no .venv.
+ifndef ZOO_IMAGE
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
 USER_ENV := .venv/made-from-the-lock
+endif
 GPU_ENV := .venv/made-from-the-gpu-lock
 DEV_ENV := .venv/made-from-the-dev-lock
 PARITY_ENV := .venv/made-from-the-parity-lock
@@ -105,8 +111,10 @@ estimate: $(USER_ENV) ## jobs, downloads, disk and hours of a run of CONFIG befo
 	@python benchmarks/estimate.py $(CONFIG) $(if $(filter command,$(firstword $(origin GPUS))),"$(GPUS)")
 
 # The hash in the last line is that of torch's wheel without CUDA, which only PyTorch's own index has.
-lock: ## resolve all envs/*.in to the newest versions (needs uv)
+lock: ## resolve all envs/*.in to the newest versions, for Linux and Macs (needs uv)
 	cd envs && $(LOCK) cpu.in -o cpu.lock.txt
+	$(INSTALLS_ON_A_MAC) --python-version 3.11
+	$(INSTALLS_ON_A_MAC) --python-version 3.12
 	cd envs && $(LOCK) -c cpu.lock.txt dev.in -o dev.lock.txt
 	cd envs && $(LOCK) -c cpu.lock.txt --no-emit-package tensorflow-cpu cpu.in gpu.in -o gpu.lock.txt
 	cd envs && $(LOCK) --no-deps parity.in -o parity.lock.txt

@@ -30,6 +30,13 @@ report: "workflow/report/workflow.rst"
 
 
 include: "rules/common.smk"
+
+
+if IMAGE:
+
+    container: IMAGE
+
+
 include: "rules/download.smk"
 include: "rules/catalog.smk"
 include: "rules/shards.smk"

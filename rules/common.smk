@@ -6,6 +6,7 @@ import uuid
 from functools import cache
 
 import yaml
+from snakemake.settings.types import DeploymentMethod
 from snakemake.utils import update_config
 
 # By the folder of this file, as all paths to files of the repository: another workflow may import this one.
@@ -37,6 +38,16 @@ try:
 except UserError as error:
     # Snakemake would put the name of its own exception and a line number around the message.
     sys.exit(str(error))
+
+# `--sdm apptainer` runs every job in the image of envs/apptainer.def.
+IMAGE = None
+if DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method:
+    IMAGE = str(Path(workflow.basedir) / "galaxies.sif")
+    if not Path(IMAGE).is_file():
+        sys.exit(
+            f"{IMAGE}: there is no such file, but --sdm apptainer runs all jobs in this image; build it with"
+            " `apptainer build galaxies.sif envs/apptainer.def`, see docs/cluster.md."
+        )
 
 RUN = THIS.name
 # A folder is compared with its list once for each call of Snakemake; the jobs of the call take the list as it is.
