@@ -42,7 +42,7 @@ except UserError as error:
 # `--sdm apptainer` runs every job in the image of envs/apptainer.def.
 IMAGE = None
 if DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method:
-    IMAGE = str(Path(workflow.basedir) / "galaxies.sif")
+    IMAGE = str(ROOT / "galaxies.sif")
     if not Path(IMAGE).is_file():
         sys.exit(
             f"{IMAGE}: there is no such file, but --sdm apptainer runs all jobs in this image; build it with"

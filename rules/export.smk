@@ -4,6 +4,8 @@ EXPORTS = Exports(FILES)
 
 
 rule export_model:
+    "write a model as Keras, ONNX and SavedModel files that give the same numbers"
+
     # Each format is loaded again and compared with the model before any of these files is written.
     input:
         model="results/{run}/{model}/model.keras",
@@ -36,6 +38,8 @@ rule export_model:
 
 
 rule export_recalibration:
+    "copy the recalibration of an exported model"
+
     # Of a model, and of an ensemble of several: zoolib finds it where it lies beside them.
     input:
         recalibration="results/{run}/{model}/recalibration.json",
@@ -59,6 +63,8 @@ rule export_recalibration:
 
 
 rule write_card:
+    "write the card of an exported model"
+
     # Apart from the formats, so that another licence or another score writes nothing but the card again.
     input:
         about="results/{run}/export/{model}/model.json",

@@ -151,6 +151,8 @@ rule write_catalog:
 
 
 rule score_target:
+    "score the predictions of a target with the user's own labels"
+
     # The user's own labels of some galaxies of a target: one job scores and draws, both take only seconds.
     input:
         predictions="results/{run}/predict/{target}/predictions.hdf5",
@@ -193,6 +195,7 @@ rule score_target:
 
 
 rule draw_survey:
+    "draw the galaxies of a target with the highest values, and those unlike the training set"
     input:
         descriptions=of_chunks("catalog/{chunk}.parquet"),
         places=by("target", FILES.target_places),
@@ -270,6 +273,8 @@ rule rank_galaxies:
 
 
 rule write_manifest:
+    "write a folder of galaxies to upload to Zooniverse"
+
     # The images are beside the manifest, in one folder to upload.
     input:
         ranked="results/{run}/predict/{target}/label_next.csv",

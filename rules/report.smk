@@ -108,6 +108,8 @@ rule show_tables:
 
 
 rule write_first_page:
+    "write the first page of the report"
+
     # The description of the workflow shows this piece of HTML: workflow/report/workflow.rst.
     input:
         models=[each(FILES.members(name), "model.json") for name in ENSEMBLES],
