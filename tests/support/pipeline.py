@@ -124,6 +124,7 @@ def jobs_of(shown):
         "pretrained",
         "represent",
         "search",
+        "explore",
         "train",
         "predict",
         "finetune",

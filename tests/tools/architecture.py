@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 ZOOLIB = Path(__file__).resolve().parents[2] / "workflow" / "scripts" / "zoolib"
 STAGES = ("download", "catalog", "shards", "pretrained", "train", "recalibrate", "predict", "finetune")
-STAGES += ("represent", "search", "evaluate", "paper", "report", "export", "check_record")
+STAGES += ("represent", "search", "explore", "evaluate", "paper", "report", "export", "check_record")
 # Packages, and modules of the top level, from the ground up. A module imports from the layers below its own;
 # modules of one package import each other too.
 LAYERS = (

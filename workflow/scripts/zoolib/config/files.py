@@ -269,13 +269,31 @@ class Files:
         """The tables whose votes may update a target's posteriors; none for images that nobody classified."""
         if not self.config["predict"]["posterior_with_votes"]:
             return []
-        if task := self.run.task_of(target):
-            return [self.task_galaxies(target)] if task["tree"] else []
+        if (task := self.run.task_of(target)) and not task["tree"]:
+            return []
+        return self.voted(target)
+
+    def voted(self, target):
+        """The tables that have the votes or labels of a target or a task, if anybody has classified it."""
+        if self.run.task_of(target):
+            return [self.task_galaxies(target)]
         entry = self.run.targets[target]
         if "catalog" in entry:
             return self.listed(target)
         splits = ("train", "val", "test") if "archives" in entry else filter(None, [entry.get("split")])
         return [f"{self.results}/catalog/{split}.parquet" for split in splits]
+
+    def pictured(self, target):
+        """The tables that say where the images of a target or a task are, or a list of shards."""
+        if self.run.task_of(target):
+            return self.galaxies(target)
+        return self.target_places(target) or self.galaxies(target)
+
+    @property
+    def explorer(self):
+        """The files that the pages of the stage explore consist of, besides their data."""
+        folder = self.run.folder.parent / "workflow" / "explore"
+        return sorted(str(path) for kind in ("*.*", "vendor/*.*") for path in folder.glob(kind))
 
     def searched(self, how, name):
         """One file of each search of a kind."""

@@ -98,7 +98,7 @@ def votes_to_use(opened, tables):
     if opened.kind != "concentrations":
         log.warning("%s: only Dirichlet heads can be updated by votes, found %s", opened.path, opened.kind)
         return None
-    votes = _read_votes(tables, opened.tree, opened.id_str)
+    votes = read_votes(tables, opened.tree, opened.id_str)
     if votes is None:
         log.info("%s: has no votes for '%s'", ", ".join(map(str, tables)), opened.tree.name)
         return None
@@ -121,7 +121,7 @@ def votes_to_use(opened, tables):
     return votes
 
 
-def _read_votes(tables, tree, names):
+def read_votes(tables, tree, names):
     """(galaxies, answers), NaN for galaxies without votes; None if no table has votes for the tree."""
     votes, index, found = np.full((len(names), len(tree.columns)), np.nan), pd.Index(names), False
     for path in tables:

@@ -1,0 +1,1 @@
+"""Stage explore: a page in a folder, on which a target's catalogue is sorted, filtered and looked at."""
