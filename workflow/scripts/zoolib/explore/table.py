@@ -137,10 +137,13 @@ def read_rows(tables, names):
         A list of dicts with archive, member, file_loc and, of a list, what was `seen` there; None for a
         galaxy that no table has.
     """
-    found, index = [None] * len(names), pd.Index(names)
+    found, index, wanted = [None] * len(names), pd.Index(names), ("id_str", *PLACES, "seen")
+
+    def choose_columns(columns):
+        return [name for name in wanted if name in columns]
+
     for path in tables:
-        wanted = ("id_str", *PLACES, "seen")
-        for table in read_batches(path, lambda columns: [c for c in wanted if c in columns], wanted, ROWS):
+        for table in read_batches(path, choose_columns, wanted, ROWS):
             places = index.get_indexer(table["id_str"])
             for place, row in zip(places, table.to_dict("records"), strict=True):
                 if place >= 0:
@@ -239,9 +242,9 @@ def _of_tree(tree):
 
 
 def _axis(frame, name):
-    """Where the axis of a number begins and ends: a little beyond all intervals."""
+    """Where the axis of a number begins and ends: somewhat beyond all intervals."""
     low, high = frame[f"{name}_low"].min(), frame[f"{name}_high"].max()
-    beyond = 0.1 * (high - low) or 1.0
+    beyond = 0.25 * (high - low) or 1.0
     return float(low - beyond), float(high + beyond)
 
 
@@ -271,10 +274,19 @@ def describe_columns(frame, panels, level):
         group, title = groups.get(name, ("", in_words(name)))
         low, high = np.fmin.reduce(values, initial=np.inf), np.fmax.reduce(values, initial=-np.inf)
         if low > high:
+            # Nothing is known of any galaxy.
             low, high = 0.0, 0.0
-        if name.endswith(SHARES):
+        elif name.endswith(SHARES):
             low, high = 0.0, 1.0
+        else:
+            low, high = _rounded(low, high)
         about = {"name": name, "group": group, "title": title}
         about |= {"about": added.get(name) or said[name].description}
-        found.append({**about, "low": float(low), "high": float(high)})
+        found.append({**about, "low": low, "high": high})
     return found
+
+
+def _rounded(low, high):
+    """Ends with four digits that hold all values."""
+    step = 10.0 ** np.floor(np.log10(max(abs(low), abs(high), 1e-30)) - 3)
+    return tuple(float(f"{end * step:.4g}") for end in (np.floor(low / step), np.ceil(high / step)))
