@@ -194,6 +194,7 @@ def test_a_second_page_replaces_the_first(survey, tmp_path):
     images = [survey.catalog[0].with_name("catalog.parquet")]
     first = write_page(survey, tmp_path, images)
     (first.parent / "files" / "old.js").write_text("")
+    (tmp_path / ".123.files").mkdir()
     write_page(survey, tmp_path, images)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["files", "index.html"]
     assert not (tmp_path / "files" / "old.js").exists()

@@ -285,7 +285,7 @@ function setup(about, names) {
     (key) => [key, computed({ get: () => state[key], set: (value) => { state[key] = value; } })]));
   const nameOf = (column) => (column.group ? `${column.group}: ${column.title}` : column.title);
   // Tests and measurements look at the state through this.
-  zoo.page = { names, state, shown, filtering, selection, open };
+  zoo.page = { about, names, state, shown, filtering, selection, move, open };
   return {
     about, names, problem, mode, filtersOpen, searchBox, groups, askedOf, open, step, markOf, clicked, gridKey, viewKey,
     nameOf, view, galaxy, closeView, ...parts, ...grid, ...filtering, ...selection,

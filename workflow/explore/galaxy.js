@@ -56,8 +56,8 @@ zoo.galaxy = function (about, row, masses) {
       } else if (label === label) {
         // A label is the number of its class, or the value itself.
         if (panel.kind === "number") [dot, text] = [scale(label), `label ${zoo.number(label)}`];
-        else [dot, text] = [scale(panel.columns.length > 1 ? Number(label === i) : label), ""];
-        if (panel.kind !== "number" && dot === 100) text = "label";
+        else if (panel.columns.length > 1) [dot, text] = [label === i ? 100 : 0, label === i ? "label" : ""];
+        else [dot, text] = [scale(label), `label: ${label ? panel.answers[0] : "no"}`];
       }
       said ||= dot !== null;
       const title = panel.answers[i] || panel.title;
@@ -69,7 +69,7 @@ zoo.galaxy = function (about, row, masses) {
     });
     return {
       title: panel.title, depth, answers, unlikely: asked < about.relevant,
-      asked: asked === asked ? `asked of ${Math.round(100 * asked)} %` : "",
+      asked: asked === asked ? `${Math.round(100 * asked)} % of the volunteers are asked` : "",
     };
   });
   const general = about.columns.filter((column) => !column.group && !column.name.startsWith("cut_"));

@@ -58,7 +58,9 @@ def write_explorer(program, predicted, images, votes, about, output, threads=1):
         said = read_said(votes, panels, opened, names)
     frame = pd.concat([frame, read_information(predicted.ranked, names), said], axis=1).astype(np.float32)
     partial = Path(output).parent / f".{os.getpid()}.{FILES}"
-    shutil.rmtree(partial, ignore_errors=True)
+    # A job that was killed has left its folder behind.
+    for left_over in partial.parent.glob(f".*.{FILES}"):
+        shutil.rmtree(left_over, ignore_errors=True)
     try:
         _write_columns(frame, names, partial)
         _write_galaxies(frame, _densities(predicted, rows, panels), partial)
@@ -66,20 +68,9 @@ def write_explorer(program, predicted, images, votes, about, output, threads=1):
         places = [None] * len(names) if shards else read_rows(images, names)
         missing = write_sheets(names, places, list(shards), partial, threads)
         _write(partial, "places", _places(places))
-        content = {
-            "run": about.run,
-            "target": about.target,
-            "galaxies": len(names),
-            "of": count,
-            "level": described["credible_level"],
-            "columns": describe_columns(frame, panels, described["credible_level"]),
-            "panels": [panel._asdict() for panel in panels],
-            "cuts": _cuts(frame, about.cuts),
-            "missing": missing,
-            "sizes": {"bins": BINS, "group": GROUP, "across": ACROSS, "large": LARGE, "small": SMALL},
-            "unlike": UNLIKE,
-            "relevant": RELEVANT,
-        }
+        content = {"run": about.run, "target": about.target, "galaxies": len(names), "of": count}
+        content |= _described(frame, panels, about.cuts, described["credible_level"])
+        content["missing"] = missing
         _write(partial, "about", content)
         _put_program(program, partial, Path(output), f"{about.run}, {about.target}")
     finally:
@@ -91,6 +82,19 @@ def write_explorer(program, predicted, images, votes, about, output, threads=1):
             *(f"{number:,}" for number in (len(names), count)),
         )
     log.info("%s: %s galaxies; open it in a browser", output, f"{len(names):,}")
+
+
+def _described(frame, panels, cuts, level):
+    """What the page knows of its columns, questions and cuts, and of the form of its data."""
+    return {
+        "level": level,
+        "columns": describe_columns(frame, panels, level),
+        "panels": [panel._asdict() for panel in panels],
+        "cuts": _cuts(frame, cuts),
+        "sizes": {"bins": BINS, "group": GROUP, "across": ACROSS, "large": LARGE, "small": SMALL},
+        "unlike": UNLIKE,
+        "relevant": RELEVANT,
+    }
 
 
 def _densities(predicted, rows, panels):

@@ -79,14 +79,17 @@ def choose(parts, most=MOST):
 
     Returns:
         (rows (galaxies,) of each part, as a list; the number of all galaxies).
+
+    Raises:
+        UserError: a file is not such a catalogue, or the parts do not belong together.
     """
-    names = [pq.read_table(part, columns=["id_str"])["id_str"].to_pandas() for part in parts]
-    count = sum(map(len, names))
-    hashes = [pd.util.hash_array(some.to_numpy(object)) for some in names]
-    if count <= most:
-        return [np.arange(len(some)) for some in names], count
-    limit = np.partition(np.concatenate(hashes), most - 1)[most - 1]
-    return [np.flatnonzero(some <= limit) for some in hashes], count
+    names = read_described(parts, [])[0]["id_str"].to_numpy(object)
+    ends = np.cumsum([pq.read_metadata(part).num_rows for part in parts])
+    chosen = np.ones(len(names), bool)
+    if len(names) > most:
+        hashes = pd.util.hash_array(names)
+        chosen = hashes <= np.partition(hashes, most - 1)[most - 1]
+    return [np.flatnonzero(some) for some in np.split(chosen, ends[:-1])], len(names)
 
 
 def read_flat(parts, rows):
