@@ -279,7 +279,7 @@ rule write_manifest:
     input:
         ranked="results/{run}/predict/{target}/label_next.csv",
         places=by("target", FILES.target_places),
-        voted=by("target", FILES.voted),
+        voted=by("target", FILES.classified),
     output:
         manifest="results/{run}/predict/{target}/manifest/manifest.csv",
         rejected="results/{run}/predict/{target}/manifest.rejected.csv",

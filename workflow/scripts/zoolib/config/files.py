@@ -328,7 +328,7 @@ class Files:
         """The table of labels that the predictions of a target are scored with; none without one."""
         return [self.as_made(path) for path in [self.run.targets[target]["labels"]] if path]
 
-    def voted(self, target):
+    def classified(self, target):
         """The catalogues of galaxies that have votes; none for a target that needs no catalogue."""
         splits = ("train", "val", "test") if self.run.targets[target]["ensemble"] else ()
         return [f"{self.results}/catalog/{split}.parquet" for split in splits]
