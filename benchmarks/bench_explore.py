@@ -110,6 +110,7 @@ def use_page(page, folder):
         kept = browser.call("Runtime.getHeapUsage")
         # Arrays of numbers are beside the heap.
         heap = kept["usedSize"] + kept["backingStorageSize"]
+        memory = browser.memory()
         tiles = browser.do("document.querySelectorAll('.tile').length")
         assert not browser.errors, browser.errors
     return {
@@ -119,6 +120,7 @@ def use_page(page, folder):
         "searched": searched,
         "view": view,
         "heap": heap,
+        "memory": memory,
         "tiles": tiles,
     }
 
@@ -141,18 +143,27 @@ def main():
         cells += [f"{found['filtering']:.1f}" for found in (middle, most)]
         cells += [f"{found['frames']:.0f}" for found in (middle, most)]
         cells += [f"{used[name]:.0f}" for name in ("sorted", "searched", "view")]
-        cells += [f"{used['heap'] / 1e6:.0f}"]
+        cells += [f"{used[name] / 1e6:.0f}" for name in ("heap", "memory")]
         rows.append(f"| {' | '.join(cells)} |")
         print(rows[-1], flush=True)
     names = ["galaxies", "write (s)", "its memory (GB)", "folder (MB)", "open (ms)", "filter (ms)", "slowest"]
-    names += ["frame (ms)", "slowest", "sort (ms)", "search (ms)", "a galaxy (ms)", "heap (MB)"]
+    names += [
+        "frame (ms)",
+        "slowest",
+        "sort (ms)",
+        "search (ms)",
+        "a galaxy (ms)",
+        "heap (MB)",
+        "process (MB)",
+    ]
     section = [
         machine("bench-explore", ("pillow",)),
         "",
         "Other programs ran, too. 34 answers of 25 samples; images of 64 pixels. *filter* is the time to"
         f" find the galaxies that pass, median of {MOVES} moves of a slider; *frame* is from the move until"
         " the page is drawn again; *sort* is by a column that was not read before; *a galaxy* is from the key"
-        " until its view is there. The heap is what the page's JavaScript keeps after that, without images.",
+        " until its view is there. The heap is what the page's JavaScript keeps then; the process is all"
+        " memory of the browser's process for the page, decoded images too.",
         "",
         f"| {' | '.join(names)} |",
         f"| {' | '.join(['---:'] * len(names))} |",

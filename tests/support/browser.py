@@ -8,6 +8,7 @@ import select
 import shutil
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -102,6 +103,16 @@ class Page:
         about = {"x": x, "y": y, "button": "left", "clickCount": 1, "modifiers": 8 if shift else 0}
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, **about)
+
+    def memory(self):
+        """Bytes of main memory that the process of the page has, images and all."""
+        session, self.session = self.session, None
+        processes = self.call("SystemInfo.getProcessInfo")["processInfo"]
+        self.session = session
+        ids = [one["id"] for one in processes if one["type"] == "renderer"]
+        # The second number of statm is the resident pages.
+        pages = [int(Path(f"/proc/{one}/statm").read_text().split()[1]) for one in ids]
+        return max(pages) * os.sysconf("SC_PAGESIZE")
 
     def screenshot(self, path):
         """Write what the window shows as PNG."""
