@@ -19,8 +19,10 @@ endif
 GPU_ENV := .venv/made-from-the-gpu-lock
 DEV_ENV := .venv/made-from-the-dev-lock
 PARITY_ENV := .venv/made-from-the-parity-lock
+# Sphinx has an environment of its own, which sees the packages of .venv too.
+DOCS_ENV := .venv-docs/made-from-the-lock
 
-.PHONY: help env env-gpu env-dev env-parity demo build-and-check-demo finetune predict test lint-and-test test-preemption test-faults test-slurm test-slurm-accounting lint format report contact-sheet resources estimate lock clean
+.PHONY: help env env-gpu env-dev env-parity demo build-and-check-demo finetune predict docs test lint-and-test test-docs test-preemption test-faults test-slurm test-slurm-accounting lint format report contact-sheet resources estimate lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-22s %s\n", $$1, $$2 }' Makefile
@@ -72,11 +74,26 @@ finetune: $(USER_ENV) ## a classifier from LABELS=labels.csv IMAGES=folder, or f
 predict: $(USER_ENV) ## posteriors for IMAGES=folder by MODEL=folder; after new images type it again
 	@PYTHONPATH=workflow/scripts python -m zoolib.quick.predict $(TYPED)
 
-test: ## lint and tests
+$(DOCS_ENV): envs/docs.lock.txt $(USER_ENV)
+	python -m venv --clear .venv-docs
+	.venv-docs/bin/$(INSTALL) -r $<
+	python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+		>$$(.venv-docs/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/pipeline.pth
+	@touch $@
+
+docs: $(DOCS_ENV) ## the documentation site: site/index.html
+	@rm -rf site
+	@PYTHONPATH=workflow/scripts .venv-docs/bin/python docs/site/build_site.py site
+	@echo "Open site/index.html in a browser."
+
+test: ## lint and tests; those of the documents are test-docs
 	$(TIMED) $@ $(MAKE) --no-print-directory lint-and-test
 
 lint-and-test: lint
 	python -m pytest -n 2
+
+test-docs: $(DEV_ENV) $(DOCS_ENV) ## the commands of the documents, the examples, and the site and the report in Chromium
+	$(TIMED) $@ python -m pytest -n 2 tests/documents $(wildcard tests/explore)
 
 test-preemption: $(DEV_ENV) ## trainings cut at CUTS=10 random moments (SEED=1) end like trainings without cuts (5 min)
 	$(TIMED) $@ python tests/tools/preemption.py $(or $(CUTS),10) $(or $(SEED),1)
@@ -116,9 +133,10 @@ lock: ## resolve all envs/*.in to the newest versions, for Linux and Macs (needs
 	$(INSTALLS_ON_A_MAC) --python-version 3.11
 	$(INSTALLS_ON_A_MAC) --python-version 3.12
 	cd envs && $(LOCK) -c cpu.lock.txt dev.in -o dev.lock.txt
+	cd envs && $(LOCK) -c cpu.lock.txt docs.in -o docs.lock.txt
 	cd envs && $(LOCK) -c cpu.lock.txt --no-emit-package tensorflow-cpu cpu.in gpu.in -o gpu.lock.txt
 	cd envs && $(LOCK) --no-deps parity.in -o parity.lock.txt
 	sed -i "s/^torch==2.13.0 .*/&\n    --hash=sha256:6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b \\\\/" envs/parity.lock.txt
 
-clean: ## delete .venv, results, logs and benchmark tables; downloads stay
-	rm -rf .venv .snakemake results logs benchmarks/*/
+clean: ## delete the environments, the site, results, logs and benchmark tables; downloads stay
+	rm -rf .venv .venv-docs site build .snakemake results logs benchmarks/*/

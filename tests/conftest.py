@@ -22,8 +22,9 @@ REPO = Path(__file__).resolve().parents[1]
 # they share the completed run. (Markers do not do it: pytest-xdist 3.8 cannot read groups under pytest 9.2.)
 TOGETHER = {
     f"tests/workflow/test_{name}.py"
-    for name in ("bench_search", "documents", "explore", "export", "pipeline", "pretext", "reruns", "search")
+    for name in ("bench_search", "explore", "export", "pipeline", "pretext", "reruns", "search")
 }
+TOGETHER |= {f"tests/documents/test_{name}.py" for name in ("documents", "report_page", "tutorials")}
 # The folders that take longest come first, so that both processes end at about the same time.
 LONG = {"tests", "job", "learning", "weights", "workflow"}
 

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 import zipfile
 
 import h5py
@@ -157,26 +156,3 @@ def test_every_profile_is_planned(completed, tmp_path):
     for profile in profiles:
         jobs = planned(completed, "--profile", profile, "--workflow-profile", "none", "--directory", tmp_path)
         assert jobs["train_member"] == 8
-
-
-def test_the_report_opens_in_a_browser(completed, tmp_path):
-    if not (browser := shutil.which("chromium")):
-        pytest.skip("chromium is not installed")
-    page = tmp_path / "report.html"
-    snakemake(completed, *TEST, "--report", page)
-    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
-    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    command += [f"--user-data-dir={tmp_path / 'browser'}", "--virtual-time-budget=8000", "--dump-dom"]
-    command += ["--enable-logging=stderr", "--v=0", page.as_uri()]
-    browsed = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    shown = browsed.stdout
-    for category in ("Data", "Training", "Scores", "Calibration", "Paper", "Galleries", "Finetuning", "Run"):
-        assert f">{category}<" in shown
-    assert "Walmsley" in shown
-    # The first page, with its pictures. The console has one warning, of Snakemake's own page, and no error.
-    assert ">The numbers that matter<" in shown and shown.count("<figure><img") == 3
-    console = [line for line in browsed.stderr.splitlines() if ":CONSOLE" in line]
-    assert [line for line in console if "ERROR:" in line or "Uncaught" in line] == []
-    assert len(console) == 1, console
-    # What docutils writes where a caption is no valid text.
-    assert "System Message" not in page.read_text()

@@ -13,6 +13,7 @@ import pytest
 from astropy.io import fits
 from PIL import Image
 from pipeline import REPO, TEST, copy_of_the_repository, jobs_of, shown_by_each
+from table_columns import not_in_the_reference
 
 PAGES = [
     path
@@ -114,7 +115,7 @@ def test_snakemake_lists_every_rule_with_a_line_about_it():
 
 @pytest.fixture(scope="module")
 def plans(model_folder, tmp_path_factory):
-    """The jobs that the commands of three pages plan, {command: jobs}, where the files are that they read."""
+    """The jobs that the commands of some pages plan, {command: jobs}, where the files are that they read."""
     repo = copy_of_the_repository(tmp_path_factory.mktemp("documents") / "repo")
     (repo / "slurm").symlink_to("profiles/slurm")
     (repo / "results/demo/train/metrics").mkdir(parents=True)
@@ -123,16 +124,15 @@ def plans(model_folder, tmp_path_factory):
     Image.new("L", (24, 24)).save(repo / "mine/cutouts/one.png")
     (overlay,) = blocks("docs/survey.md", "yaml")
     (repo / "survey.yaml").write_text(overlay)
-    commands = [
-        line for page in ("README.md", "docs/reproducing.md", "docs/survey.md") for line in typed(page)
-    ]
+    pages = ("README.md", "config/README.md", "docs/cluster.md", "docs/reproducing.md", "docs/survey.md")
+    commands = [line for page in pages for line in typed(page)]
     commands = list(dict.fromkeys(line for line in commands if "--report" not in line))
     shown = shown_by_each([(repo, shlex.split(line)[1:]) for line in commands])
     return {line: jobs_of(text) for line, text in zip(commands, shown, strict=True)}
 
 
 def test_the_commands_of_the_documents_plan_what_the_documents_say(plans):
-    assert len(plans) == 9 and all(plans.values())
+    assert len(plans) == 10 and all(plans.values())
     for line in ("snakemake", "snakemake --profile slurm", "snakemake -n"):
         # Four zips and three tables; 72 shards; three models for the scores and five for the catalogue.
         counts = [plans[line][rule] for rule in ("download_file", "write_shard", "train_member")]
@@ -249,3 +249,7 @@ def test_posteriors_have_the_parts_of_the_outputs_page(completed):
     with h5py.File(completed / "results/test/predict/test/predictions.hdf5") as file:
         assert {names[0] for names in told("Posteriors")[:6]} == set(file)
         assert set(quoted(attributes)) == set(file.attrs)
+
+
+def test_the_reference_has_every_column_of_a_run(completed):
+    assert not_in_the_reference(completed / "results/test") == []
