@@ -54,7 +54,7 @@ def test_conda_names_the_versions_of_the_lock(repo, name, tensorflow):
     assert {"snakemake", tensorflow, "keras", "pandas", "pillow", "h5py", "pyyaml"} <= set(named)
 
 
-@pytest.mark.parametrize(("name", "more_than"), [("cpu", 50), ("gpu", 50), ("dev", 10)])
+@pytest.mark.parametrize(("name", "more_than"), [("cpu", 50), ("gpu", 50), ("dev", 10), ("docs", 25)])
 def test_the_lock_has_a_hash_for_every_package_and_no_address(repo, name, more_than):
     text = (repo / "envs" / f"{name}.lock.txt").read_text()
     entries = re.split(r"\n(?=\S)", text.strip())
@@ -107,7 +107,14 @@ def test_a_developer_has_the_versions_of_a_user_and_more(repo):
     assert not set(developer) & {"tensorflow", "tensorflow-cpu", "tensorflow-probability", "tf-keras"}
 
 
-@pytest.mark.parametrize("name", ["cpu", "dev"])
+def test_the_site_is_made_with_the_versions_of_a_user(repo):
+    user, site = (pins(repo / "envs" / f"{name}.lock.txt") for name in ("cpu", "docs"))
+    both = set(user) & set(site)
+    assert {"docutils", "jinja2", "pygments"} <= both
+    assert {name: user[name] for name in both} == {name: site[name] for name in both}
+
+
+@pytest.mark.parametrize("name", ["cpu", "dev", "docs"])
 def test_everything_that_is_asked_for_is_locked(repo, name):
     assert wanted(repo / "envs" / f"{name}.in") <= set(pins(repo / "envs" / f"{name}.lock.txt"))
 
