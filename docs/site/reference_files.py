@@ -82,10 +82,25 @@ def page_of_files(repo):
             lines += ["", f"## {stage}", "", "| file | rule | what the rule does |", "| --- | --- | --- |"]
         for path in rule.outputs:
             shown = reference_rules.in_braces(path)
-            inside = shown.removeprefix("results/{run}/")
-            link = f" ([columns](columns.md#{anchor(inside)}))" if inside in known else ""
+            table = table_of(known, shown.removeprefix("results/{run}/"))
+            link = f" ([columns](columns.md#{anchor(table)}))" if table else ""
             lines.append(f"| `{shown}`{link} | [{rule.name}](rules.md#{rule.name}) | {rule.does} |")
     return "\n".join(lines) + "\n"
+
+
+def table_of(known, path):
+    """The pattern of `tables` that a path below `results/{run}/` fits, or None.
+
+    Args:
+        known: the patterns.
+        path: of a file, or a pattern itself.
+    """
+    return next((pattern for pattern in known if in_regex(pattern).fullmatch(path)), None)
+
+
+def in_regex(pattern):
+    """A pattern with names in braces as a regular expression: each name stands for any text."""
+    return re.compile(re.sub(r"\\\{\w+\\\}", ".+", re.escape(pattern)))
 
 
 def anchor(heading):

@@ -15,8 +15,8 @@ of a dry run of the demo with `examples/search.yaml`. Memory is doubled when a j
 again, unless the rule says otherwise. [outputs.md](../docs/outputs.md) describes the files.
 """
 RULE = re.compile(r"^( *)(?:rule|checkpoint) (\w+):\n((?:\1    .*\n|\n)+)", re.M)
-# A path of an output or input: a text with a slash and an ending.
-PATH = re.compile(r'f?"([^"\s]*/[^"\s]*\.[^"\s]+)"')
+# A path of an output or input: a text with a slash, and an ending or something in braces.
+PATH = re.compile(r'f?"([^"\s]*/[^"\s]*[.}][^"\s]*)"')
 DEMO = ("config/demo.yaml", "examples/search.yaml")
 
 

@@ -17,7 +17,7 @@ from table_columns import not_in_the_reference
 
 PAGES = [
     path
-    for pattern in ("*.md", "docs/*.md", "config/*.md", "examples/*.md")
+    for pattern in ("*.md", "docs/**/*.md", "config/*.md", "examples/*.md")
     for path in sorted(REPO.glob(pattern))
 ]
 # What the placeholders of docs/outputs.md stand for in the run of config/test.yaml.

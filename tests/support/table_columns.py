@@ -1,14 +1,8 @@
 """The tables of a run compared with the reference of all columns."""
 
-import re
-
 import pyarrow.parquet as pq
 import reference_files
 from pipeline import REPO
-
-
-def _pattern(name):
-    return re.compile(re.sub(r"\\\{\w+\\\}", ".+", re.escape(name)))
 
 
 def not_in_the_reference(results):
@@ -24,13 +18,15 @@ def not_in_the_reference(results):
         # The tables of the record have the columns of the record.
         if name.startswith("download/gz_decals"):
             continue
-        told = [columns for known, columns in tables.items() if _pattern(known).fullmatch(name)]
+        told = [
+            columns for known, columns in tables.items() if reference_files.in_regex(known).fullmatch(name)
+        ]
         has = (
             path.read_text().partition("\n")[0].split(",")
             if path.suffix == ".csv"
             else pq.read_schema(path).names
         )
-        known = [_pattern(column) for columns in told for column in columns]
+        known = [reference_files.in_regex(column) for columns in told for column in columns]
         unknown = [column for column in has if not any(known_one.fullmatch(column) for known_one in known)]
         if unknown or not told:
             found.append((name, unknown))
