@@ -11,6 +11,7 @@ import build_site
 import pytest
 import reference_commands
 import reference_files
+import reference_keys
 import reference_rules
 import yaml
 from chromium import browser
@@ -149,6 +150,13 @@ def test_the_reference_has_everything(site):
         "zoolib.predict.Predictor.predict",
         "zoolib.config.strategies.Stage",
     } <= python
+
+
+def test_a_key_has_its_type_its_limits_and_its_default():
+    rows = dict(re.findall(r"^\| `([^`]+)` \| (.*) \|$", reference_keys.page(REPO), re.M))
+    assert rows["train.dropout"].startswith("a number; at least 0; below 1 | `0.2` |")
+    assert rows["train.optimizer"].startswith("one of `adam`, `adamw`, `sgd` | `adam` |")
+    assert rows["finetune.tasks[].folds"].startswith("a whole number or null; at least 3 | `null` |")
 
 
 def test_a_rule_is_read_as_snakemake_reads_it():
