@@ -3,6 +3,7 @@
 
 rule write_explorer:
     "write a page over the catalogue of a target, opened from the disk"
+
     # The page is opened from the disk. Its data and images are written to the folder files/ beside it.
     input:
         program=FILES.explorer,
