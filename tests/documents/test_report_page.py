@@ -1,6 +1,6 @@
 """The report of a run, in a real browser."""
 
-from chromium import browser
+from browser import chromium
 from pipeline import TEST, snakemake
 
 CATEGORIES = ("Data", "Training", "Scores", "Calibration", "Paper", "Galleries", "Finetuning", "Run")
@@ -8,10 +8,10 @@ CATEGORIES = ("Data", "Training", "Scores", "Calibration", "Paper", "Galleries",
 
 def test_the_report_opens_in_a_browser(completed, tmp_path):
     page = tmp_path / "report.html"
-    with browser(tmp_path / "profile") as opened:
+    with chromium(tmp_path / "profile") as opened:
         snakemake(completed, *TEST, "--report", page)
         opened.open(page.as_uri())
-        shown = opened.wait_for("document.body.innerText.includes('Galleries') && document.body.innerHTML")
+        shown = opened.wait("document.body.innerText.includes('Galleries') && document.body.innerHTML")
         assert opened.errors == []
     for category in CATEGORIES:
         assert f">{category}<" in shown

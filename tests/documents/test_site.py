@@ -14,7 +14,7 @@ import reference_files
 import reference_keys
 import reference_rules
 import yaml
-from chromium import browser
+from browser import chromium
 from pipeline import REPO
 from zoolib.config.schema import known_keys
 
@@ -46,7 +46,7 @@ def site(tmp_path_factory):
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory):
     """A running Chromium."""
-    with browser(tmp_path_factory.mktemp("chromium")) as running:
+    with chromium(tmp_path_factory.mktemp("chromium")) as running:
         yield running
 
 
@@ -102,17 +102,19 @@ def test_nothing_is_loaded_from_another_site(site):
 
 def test_every_page_fits_a_phone_and_shows_no_error(site, opened):
     wide = []
+    opened.size(PHONE, 800)
     for page in pages(site):
-        opened.open(page.as_uri(), PHONE, 800)
-        if opened.value("document.documentElement.scrollWidth") > PHONE:
+        opened.open(page.as_uri())
+        if opened.do("document.documentElement.scrollWidth") > PHONE:
             wide.append(page.name)
-        assert opened.value("document.querySelector('h1').innerText").strip(), page.name
+        assert opened.do("document.querySelector('h1').innerText").strip(), page.name
     assert wide == [] and opened.errors == []
 
 
 def test_the_search_finds_what_is_on_a_page(site, opened):
-    opened.open(f"{(site / 'search.html').as_uri()}?q=recalibration", 1200, 900)
-    found = opened.wait_for(
+    opened.size(1200, 900)
+    opened.open(f"{(site / 'search.html').as_uri()}?q=recalibration")
+    found = opened.wait(
         "(() => {const links = [...document.querySelectorAll('#search-results li a')];"
         " return links.length > 3 && links.map(link => link.getAttribute('href'))})()"
     )

@@ -14,6 +14,8 @@ import pytest
 
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-pipe"]
 FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--mute-audio"]
+# No page may need the network: an address that is not this machine's cannot be found.
+FLAGS += ["--hide-scrollbars", "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"]
 PATIENCE = 30
 
 
@@ -53,10 +55,12 @@ class Page:
         method, params = message.get("method"), message.get("params", {})
         if method == "Runtime.exceptionThrown":
             self.errors.append(params["exceptionDetails"].get("exception", params["exceptionDetails"]))
-        elif method == "Runtime.consoleAPICalled" and params["type"] in ("error", "warning"):
+        elif method == "Runtime.consoleAPICalled" and params["type"] == "error":
             self.errors.append([one.get("value") for one in params["args"]])
         elif method == "Log.entryAdded" and params["entry"]["level"] == "error":
             self.errors.append(params["entry"])
+        elif method == "Network.loadingFailed" and not params.get("canceled"):
+            self.errors.append(params["errorText"])
         elif method == "Network.requestWillBeSent":
             self.requests.append(params["request"]["url"])
         return message
@@ -78,8 +82,9 @@ class Page:
             time.sleep(0.03)
 
     def open(self, url):
-        """Open an address."""
+        """Open an address, and wait until it is loaded."""
         self.call("Page.navigate", url=str(url))
+        self.wait("document.readyState === 'complete'")
 
     def size(self, width, height, dark=False):
         """Set the size of the window, and whether the user prefers dark pages."""
