@@ -21,7 +21,7 @@ def clone(completed, tmp_path_factory):
     clone = tmp_path_factory.mktemp("tutorials") / "clone"
     shutil.copytree(completed, clone, symlinks=True)
     for part in ("benchmarks", "examples"):
-        shutil.copytree(REPO / part, clone / part)
+        shutil.copytree(REPO / part, clone / part, dirs_exist_ok=True)
     shutil.copy(REPO / "Makefile", clone)
     shutil.copy(clone / "config/test.yaml", clone / "config/demo.yaml")
     (clone / "results/demo").symlink_to("test")
