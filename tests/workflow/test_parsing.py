@@ -10,7 +10,7 @@ import functools, os
 def counted(function):
     @functools.wraps(function)
     def ask(path, *others, **options):
-        if str(path).endswith(".fits"):
+        if str(path).endswith(".fits") and "results/" not in str(path):
             with open(os.environ["ASKED"], "a") as asked:
                 print(path, file=asked)
         return function(path, *others, **options)
