@@ -269,7 +269,7 @@ def test_models_are_given_in_any_form(model_folder, tmp_path):
     }.items():
         assert len(predict.load(*given).members) == count
     assert len(predict.load([one, one]).members) == 2
-    folders = predict._models_in(tmp_path / "folds")
+    folders = predict.models_in(tmp_path / "folds")
     assert [folder.name for folder in folders] == ["fold0", "fold1", "fold10"]
 
 

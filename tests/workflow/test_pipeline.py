@@ -146,8 +146,9 @@ def test_another_runs_model_is_taken_as_it_is(completed, tmp_path):
         {"run": "survey", "predict": {"targets": [target], "chunks": 1}, "evaluate": {"target": None}},
     )
     jobs = {"list_galaxies": 1, "predict_chunk": 1, "describe_posteriors": 1, "collect_predictions": 1}
-    jobs |= {"rank_galaxies": 1}
-    assert planned(completed, "--configfile", survey) == jobs | {"describe_run": 1, "show_tables": 1}
+    jobs |= {"rank_galaxies": 1, "draw_survey": 1}
+    report = {"describe_run": 1, "show_tables": 1, "write_first_page": 1}
+    assert planned(completed, "--configfile", survey) == jobs | report
 
 
 def test_every_profile_is_planned(completed, tmp_path):
