@@ -10,6 +10,7 @@ HEAVY = {"keras", "tensorflow"}
 # They train, predict, or write a network. probe_task and write_shard load it when they need it.
 NETWORKS = {
     "draw_augmentations",
+    "export_model",
     "finetune_task",
     "import_backbone",
     "predict_chunk",
