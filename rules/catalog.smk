@@ -4,7 +4,7 @@
 if THIS.exports:
 
     rule count_votes:
-        # The votes in an export of a Zooniverse project.
+        "count the votes in an export of a Zooniverse project"
         input:
             export=by("catalog", FILES.export),
         output:

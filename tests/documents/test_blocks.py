@@ -35,10 +35,12 @@ RUN_BY = {
 # What runs the Snakemake commands of a page, or makes dry runs of those that take hours.
 SNAKEMAKE_RUN_BY = {
     **dict.fromkeys(("README.md", "config/README.md"), "tests/documents/test_documents.py"),
-    **dict.fromkeys(("docs/cluster.md", "docs/reproducing.md"), "tests/documents/test_documents.py"),
-    "docs/survey.md": "tests/documents/test_documents.py",
+    **{
+        f"docs/{name}.md": "tests/documents/test_documents.py"
+        for name in ("cluster", "explore", "export", "reproducing", "survey")
+    },
     "docs/finetuning.md": "tests/documents/test_guide.py",
-    "docs/campaigns.md": "tests/test_campaigns.py",
+    **dict.fromkeys(("docs/campaigns.md", "docs/zooniverse.md"), "tests/test_campaigns.py"),
     "examples/README.md": "tests/documents/test_examples.py",
 }
 # What runs the Python of a page.
@@ -47,12 +49,14 @@ PYTHON_RUN_BY = {
     "docs/outputs.md": "tests/documents/test_documents.py",
     "docs/survey.md": "tests/documents/test_documents.py",
     "docs/search.md": TUTORIALS,
+    "docs/export.md": "tests/workflow/test_module.py",
 }
 # What the paths of the pages' YAML lead to.
 FOLDERS = [f"mine/{name}" for name in ("cutouts", "images", "gz2_images", "fits", "record")]
 FOLDERS += ["mine/by_class/ring", "mine/by_class/none", "my_survey/images"]
-FILES = [f"mine/{name}.csv" for name in ("rings", "votes", "gz2", "lenses")]
-FILES += ["my_survey/votes.csv", "my_survey/decals.parquet"]
+FILES = [f"mine/{name}.csv" for name in ("rings", "labels", "votes", "gz2", "lenses")]
+FILES += [f"my_survey/{name}.csv" for name in ("votes", "classifications", "subjects", "question_reducer_tides")]
+FILES += ["my_survey/decals.parquet"]
 FILES += [f"mine/record/gz_decals_dr5_png_part{number}.zip" for number in range(1, 5)]
 FILES += [f"mine/record/gz_decals_volunteers_5.{ending}" for ending in ("csv", "parquet")]
 TREES = ["mine/tree.yaml", "my_survey/tree.yaml", "my_survey/tides.yaml"]
@@ -91,7 +95,8 @@ def test_every_command_is_run_somewhere():
         command = re.sub(r"^(\w+=\S+ )+", "", line)
         if command.startswith("snakemake"):
             where = SNAKEMAKE_RUN_BY.get(block.page)
-            assert where and block.page.removeprefix("docs/") in (REPO / where).read_text(), block
+            name = block.page.removeprefix("docs/").removesuffix(".md")
+            assert where and name in (REPO / where).read_text(), block
         else:
             found = [begin for begin in RUN_BY if f"{command} ".startswith(f"{begin} ")]
             assert found, f"{block}: nothing runs {line}"
@@ -142,12 +147,13 @@ def test_yaml_is_a_configuration_a_part_of_one_or_a_tree(block, workplace, monke
     schema = yaml.safe_load((REPO / "workflow/schemas/config.schema.yaml").read_text())
     if "questions" in content:
         assert DecisionTree.from_dict({"name": "mine", **content}).questions
-    elif set(content) <= {"published", "cuts"}:
-        first = next(other for other in blocks(block.page) if "questions:" in other.text)
+    elif set(content) <= {"published", "cuts", "zooniverse"}:
+        pages = (block.page, "docs/campaigns.md")
+        first = next(other for page in pages for other in blocks(page) if "questions:" in other.text)
         assert DecisionTree.from_dict({"name": "mine", **yaml.safe_load(first.text), **content})
     elif set(content) <= set(schema["properties"]) and content != {"split": "my_split"}:
-        # my_survey/both.yaml is laid over the first file of its page.
-        below = under(block) if block.page == "docs/campaigns.md" else []
+        # my_survey/both.yaml is laid over the first file of its page; parts of survey.yaml belong to it.
+        below = under(block) if block.page in ("docs/campaigns.md", "docs/survey.md") else []
         run = configuration(base, *below, content)
         assert set(content) <= set(run.config)
     else:

@@ -122,9 +122,10 @@ def plans(model_folder, tmp_path_factory):
     (repo / "results/demo/train/metrics/0").symlink_to(model_folder)
     (repo / "mine/cutouts").mkdir(parents=True)
     Image.new("L", (24, 24)).save(repo / "mine/cutouts/one.png")
-    (overlay,) = blocks("docs/survey.md", "yaml")
+    overlay = blocks("docs/survey.md", "yaml")[0]
     (repo / "survey.yaml").write_text(overlay)
-    pages = ("README.md", "config/README.md", "docs/cluster.md", "docs/reproducing.md", "docs/survey.md")
+    pages = ["README.md", "config/README.md"]
+    pages += [f"docs/{name}.md" for name in ("cluster", "reproducing", "survey", "explore", "export")]
     commands = [line for page in pages for line in typed(page)]
     commands = list(dict.fromkeys(line for line in commands if "--report" not in line))
     shown = shown_by_each([(repo, shlex.split(line)[1:]) for line in commands])
@@ -132,7 +133,7 @@ def plans(model_folder, tmp_path_factory):
 
 
 def test_the_commands_of_the_documents_plan_what_the_documents_say(plans):
-    assert len(plans) == 10 and all(plans.values())
+    assert len(plans) == 12 and all(plans.values())
     for line in ("snakemake", "snakemake --profile slurm", "snakemake -n"):
         # Four zips and three tables; 72 shards; three models for the scores and five for the catalogue.
         counts = [plans[line][rule] for rule in ("download_file", "write_shard", "train_member")]
@@ -141,6 +142,8 @@ def test_the_commands_of_the_documents_plan_what_the_documents_say(plans):
     assert plans["snakemake check_record"] == {"download_file": 3, "check_record": 1}
     assert plans["snakemake --configfile config/sample.yaml"]["sample_record"] == 1
     assert plans["snakemake --configfile config/demo.yaml"]["finetune_task"] == 1
+    assert plans["snakemake explore --configfile survey.yaml"]["write_explorer"] == 1
+    assert plans["snakemake export --configfile config/demo.yaml"]["export_model"] == 2
     for line in typed("docs/survey.md"):
         assert plans[line]["predict_chunk"] == 4
         assert not {"train_member", "build_catalog", "download_file"} & set(plans[line])

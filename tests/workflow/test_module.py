@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import yaml
+from blocks import blocks
 from pipeline import PARTS, REPO, TEST, conda_stub, dry_run, jobs_of, planned, snakemake
 from pipeline import copy_of_the_repository as copy
 
@@ -17,12 +18,7 @@ configfile: "mine.yaml"
 
 before = copy.deepcopy(config)
 
-module zoo:
-    snakefile: {snakefile}
-    config: config["zoo"]
-{more}
-
-use rule * from zoo as zoo_*
+{module}
 
 assert config == before
 
@@ -39,9 +35,10 @@ def outer(tmp_path):
     """A function that writes a workflow which imports this one, and gives its folder."""
 
     def write(snakefile=None, more=""):
-        (tmp_path / "Snakefile").write_text(
-            SNAKEFILE.format(snakefile=snakefile or repr(str(REPO / "Snakefile")), more=more)
-        )
+        (module,) = [block.text for block in blocks("docs/export.md") if block.language == "python"]
+        module = module.replace('"/path/to/the/repository/Snakefile"', snakefile or repr(str(REPO / "Snakefile")))
+        module = module.replace('config["zoo"]\n', f'config["zoo"]\n{more}\n')
+        (tmp_path / "Snakefile").write_text(SNAKEFILE.format(module=module))
         run = yaml.safe_load((REPO / TEST[1]).read_text())
         (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"zoo": run, "mine": 1}))
         return tmp_path
