@@ -36,7 +36,8 @@ def outer(tmp_path):
 
     def write(snakefile=None, more=""):
         (module,) = [block.text for block in blocks("docs/export.md") if block.language == "python"]
-        module = module.replace('"/path/to/the/repository/Snakefile"', snakefile or repr(str(REPO / "Snakefile")))
+        path = snakefile or repr(str(REPO / "Snakefile"))
+        module = module.replace('"/path/to/the/repository/Snakefile"', path)
         module = module.replace('config["zoo"]\n', f'config["zoo"]\n{more}\n')
         (tmp_path / "Snakefile").write_text(SNAKEFILE.format(module=module))
         run = yaml.safe_load((REPO / TEST[1]).read_text())
