@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from pipeline import TEST, copy_of_the_repository, snakemake
 from stored import model_folder, stored  # noqa: F401 (fixtures)
 from zenodo_server import PARTS, TABLE, ZenodoServer
@@ -24,7 +25,10 @@ TOGETHER = {
     f"tests/workflow/test_{name}.py"
     for name in ("bench_search", "explore", "export", "pipeline", "pretext", "reruns", "search")
 }
-TOGETHER |= {f"tests/documents/test_{name}.py" for name in ("documents", "report_page", "tutorials")}
+TOGETHER |= {f"tests/documents/test_{name}.py" for name in ("documents", "report_page")}
+# This file uses the completed run too, but takes so long that the other process runs it, after two others.
+ALONE = "tests/documents/test_tutorials.py"
+BEFORE = {f"tests/documents/test_{name}.py" for name in ("examples", "guide")}
 # The folders that take longest come first, so that both processes end at about the same time.
 LONG = {"tests", "job", "learning", "weights", "workflow"}
 
@@ -51,11 +55,10 @@ def pytest_collection_finish():
 def pytest_collection_modifyitems(items):
     """Put the tests into the order in which they are shared out."""
     sharing = {item.location[0] for item in items if "completed" in item.fixturenames}
-    if sharing - TOGETHER:
-        raise pytest.UsageError(
-            f"{sorted(sharing - TOGETHER)} use completed: add them to TOGETHER of conftest.py"
-        )
-    items.sort(key=lambda item: (item.location[0] not in TOGETHER, item.path.parent.name not in LONG))
+    if others := sharing - TOGETHER - {ALONE}:
+        raise pytest.UsageError(f"{sorted(others)} use completed: add them to TOGETHER of conftest.py")
+    order = dict.fromkeys(TOGETHER, 0) | dict.fromkeys(BEFORE, 1) | {ALONE: 2}
+    items.sort(key=lambda item: (order.get(item.location[0], 3), item.path.parent.name not in LONG))
 
 
 @pytest.fixture(scope="session")
@@ -87,10 +90,16 @@ def real_data():
 
 @pytest.fixture(scope="session")
 def completed(tmp_path_factory):
-    """A copy of the repository in which config/test.yaml has run."""
-    repo = copy_of_the_repository(tmp_path_factory.mktemp("simulated") / "repo")
-    _, shown = snakemake(repo, *TEST)
-    assert "Traceback" not in shown
+    """A copy of the repository in which config/test.yaml has run; the processes that run tests share it."""
+    processes = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    folder = tmp_path_factory.getbasetemp().parent if processes else tmp_path_factory.mktemp("simulated")
+    repo, done = folder / "completed", folder / "completed.done"
+    with FileLock(folder / "completed.lock"):
+        if not done.exists():
+            copy_of_the_repository(repo)
+            _, shown = snakemake(repo, *TEST)
+            assert "Traceback" not in shown
+            done.touch()
     return repo
 
 

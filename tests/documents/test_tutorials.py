@@ -95,6 +95,8 @@ def test_search(clone, monkeypatch):
     assert not set(following["id_str"]) & set(names["asked"]["id_str"])
     made = {path.name for path in (clone / "results/demo/search").iterdir()}
     assert made == {"like_these", "rings", "strange", "survey_map"}
+    assert Image.open(clone / "results/demo/search/survey_map/map.png").width >= 1200
+    assert pd.read_csv(clone / "results/demo/search/survey_map/map.csv")[["x", "y"]].to_numpy().max() == 1
     assert not_in_the_reference(clone / "results/test") == []
 
 

@@ -236,7 +236,7 @@ def test_the_selection_is_a_table_for_searches_and_finetuning(opened, survey, pa
     assert read_examples(path) == table["id_str"].tolist()
     # A task without a folder of images finds them by the table alone.
     task = {"name": "own", "labels": [Label("answer").to_dict()], "table": str(path), "missing": "drop"}
-    task |= dict.fromkeys(("folders", "images", "id", "location", "query", "group", "folds"))
+    task |= dict.fromkeys(("folders", "images", "id", "location", "query", "group", "folds", "test"))
     task |= {"archives": [], "split": SHARES | {"train": 0.4, "val": 0.3, "test": 0.3}, "balance": "none"}
     output = SimpleNamespace(**{name: tmp_path / name for name in ("galaxies", "rejected", "summary")})
     build_task(task, [""], 1, output, max_rejected=0.2)

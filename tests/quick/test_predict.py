@@ -135,6 +135,3 @@ def test_from_a_folder_to_a_table(tmp_path, stored, model_folder):
     assert "Images that could not be read: 1" in shown and "broken.png" in shown and "Traceback" not in shown
     table = pd.read_parquet(repo / "results/sky/predict/galaxies/catalog")
     assert sorted(table["id_str"]) == ["0", "1", "2", "3"]
-    shutil.copy(stored / "5.png", repo / "mine/sky")
-    status, shown = call(**given)
-    assert status == 0 and "Posteriors of 5 galaxies" in shown

@@ -155,7 +155,7 @@ def test_fits_cutouts_and_galaxy_zoo_2(repo_copy, real_data, tmp_path):
             },
         },
     )
-    snakemake(repo_copy, "predict", "evaluate", "--configfile", configuration)
+    snakemake(repo_copy, "predict", "--configfile", configuration)
     results = repo_copy / "results/gz2"
     tables = [pd.read_parquet(results / f"catalog/{split}.parquet") for split in ("train", "val", "test")]
     assert sum(map(len, tables)) == 33 + 5
