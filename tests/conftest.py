@@ -90,9 +90,14 @@ def real_data():
 
 @pytest.fixture(scope="session")
 def completed(tmp_path_factory):
-    """A copy of the repository in which config/test.yaml has run; the processes that run tests share it."""
-    processes = os.environ.get("PYTEST_XDIST_TESTRUNUID")
-    folder = tmp_path_factory.getbasetemp().parent if processes else tmp_path_factory.mktemp("simulated")
+    """A copy of the repository in which config/test.yaml has run.
+
+    The processes that run tests share it. If ZOO_COMPLETED names a folder, later calls share it too; the code
+    must be the same.
+    """
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    folder = Path(os.environ.get("ZOO_COMPLETED", shared))
     repo, done = folder / "completed", folder / "completed.done"
     with FileLock(folder / "completed.lock"):
         if not done.exists():

@@ -7,7 +7,9 @@ stays as it was. Votes are recalibrated as those of a big model (`recalibration`
 """
 
 import numpy as np
-from scipy.optimize import minimize, minimize_scalar
+
+# scipy.optimize is imported where it is used: it takes most of a second, and most jobs only read files.
+import scipy
 
 # With fewer validation galaxies a label stays as it is.
 FEWEST = 10
@@ -99,7 +101,7 @@ def _fit_classes(classes, values):
     if len(classes) < FEWEST:
         return found
     given = classes, values
-    best = minimize_scalar(temperature_loss, args=given, bounds=TEMPERATURES, method="bounded")
+    best = scipy.optimize.minimize_scalar(temperature_loss, args=given, bounds=TEMPERATURES, method="bounded")
     if len(classes) * (temperature_loss(0.0, *given) - best.fun) > GAIN:
         found |= {"kind": "temperature", "temperature": float(np.exp(best.x))}
     chosen = np.arange(len(classes)), classes
@@ -133,7 +135,9 @@ def _scatter(residuals, spread):
         return (np.log(variance) + residuals**2 / variance).sum() / 2
 
     start = np.log([alone / 2, alone / 2 / np.sqrt((spread**2).mean())])
-    best = minimize(loss, start, bounds=[(one - 10, one + 10) for one in start], method="L-BFGS-B")
+    best = scipy.optimize.minimize(
+        loss, start, bounds=[(one - 10, one + 10) for one in start], method="L-BFGS-B"
+    )
     plain = len(residuals) * (np.log(alone) + 0.5)
     return tuple(np.exp(best.x)) if plain - best.fun > GAIN else (alone, 0.0)
 
