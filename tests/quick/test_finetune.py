@@ -17,6 +17,7 @@ from pipeline import copy_of_the_repository, dry_run
 from snakemake.utils import update_config
 from zoolib import api, predict
 from zoolib.config.run import read_run
+from zoolib.data.catalogs import SPLITS
 from zoolib.job.logs import UserError
 from zoolib.quick import finetune as quick_finetune
 from zoolib.quick.finetune import plan
@@ -358,6 +359,11 @@ def test_the_end_says_what_was_used_and_how_to_go_on(folder):
     shown = quick_finetune.final_message(overlay, path)
     assert "ejected" not in shown and "WARNING" not in shown
     assert "snakemake predict --configfile results/ring/predict.yaml" in shown
+    # With folds, each galaxy is in all of them.
+    steps = ["rows of rings.csv", *(f"fold{fold} {split}" for fold in (0, 1) for split in SPLITS)]
+    folds = pd.DataFrame({"step": steps, "galaxies": [60, 20, 10, 30, 20, 10, 28]})
+    folds.to_csv(model / "summary.csv", index=False)
+    assert "Used 58 of 60 rows of labels and left out 2 (" in quick_finetune.final_message(overlay, path)
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,8 @@ def checks(learning):
     closed, trivial = loss["model_closes"], loss["logistic_regression_closes"]
     return [
         (
-            f"test loss {loss['model']:.2f} nats: share of the way from the constant predictor"
-            f" ({loss['constant']:.2f}) to the true probabilities ({loss['truth']:.2f}) that the model goes",
+            f"test loss {loss['model']:.2f} nats: from the best constant ({loss['constant']:.2f}) to the true"
+            f" probabilities ({loss['truth']:.2f}), the model closes",
             closed,
             closed >= LOSS_CLOSED,
             f"at least {LOSS_CLOSED:.0%}",
@@ -58,7 +58,7 @@ def beside_the_probe(scores):
             " correct for",
             row["probe"],
             high >= 0,
-            "an interval that is not below zero",
+            "an interval that does not lie below zero",
         )
     ]
 

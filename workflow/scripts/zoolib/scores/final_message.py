@@ -71,8 +71,7 @@ def scored(test):
     beside = " and of a linear probe (a regression on the frozen features)" if probed else ""
     head = f"  {'score':<20}{'value':>8}   {'68 % interval':<16}{'one answer':>12}"
     lines = [
-        f"Scores on {count} galaxies that the model has not seen, beside those of one answer for all"
-        f"{beside}:",
+        f"Scores on {count} test galaxies, beside those of one answer for all{beside}:",
         head + (f"{'linear probe':>14}" if probed else ""),
     ]
     for label in labels:
@@ -126,7 +125,9 @@ def _used(folder):
     """How many labels were used, and why the others were not."""
     summary = pd.read_csv(f"{folder}/summary.csv")
     rows = summary["galaxies"].iloc[0]
-    used = summary.loc[summary["step"].isin([f"split {split}" for split in SPLITS]), "galaxies"].sum()
+    # With folds, each galaxy is a test galaxy of one of them.
+    parts = summary["step"].str.fullmatch(rf"split ({'|'.join(SPLITS)})|fold\d+ test")
+    used = summary.loc[parts, "galaxies"].sum()
     rejected = pd.read_csv(f"{folder}/rejected.csv")
     lines = [f"Used {used} of {rows} rows of labels and left out {rows - used} ({folder}/summary.csv)."]
     if len(rejected):
