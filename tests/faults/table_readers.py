@@ -87,7 +87,7 @@ def read_user_table(folder, cell):
             "table": path,
             "images": str(folder),
         }
-        task |= dict.fromkeys(("folders", "id", "location", "query", "split", "group", "folds"))
+        task |= dict.fromkeys(("folders", "id", "location", "query", "split", "group", "folds", "test"))
         task |= {"archives": [], "missing": "drop", "balance": "none"}
         build_task(task, [""], 1, out, 0.5)
         found, columns = pd.read_parquet(out.galaxies), ["kind", "size"]
