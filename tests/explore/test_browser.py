@@ -8,22 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from browser import chromium
-from drawn import SMALL
-from explored import GALAXIES, STRANGE, write_page, write_survey
+from explored import GALAXIES, STRANGE
 from zoolib.config.labels import Label
 from zoolib.data.tasks import SHARES, build_task
 from zoolib.search import read_answers, read_examples
-
-
-@pytest.fixture(scope="module")
-def survey(tmp_path_factory):
-    return write_survey(tmp_path_factory.mktemp("survey"))
-
-
-@pytest.fixture(scope="module")
-def page(survey, tmp_path_factory):
-    images = [survey.catalog[0].with_name("catalog.parquet")]
-    return write_page(survey, tmp_path_factory.mktemp("page"), images, images, SMALL.cuts)
 
 
 @pytest.fixture(scope="module")

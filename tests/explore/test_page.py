@@ -26,15 +26,9 @@ PROGRAM = REPO / "workflow/explore"
 
 
 @pytest.fixture(scope="module")
-def survey(tmp_path_factory):
-    return write_survey(tmp_path_factory.mktemp("survey"))
-
-
-@pytest.fixture(scope="module")
-def data(survey, tmp_path_factory):
+def data(page):
     """The data of the survey's page."""
-    images = [survey.catalog[0].with_name("catalog.parquet")]
-    return Data(write_page(survey, tmp_path_factory.mktemp("page"), images, images, SMALL.cuts))
+    return Data(page)
 
 
 def test_the_columns_are_those_of_the_catalogue(survey, data):
