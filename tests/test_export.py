@@ -218,10 +218,3 @@ def test_a_licence_is_an_identifier(repo, licence):
     config["export"]["licence"] = licence
     with pytest.raises(UserError, match="export.licence is .*, expected an identifier .* CC-BY-4.0"):
         check_configuration(config, repo / "workflow/schemas/config.schema.yaml", repo / "config/trees")
-
-
-def test_older_configurations_have_no_licence(repo):
-    config = yaml.safe_load((repo / "config/config.yaml").read_text())
-    del config["export"]
-    check_configuration(config, repo / "workflow/schemas/config.schema.yaml", repo / "config/trees")
-    assert config["export"] == {"licence": None}
