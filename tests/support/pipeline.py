@@ -10,7 +10,6 @@ from functools import cache, partial
 from pathlib import Path
 
 import yaml
-from zoolib.job.provenance import KEPT
 
 REPO = Path(__file__).resolve().parents[2]
 TEST = ("--configfile", "config/test.yaml")
@@ -23,15 +22,11 @@ def copy_of_the_repository(folder):
     for part in PARTS:
         source = REPO / part
         if source.is_dir():
-            shutil.copytree(
-                source, folder / part, ignore=shutil.ignore_patterns("__pycache__"), symlinks=True
-            )
+            # With what Python has compiled and what is known of the code, but not with files being written.
+            partial = shutil.ignore_patterns("*.pyc.*", "fingerprints.*[!n]")
+            shutil.copytree(source, folder / part, ignore=partial, symlinks=True)
         else:
             shutil.copy2(source, folder / part)
-    if KEPT.is_file():
-        kept = folder / KEPT.relative_to(REPO)
-        kept.parent.mkdir()
-        shutil.copy2(KEPT, kept)
     return folder
 
 

@@ -56,3 +56,12 @@ def loaded():
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_only_scripts_with_a_network_load_tensorflow(loaded, script):
     assert bool(loaded[script] & HEAVY) == (script in NETWORKS)
+
+
+@pytest.mark.parametrize("script", sorted(NETWORKS))
+def test_a_script_loads_tensorflow_the_quick_way(loaded, script):
+    """Before its other imports, which would load it with all that Keras can use."""
+    text = (REPO / "workflow" / "scripts" / f"{script}.py").read_text()
+    before, called, after = text.partition("use_threads(" if "use_threads(" in text else "load_tensorflow(")
+    assert called and "    from zoolib" in after
+    assert before.count("    from zoolib") == 1 and "    from zoolib.job.gpus import" in before

@@ -3,6 +3,9 @@
 from zoolib.job.logs import log_to
 
 with log_to(snakemake.log[0]):
+    from zoolib.job.gpus import load_tensorflow
+
+    load_tensorflow()
     from zoolib.figures.augmentations import draw_augmentations
 
     draw_augmentations(

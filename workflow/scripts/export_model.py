@@ -9,7 +9,8 @@ with log_to(snakemake.log[0]):
     # GPUs round products of float32 to fewer digits, so formats are compared on the processor.
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     from zoolib.job.gpus import use_threads
-    from zoolib.learning.exchange import export_model
 
     use_threads(snakemake.threads)
+    from zoolib.learning.exchange import export_model
+
     export_model(Path(snakemake.input.model).parent, Path(snakemake.output.model).parent)

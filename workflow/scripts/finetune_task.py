@@ -6,11 +6,12 @@ from zoolib.job.attempts import Budget
 from zoolib.job.logs import log_to
 
 with log_to(snakemake.log[0]):
-    from zoolib.finetune import finetune_task
     from zoolib.job.gpus import use_threads
-    from zoolib.learning.fitting import Job
 
     use_threads(snakemake.threads)
+    from zoolib.finetune import finetune_task
+    from zoolib.learning.fitting import Job
+
     finetune_task(
         galaxies=snakemake.input.galaxies,
         model=Path(snakemake.input.start[0]).parent,

@@ -7,10 +7,11 @@ from zoolib.job.logs import log_to
 
 with log_to(snakemake.log[0]):
     from zoolib.job.gpus import use_threads
+
+    use_threads(snakemake.threads)
     from zoolib.predict import predict_chunk
 
     limit_pixels(**snakemake.params.decoding)
-    use_threads(snakemake.threads)
     predict_chunk(
         galaxies=snakemake.input.galaxies,
         folders=[Path(path).parent for path in snakemake.input.models],

@@ -6,9 +6,10 @@ from zoolib.job.logs import log_to
 
 with log_to(snakemake.log[0]):
     from zoolib.job.gpus import use_threads
-    from zoolib.scores.linear_probe import probe_task
 
     use_threads(snakemake.threads)
+    from zoolib.scores.linear_probe import probe_task
+
     probe_task(
         galaxies=snakemake.input.galaxies,
         model=Path(snakemake.input.start[0]).parent,

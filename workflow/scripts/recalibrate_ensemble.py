@@ -9,11 +9,12 @@ from zoolib.job.logs import log_to
 
 with log_to(snakemake.log[0]), tempfile.TemporaryDirectory() as folder:
     from zoolib.job.gpus import use_threads
+
+    use_threads(snakemake.threads)
     from zoolib.predict import predict_chunk
     from zoolib.recalibrate import recalibrate_ensemble
 
     limit_pixels(**snakemake.params.decoding)
-    use_threads(snakemake.threads)
     settings = {**snakemake.params.predict, "seed": snakemake.params.seed}
     # Nobody needs these predictions later.
     predicted = SimpleNamespace(predictions=Path(folder, "val.hdf5"), rejected=Path(folder, "rejected.csv"))

@@ -4,12 +4,13 @@ from zoolib.job.attempts import Budget
 from zoolib.job.logs import log_to
 
 with log_to(snakemake.log[0]):
-    from zoolib.config.trees import DecisionTree
     from zoolib.job.gpus import use_threads
+
+    use_threads(snakemake.threads)
+    from zoolib.config.trees import DecisionTree
     from zoolib.learning.fitting import Job
     from zoolib.train import Member, train_member
 
-    use_threads(snakemake.threads)
     train_member(
         Member(
             tree=DecisionTree.from_dict(snakemake.params.tree),

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from zoolib.job.gpus import load_tensorflow
 from zoolib.job.logs import UserError, whole
 from zoolib.job.provenance import hash_of
 
@@ -14,8 +15,7 @@ def write_records(galaxies, path):
         galaxies: an iterable of (id_str as bytes, encoded image as bytes, votes as float32 array).
         path: the file.
     """
-    # Importing it takes 7 s, and most users of this module do not need it.
-    import tensorflow as tf
+    tf = load_tensorflow()
 
     def several(kind, name, values):
         return tf.train.Feature(**{name: kind(value=values)})

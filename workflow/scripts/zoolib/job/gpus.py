@@ -1,11 +1,13 @@
 """The processors of a job: what TensorFlow may use, and whether it can use the GPU that SLURM granted."""
 
 import contextlib
+import gc
 import importlib.metadata
 import os
 import shutil
 import socket
 import subprocess
+import sys
 from itertools import takewhile
 from pathlib import Path
 
@@ -17,6 +19,8 @@ CUDNN = "nvidia-cudnn-cu12"
 # https://github.com/pytorch/pytorch/issues/172352
 CUDNN_WITHOUT_VOLTA = (9, 11)
 TURING = (7, 5)
+# Keras imports them for its pictures and wrappers, which no job uses.
+NOT_FOR_JOBS = ("matplotlib", "sklearn")
 
 
 def granted_gpus():
@@ -53,8 +57,35 @@ def count_gpus():
     return min(found, len(list(takewhile(lambda name: name not in ("", "-1"), names))))
 
 
+def load_tensorflow():
+    """Import TensorFlow and Keras in two thirds of the usual time, which is 8 s on a slow processor.
+
+    Python's garbage collector is off meanwhile: it would search a million new objects, which all stay. Keras
+    goes without two packages that it imports where it finds them; the job itself can import them afterwards.
+    Only for jobs: a user of `zoolib.api` may want all of Keras.
+
+    Returns:
+        The module `tensorflow`.
+    """
+    hidden = [name for name in NOT_FOR_JOBS if name not in sys.modules]
+    collecting = gc.isenabled()
+    # For Python, a module that is None cannot be found.
+    sys.modules.update(dict.fromkeys(hidden))
+    gc.disable()
+    try:
+        import tensorflow as tf
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+        if collecting:
+            gc.enable()
+    return tf
+
+
 def use_threads(count):
     """Let TensorFlow compute with some threads; by itself it takes one for each CPU of the machine.
+
+    A job calls it before it imports what needs TensorFlow.
 
     Args:
         count: threads for the parts of one operation, and as many for operations side by side.
@@ -62,9 +93,7 @@ def use_threads(count):
     Raises:
         RuntimeError: TensorFlow has computed something already.
     """
-    # Imported here, because `count_gpus` needs no TensorFlow.
-    import tensorflow as tf
-
+    tf = load_tensorflow()
     tf.config.threading.set_intra_op_parallelism_threads(count)
     tf.config.threading.set_inter_op_parallelism_threads(count)
 
