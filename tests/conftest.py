@@ -26,9 +26,9 @@ TOGETHER = {
     for name in ("bench_search", "explore", "export", "pipeline", "pretext", "reruns", "search")
 }
 TOGETHER |= {f"tests/documents/test_{name}.py" for name in ("documents", "report_page")}
-# This file uses the completed run too, but takes so long that the other process runs it, after two others.
+# It uses the completed run too, and takes long: both processes run a part of it, each in a copy of its own.
 ALONE = "tests/documents/test_tutorials.py"
-BEFORE = {f"tests/documents/test_{name}.py" for name in ("examples", "guide")}
+LONGEST = f"{ALONE}::test_finetune"
 # The folders that take longest come first, so that both processes end at about the same time.
 LONG = {"tests", "job", "learning", "weights", "workflow"}
 
@@ -41,7 +41,7 @@ def pytest_xdist_make_scheduler(config, log):
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid):
             file = nodeid.partition("::")[0]
-            return "together" if file in TOGETHER else file
+            return nodeid if nodeid == LONGEST else "together" if file in TOGETHER else file
 
     config.option.loadscopereorder = False
     return ByFile(config, log)
@@ -57,8 +57,13 @@ def pytest_collection_modifyitems(items):
     sharing = {item.location[0] for item in items if "completed" in item.fixturenames}
     if others := sharing - TOGETHER - {ALONE}:
         raise pytest.UsageError(f"{sorted(others)} use completed: add them to TOGETHER of conftest.py")
-    order = dict.fromkeys(TOGETHER, 0) | dict.fromkeys(BEFORE, 1) | {ALONE: 2}
-    items.sort(key=lambda item: (order.get(item.location[0], 3), item.path.parent.name not in LONG))
+    order = dict.fromkeys(TOGETHER, 1) | {ALONE: 2}
+
+    def place(item):
+        first = 0 if item.nodeid == LONGEST else order.get(item.location[0], 3)
+        return first, item.path.parent.name not in LONG
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")

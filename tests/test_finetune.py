@@ -253,23 +253,24 @@ def test_without_augmentation_a_frozen_backbone_runs_once(labelled, model_folder
 
 
 def test_features_are_twenty_times_faster_than_the_backbone():
-    """64 galaxies through a frozen EfficientNetB0, at the paper's 224 px, and 256 features through a head."""
+    """32 galaxies through a frozen EfficientNetB0, at the paper's 224 px, and 256 features through a head."""
     backbone = build_backbone("EfficientNetB0", 224, 1)
-    images = np.random.default_rng(0).uniform(0, 255, (64, 224, 224, 1)).astype("float32")
+    numbers = np.random.default_rng(0)
+    images = numbers.uniform(0, 255, (32, 224, 224, 1)).astype("float32")
+    features = numbers.uniform(0, 1, (256, *backbone.output_shape[1:])).astype("float32")
     labels = (np.arange(256) % 2).astype("float32")[:, None]
     head = labels_head(backbone.output_shape[-1], [BRIGHT], {}, [64], 0.5)
     network = models.join(backbone, head)
     backbone.trainable = False
-    features = keras.Model(backbone.inputs, backbone.outputs).predict(images, verbose=0)
     seconds = {}
     for name, part, inputs, epochs in (
         ("backbone", network, images, 1),
-        ("features", keras.Model(head.inputs, head.outputs), np.tile(features, (4, 1)), 20),
+        ("features", keras.Model(head.inputs, head.outputs), features, 20),
     ):
         part.compile("adam", LabelsLoss([BRIGHT]), jit_compile=False)
-        part.fit(inputs[:64], labels[:64], batch_size=64, verbose=0)
+        part.fit(inputs[:32], labels[:32], batch_size=32, verbose=0)
         began = time.perf_counter()
-        part.fit(inputs, labels[: len(inputs)], batch_size=64, epochs=epochs, verbose=0)
+        part.fit(inputs, labels[: len(inputs)], batch_size=32, epochs=epochs, verbose=0)
         seconds[name] = (time.perf_counter() - began) / epochs / len(inputs)
     assert seconds["backbone"] > 20 * seconds["features"]
 

@@ -35,11 +35,11 @@ def shrunk(monkeypatch, name):
         monkeypatch.setattr(module, "ZOO", zoo)
 
 
-@pytest.mark.parametrize(("channels", "edges"), [(3, (64, 98)), (1, (98, 64))])
+@pytest.mark.parametrize(("channels", "edges"), [(3, (64, 98)), (1, (98,))])
 @pytest.mark.parametrize("name", timm_models.SMALL)
 @pytest.mark.usefixtures("shrunk")
 def test_features_of_weights_that_timm_saved_are_timm_s(tmp_path, name, channels, edges):
-    """The files are the same for every size: the second size is tested without them."""
+    """The files are the same for every size: the second size is tested without them, in colour."""
     if missing():
         pytest.skip(f"SKIPPED, NOT TESTED: weights as timm saves them; make env-parity ({missing()})")
     keras.utils.clear_session()

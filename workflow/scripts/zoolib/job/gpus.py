@@ -19,8 +19,8 @@ CUDNN = "nvidia-cudnn-cu12"
 # https://github.com/pytorch/pytorch/issues/172352
 CUDNN_WITHOUT_VOLTA = (9, 11)
 TURING = (7, 5)
-# Keras imports them for its pictures and wrappers, which no job uses.
-NOT_FOR_JOBS = ("matplotlib", "sklearn")
+# TensorFlow and Keras import them for converters, pictures and wrappers, which no job uses.
+NOT_FOR_JOBS = ("jax", "matplotlib", "sklearn")
 
 
 def granted_gpus():
@@ -60,9 +60,9 @@ def count_gpus():
 def load_tensorflow():
     """Import TensorFlow and Keras in two thirds of the usual time, which is 8 s on a slow processor.
 
-    Python's garbage collector is off meanwhile: it would search a million new objects, which all stay. Keras
-    goes without two packages that it imports where it finds them; the job itself can import them afterwards.
-    Only for jobs: a user of `zoolib.api` may want all of Keras.
+    Python's garbage collector is off meanwhile: it would search a million new objects, which all stay. Three
+    packages that TensorFlow and Keras import where they find them are hidden; the job itself can import them
+    afterwards. Only for jobs: a user of `zoolib.api` may want all of Keras.
 
     Returns:
         The module `tensorflow`.
