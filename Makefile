@@ -89,11 +89,14 @@ docs: $(DOCS_ENV) ## the documentation site: site/index.html
 test: ## lint and tests; those of the documents are test-docs
 	$(TIMED) $@ $(MAKE) --no-print-directory lint-and-test
 
+# Two processes share two cores. The pipelines that they start have the threads of their rules.
+PYTEST := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 python -m pytest -n 2
+
 lint-and-test: lint
-	python -m pytest -n 2
+	$(PYTEST)
 
 test-docs: $(DEV_ENV) $(DOCS_ENV) ## the commands of the documents, the examples, and the site and the report in Chromium
-	$(TIMED) $@ python -m pytest -n 2 tests/documents $(wildcard tests/explore)
+	$(TIMED) $@ env $(PYTEST) tests/documents $(wildcard tests/explore)
 
 test-preemption: $(DEV_ENV) ## trainings cut at CUTS=10 random moments (SEED=1) end like trainings without cuts (5 min)
 	$(TIMED) $@ python tests/tools/preemption.py $(or $(CUTS),10) $(or $(SEED),1)

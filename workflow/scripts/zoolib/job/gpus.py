@@ -60,7 +60,7 @@ def count_gpus():
 def load_tensorflow():
     """Import TensorFlow and Keras in two thirds of the usual time, which is 8 s on a slow processor.
 
-    Python's garbage collector is off meanwhile: it would search a million new objects, which all stay. Three
+    Python's garbage collector is off meanwhile, and skips later what is loaded, which all stays. Three
     packages that TensorFlow and Keras import where they find them are hidden; the job itself can import them
     afterwards. Only for jobs: a user of `zoolib.api` may want all of Keras.
 
@@ -77,6 +77,7 @@ def load_tensorflow():
     finally:
         for name in hidden:
             del sys.modules[name]
+        gc.freeze()
         if collecting:
             gc.enable()
     return tf
